@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vla.errors import ConfigError
+from vla.errors import ConfigError, UnknownName
 
 Unit = Literal["m", "rad", "1", "m/s", "rad/s", "N", "Nm"]
 Kind = Literal["position", "rotation", "gripper", "joint", "force", "other"]
@@ -24,6 +24,8 @@ from, so angles reach 2 pi. ``euler_xyz`` is extrinsic (fixed axes) roll, pitch,
 Orientation = Literal["upright", "mirrored", "flipped", "turned_180"]
 """How a stored picture relates to what a person standing at the camera sees: ``mirrored`` left-right, ``flipped``
 upside down, ``turned_180`` both."""
+
+Role = Literal["primary", "secondary", "wrist", "other"]
 
 ROTATION_SIZE: dict[str, int] = {"axis_angle": 3, "axis_angle_2pi": 3, "euler_xyz": 3, "quat_xyzw": 4, "rot6d": 6}
 
@@ -126,7 +128,7 @@ class CameraSpec:
     height: int
     width: int
     orientation: Orientation = "upright"
-    role: Literal["primary", "secondary", "wrist", "other"] = "other"
+    role: Role = "other"
 
     def __post_init__(self):
         if self.height < 1 or self.width < 1:
@@ -178,8 +180,6 @@ class EmbodimentSpec:
         Raises:
             UnknownName: there is none.
         """
-        from vla.errors import UnknownName
-
         for camera in self.cameras:
             if camera.name == name:
                 return camera
@@ -236,11 +236,12 @@ def _check_rotation(what: str, channels: tuple[Channel, ...], form: RotationForm
 
 
 def _channels(values: list[dict[str, Any]]) -> tuple[Channel, ...]:
-    limits = {"low": -math.inf, "high": math.inf, "max_rate": math.inf}
-    return tuple(
-        Channel(**{key: limits[key] if item is None and key in limits else item for key, item in value.items()})
-        for value in values
-    )
+    infinite: dict[str, float] = {"low": -math.inf, "high": math.inf, "max_rate": math.inf}
+
+    def restored(value: dict[str, Any]) -> dict[str, Any]:
+        return {key: infinite[key] if item is None and key in infinite else item for key, item in value.items()}
+
+    return tuple(Channel(**restored(value)) for value in values)
 
 
 def _to_json(value: Any) -> Any:

@@ -1,0 +1,62 @@
+"""The Franka Panda as LIBERO simulates it: OSC_POSE at 20 Hz, two cameras.
+
+Source: robosuite 1.4 ``controllers/config/osc_pose.json`` (output_max 0.05 m, 0.5 rad) and LIBERO's environments.
+"""
+
+from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
+
+STEP_M = 0.05  # largest translation of one control step
+STEP_RAD = 0.5  # largest rotation of one control step
+RATE_HZ = 20.0
+
+STATE = (
+    *(Channel(name, "m", "position") for name in ("x", "y", "z")),
+    *(Channel(name, "rad", "rotation") for name in ("rx", "ry", "rz")),
+    Channel("finger_left", "m", "gripper", -0.001, 0.041),
+    Channel("finger_right", "m", "gripper", -0.041, 0.001),
+)
+
+ACTION = ActionSpec(
+    channels=(
+        *(Channel(name, "m", "position", -STEP_M, STEP_M) for name in ("dx", "dy", "dz")),
+        *(Channel(name, "rad", "rotation", -STEP_RAD, STEP_RAD) for name in ("drx", "dry", "drz")),
+        Channel("gripper", "1", "gripper", 0.0, 1.0),
+    ),
+    mode="delta",
+    frame="base",
+    rotation="axis_angle",
+    gripper=Gripper(closed=0.0, opened=1.0),
+    rate=RATE_HZ,
+)
+"""Canonical: metres, radians, gripper 1 = open."""
+
+RAW_ACTION = ActionSpec(
+    channels=(
+        *(Channel(name, "m", "position", -STEP_M, STEP_M, scale=STEP_M) for name in ("dx", "dy", "dz")),
+        *(Channel(name, "rad", "rotation", -STEP_RAD, STEP_RAD, scale=STEP_RAD) for name in ("drx", "dry", "drz")),
+        Channel("gripper", "1", "gripper", -1.0, 1.0),
+    ),
+    mode="delta",
+    frame="base",
+    rotation="axis_angle",
+    gripper=Gripper(closed=1.0, opened=-1.0),
+    rate=RATE_HZ,
+)
+"""What the environment itself takes: [-1, 1] everywhere, gripper -1 = open, +1 = closed."""
+
+
+def libero_panda(camera_size: int = 256) -> EmbodimentSpec:
+    """The embodiment with square pictures of ``camera_size`` pixels.
+
+    A policy's picture is robosuite's raw one (upside down) turned by 180 degrees: the scene mirrored left-right.
+    """
+    return EmbodimentSpec(
+        name="libero_panda",
+        state=STATE,
+        state_rotation="axis_angle_2pi",
+        action=ACTION,
+        cameras=(
+            CameraSpec("agentview", camera_size, camera_size, "mirrored", "primary"),
+            CameraSpec("robot0_eye_in_hand", camera_size, camera_size, "mirrored", "wrist"),
+        ),
+    )
