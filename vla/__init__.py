@@ -2,8 +2,8 @@
 
 Trajectories, simulators and arms speak one typed vocabulary::
 
-    training   source ─Episode─▶ Window ─▶ Batch ─▶ model.loss ─▶ checkpoint = weights + config + Statistics + EmbodimentSpec
-    running    Body.observe ─Observation─▶ Policy.act ─ActionChunk─▶ chunking ─▶ safety ─▶ Body.command ─▶ action really sent
+    training   source ─Episode─▶ Window ─▶ Batch ─▶ model.loss ─▶ checkpoint (weights, config, Statistics, EmbodimentSpec)
+    running    Body.observe ─Observation─▶ Policy.act ─ActionChunk─▶ chunking ─▶ safety ─▶ Body.command ─▶ action sent
 """
 
 __version__ = "0.1.0"

@@ -114,9 +114,11 @@ class Window:
         observation: what the policy will be given.
         actions: what it should answer, raw units.
         valid: False where the episode had already ended.
+        origin: number of the source, of the episode in it, and of the step: the same place has the same pictures.
     """
 
     spec: EmbodimentSpec
     observation: Observation
     actions: Float32[np.ndarray, "h a"]
     valid: Bool[np.ndarray, "h"]
+    origin: tuple[int, int, int] = (0, 0, 0)

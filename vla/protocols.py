@@ -1,4 +1,4 @@
-"""The five roles. Nothing inherits from these: whatever has the methods is one.
+"""The roles. Nothing inherits from these: whatever has the methods is one.
 
 A body is a simulator or an arm, a policy turns an observation into a chunk, a source holds episodes, a task
 sets a scene and knows when it is solved, an observer watches a run without being able to change it.
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vla.embodiment import EmbodimentSpec
-from vla.experience import ActionChunk, Episode, Observation
+from vla.experience import ActionChunk, Episode, Observation, Window
 
 
 @runtime_checkable
@@ -105,6 +105,22 @@ class EpisodeSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Episode: ...
+
+
+@runtime_checkable
+class WindowSource(Protocol):
+    """An endless, seeded order of training windows over one or more sources.
+
+    The same index gives the same window in every process, so resuming is starting at an index, and ranks or
+    workers share the work by taking every n-th.
+    """
+
+    @property
+    def specs(self) -> tuple[EmbodimentSpec, ...]:
+        """One for each source, in the order that ``Window.origin`` counts them."""
+        ...
+
+    def __getitem__(self, index: int) -> Window: ...
 
 
 @dataclass(frozen=True)
