@@ -2,7 +2,7 @@
 
 Trajectories, simulators and arms speak one typed vocabulary::
 
-    training   source ─Episode─▶ Window ─▶ Batch ─▶ model.loss ─▶ checkpoint (weights, config, Statistics, EmbodimentSpec)
+    training   source ─Episode─▶ Window ─▶ Batch ─▶ model.loss ─▶ checkpoint (weights, config, statistics, embodiment)
     running    Body.observe ─Observation─▶ Policy.act ─ActionChunk─▶ chunking ─▶ safety ─▶ Body.command ─▶ action sent
 """
 
