@@ -118,7 +118,7 @@ def test_a_fault_is_an_error_and_stops_the_body():
 def test_a_bug_is_not_swallowed_and_still_stops_the_body():
     class Buggy(Pusher):
         def act(self, observation):
-            return 1 / 0
+            raise ZeroDivisionError("a bug")
 
     body, watcher, policy = Slider(), Watcher(), Buggy()
     with pytest.raises(ZeroDivisionError):
