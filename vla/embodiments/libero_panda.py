@@ -3,7 +3,12 @@
 Source: robosuite 1.4 ``controllers/config/osc_pose.json`` (output_max 0.05 m, 0.5 rad) and LIBERO's environments.
 """
 
+import dataclasses
+import math
+
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
+from vla.errors import UnknownName
+from vla.safety import SafetyLimits
 
 STEP_M = 0.05  # largest translation of one control step
 STEP_RAD = 0.5  # largest rotation of one control step
@@ -60,3 +65,29 @@ def libero_panda(camera_size: int = 256) -> EmbodimentSpec:
             CameraSpec("robot0_eye_in_hand", camera_size, camera_size, "mirrored", "wrist"),
         ),
     )
+
+
+TABLE_M = {"libero_spatial": 0.90, "libero_goal": 0.90, "libero_10": 0.43, "libero_90": 0.43, "libero_object": 0.0}
+"""Height of the lowest surface that a suite's tasks work on, base frame: kitchen table, low tables, floor."""
+
+LIMITS = SafetyLimits(
+    # the diagonal of what the controller takes: nothing that it would do is shortened
+    max_translation=math.sqrt(3) * STEP_M,
+    max_rotation=math.sqrt(3) * STEP_RAD,
+    # what 1,693 demonstrations of four suites visited ([-0.48, 0.21] x [-0.33, 0.39], up to 1.37 m), 0.1 m wider
+    low=(-0.58, -0.43, TABLE_M["libero_spatial"] - 0.02),
+    high=(0.31, 0.49, 1.47),
+    max_age=0.5,
+)
+"""For the kitchen table. Targets may lie 0.02 m below it: the controller is compliant, and pressing needs a target."""
+
+
+def limits(suite: str) -> SafetyLimits:
+    """The limits for a suite's scenes.
+
+    Raises:
+        UnknownName: nobody measured that suite's table.
+    """
+    if suite not in TABLE_M:
+        raise UnknownName("suite with a known table height", suite, TABLE_M)
+    return dataclasses.replace(LIMITS, low=(*LIMITS.low[:2], TABLE_M[suite] - 0.02))

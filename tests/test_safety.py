@@ -1,0 +1,236 @@
+"""Whatever a policy says, what reaches the body is finite, small, inside the workspace and fresh."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla.embodiment import ActionSpec, Channel, Gripper
+from vla.embodiments import libero_panda
+from vla.errors import BodyFault, ConfigError, PolicyFault
+from vla.experience import ActionChunk, Observation
+from vla.protocols import Body
+from vla.runtime import run_episode
+from vla.safety import SafeBody, SafetyLimits
+
+PANDA = libero_panda.libero_panda(8)
+LIMITS = SafetyLimits(0.03, 0.2, (-0.1, -0.1, 0.0), (0.1, 0.1, 0.5), max_age=0.5)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Arm:
+    """A body that does what it is told, and remembers it."""
+
+    def __init__(self, spec=PANDA, position=(0.0, 0.0, 0.2)):
+        self.spec, self.position, self.sent, self.stops, self.time = spec, np.array(position), [], 0, 0.0
+        self.frozen = False
+
+    def observe(self, *, images=True):
+        state = np.zeros(len(self.spec.state), np.float32)
+        state[:3] = self.position
+        return Observation({}, state, "", self.time)
+
+    def command(self, action):
+        self.sent.append(action)
+        self.time += 0.0 if self.frozen else 0.05
+        return action
+
+    def stop(self):
+        self.stops += 1
+
+    def close(self):
+        pass
+
+
+def safe(arm, limits=LIMITS, **options):
+    body = SafeBody(arm, limits, **options)
+    body.observe()
+    return body
+
+
+def action(*values, gripper=1.0):
+    return np.array([*values, *[0.0] * (6 - len(values)), gripper], np.float32)
+
+
+numbers = st.floats(-10.0, 10.0, width=32)
+
+
+@given(st.lists(numbers, min_size=7, max_size=7), st.tuples(*[st.floats(-0.3, 0.6)] * 3))
+def test_every_limit_holds_whatever_is_asked(values, position):
+    arm = Arm(position=position)
+    safe(arm).command(np.array(values, np.float32))
+    sent = arm.sent[0].astype(np.float64)
+    assert np.linalg.norm(sent[:3]) <= LIMITS.max_translation + 1e-6
+    assert np.linalg.norm(sent[3:6]) <= LIMITS.max_rotation + 1e-5
+    here = np.array(position, np.float32)
+    outside = np.maximum(np.array(LIMITS.low) - (here + sent[:3]), here + sent[:3] - np.array(LIMITS.high))
+    before = np.maximum(np.array(LIMITS.low) - here, here - np.array(LIMITS.high))
+    assert (outside <= np.maximum(before, 0.0) + 1e-6).all()  # never further out than it was
+    assert sent[6] == np.float32(values[6])
+
+
+@given(st.tuples(*[st.floats(-1 / 64, 1 / 64, width=32)] * 3))
+def test_what_is_within_limits_passes_to_the_last_bit(step):
+    arm = Arm()
+    body = safe(arm)
+    asked = action(*step)
+    np.testing.assert_array_equal(body.command(asked), asked)
+    assert body.events == ()
+
+
+def test_direction_is_kept_and_the_event_is_told():
+    arm, told = Arm(), []
+    body = safe(arm, on_event=told.append)
+    sent = body.command(action(0.3, 0.4, 0.0, 0.0, 3.0))
+    np.testing.assert_allclose(sent[:6], [0.018, 0.024, 0.0, 0.0, 0.2, 0.0], atol=1e-6)
+    assert [event.rule for event in told] == ["translation", "rotation"]
+    assert told == list(body.events) and told[0].value == pytest.approx(0.5)
+
+
+def test_the_table_is_not_entered_and_nobody_is_flung_back():
+    arm = Arm(position=(0.0, 0.0, 0.01))
+    body = safe(arm)
+    np.testing.assert_allclose(body.command(action(0.01, 0.0, -0.02))[:3], [0.01, 0.0, -0.01], atol=1e-6)
+    assert body.events[-1].rule == "workspace" and "along z" in body.events[-1].what
+    arm.position[2] = -0.2  # already below: no way down, no leap up, its own way up is open
+    body.observe()
+    assert body.command(action(0.0, 0.0, -0.01))[2] == 0.0
+    assert body.command(action())[2] == 0.0
+    assert body.command(action(0.0, 0.0, 0.02))[2] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_nan_stops_the_arm_and_is_not_sent(bad):
+    arm = Arm()
+    body = safe(arm)
+    with pytest.raises(PolicyFault, match=r"dy is .*stopped"):
+        body.command(action(0.0, bad))
+    assert arm.stops == 1 and arm.sent == [] and body.events[0].rule == "finite"
+
+
+@pytest.mark.parametrize("bad", [np.zeros(6, np.float32), np.zeros((1, 7), np.float32), np.zeros(7, np.int64)])
+def test_wrong_shapes_stop_the_arm(bad):
+    arm = Arm()
+    with pytest.raises(PolicyFault, match="an action is 7 floats"):
+        safe(arm).command(bad)
+    assert arm.stops == 1 and arm.sent == []
+
+
+def test_an_old_answer_stops_the_arm():
+    clock, arm = Clock(), Arm()
+    body = SafeBody(arm, LIMITS, clock=clock)
+    with pytest.raises(PolicyFault, match="before any observation"):
+        body.command(action())
+    body.observe()
+    clock.now = 0.4
+    body.command(action())
+    clock.now = 0.6
+    with pytest.raises(PolicyFault, match=r"0\.600 s old"):
+        body.command(action())
+    assert arm.stops == 2 and body.events[-1].rule == "stale"
+
+
+def test_frozen_measurements_stop_the_arm():
+    clock, arm = Clock(), Arm()
+    body = SafeBody(arm, LIMITS, clock=clock)
+    body.observe()
+    clock.now = 5.0
+    body.observe()  # nothing was asked of it: a simulator that waits is not frozen
+    body.command(action())  # advances the arm's clock
+    clock.now = 5.3
+    body.observe()
+    arm.frozen = True  # from here on it takes commands, and nothing it measures changes
+    body.command(action())
+    clock.now = 5.6
+    body.observe()
+    clock.now = 5.9
+    with pytest.raises(BodyFault, match="stands still"):
+        body.observe()
+    assert body.events[-1].rule == "frozen" and arm.stops == 1
+
+
+class NanPolicy:
+    spec = PANDA
+
+    def reset(self, instruction, *, seed):
+        self.calls = 0
+
+    def act(self, observation):
+        self.calls += 1
+        values = np.zeros((1, 7), np.float32)
+        if self.calls == 3:
+            values = values.astype(np.float32)
+            values[0, 0] = np.nan
+        return ActionChunk(values, observation.time, 0.05)
+
+
+class Still:
+    instruction, max_steps = "hold", 9
+
+    def reset(self):
+        pass
+
+    def succeeded(self):
+        return False
+
+
+def test_in_the_run_loop():
+    spec = replace(PANDA, cameras=())
+    arm = Arm(spec)
+    policy = NanPolicy()
+    policy.spec = spec
+    body = SafeBody(arm, LIMITS)
+    assert isinstance(body, Body)
+    outcome = run_episode(body, Still(), policy, seed=0)
+    assert outcome.status == "error" and "nan" in outcome.error and len(arm.sent) == 2 and arm.stops >= 1
+
+
+def test_absolute_actions():
+    channels = (
+        *(Channel(f"t{axis}", "m", "position", scale=0.5) for axis in "xyz"),
+        Channel("gripper", "1", "gripper"),
+    )
+    spec = replace(PANDA, action=ActionSpec(channels, "absolute", "base", None, Gripper(), 20.0))
+    arm = Arm(spec, position=(0.0, 0.0, 0.49))
+    body = safe(arm, SafetyLimits(max_translation=0.03, low=LIMITS.low, high=LIMITS.high))
+    sent = body.command(np.array([0.0, 0.0, 2.0, 1.0], np.float32))
+    np.testing.assert_allclose(sent, [0.0, 0.0, 1.0, 1.0], atol=1e-6)  # 0.5 m, in units of 0.5 m
+    assert [event.rule for event in body.events] == ["translation", "workspace"]
+
+
+def test_limits_that_cannot_be_watched_are_refused():
+    with pytest.raises(ConfigError, match="low"):
+        SafetyLimits(low=(0.0, 0.0, 1.0), high=(1.0, 1.0, 0.5))
+    with pytest.raises(ConfigError, match="max_age"):
+        SafetyLimits(max_age=0.0)
+    tool = replace(PANDA, action=replace(PANDA.action, frame="tool"))
+    with pytest.raises(ConfigError, match="base frame"):
+        SafeBody(Arm(tool), LIMITS)
+    joints = replace(PANDA, action=ActionSpec((Channel("j", "rad", "joint"),), "delta", "joint", None, None, 20.0))
+    with pytest.raises(ConfigError, match="three position channels"):
+        SafeBody(Arm(joints), SafetyLimits(max_translation=0.1))
+    SafeBody(Arm(joints), SafetyLimits())
+    absolute = replace(PANDA, action=replace(PANDA.action, mode="absolute"))
+    with pytest.raises(ConfigError, match="absolute"):
+        SafeBody(Arm(absolute), LIMITS)
+
+
+def test_libero_limits_leave_every_legal_action_alone():
+    arm = Arm(position=(0.0, 0.0, 1.1))
+    body = safe(arm, libero_panda.LIMITS)
+    top = np.array([channel.high for channel in PANDA.action.channels], np.float32)
+    np.testing.assert_array_equal(body.command(top), top)
+    assert body.events == ()
+    arm.position[2] = 0.9
+    body.observe()
+    assert body.command(action(0.0, 0.0, -0.05))[2] > -0.05
