@@ -1,0 +1,194 @@
+"""LIBERO as a benchmark: scenes by row, each a simulated Panda and a task.
+
+The protocol of the published evaluations: LIBERO's reset, the row's initial state, ten settling steps, then the policy;
+20 Hz; pictures as public policies get them; success is the environment's own predicate at the end of any step.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from vla.embodiment import EmbodimentSpec
+from vla.embodiments.libero_panda import ACTION, RAW_ACTION, libero_panda
+from vla.errors import ConfigError, PolicyFault
+from vla.experience import Observation
+from vla.rows import Row
+from vla.sim import libero_placement, libero_suites
+from vla.sim.libero_suites import SuiteTask
+from vla.sim.libero_world import LiberoWorld, Render
+from vla.transforms import action_map
+
+_TO_RAW = action_map(ACTION, RAW_ACTION)
+_TO_CANONICAL = action_map(RAW_ACTION, ACTION)
+
+
+@dataclass(frozen=True)
+class Config:
+    """How LIBERO is simulated.
+
+    Attributes:
+        camera_size: height and width of the pictures [pixels].
+        render: ``decimated`` thins out the visual meshes, the physics unchanged, and is made for machines without a
+            GPU; ``exact`` draws what LIBERO itself draws.
+        fused: run the controller inside the physics step: half the time, the same states to 1e-6.
+        settle_steps: control steps with an open gripper after a scene is set, before the policy.
+        max_steps: control steps of an episode; 0 for the suite's usual limit.
+        worlds: compiled scenes kept for later rows of their tasks; each takes a second to make and memory to keep.
+    """
+
+    camera_size: int = 256
+    render: Render = "decimated"
+    fused: bool = True
+    settle_steps: int = 10
+    max_steps: int = 0
+    worlds: int = 1
+
+    def __post_init__(self):
+        if self.camera_size < 1 or self.settle_steps < 0 or self.max_steps < 0 or self.worlds < 1:
+            raise ConfigError(f"{self}: sizes and counts are positive, settle_steps and max_steps at least 0")
+        if self.render not in ("decimated", "exact"):
+            raise ConfigError(f"render {self.render!r}: expected decimated or exact")
+
+    def make(self) -> "LiberoBenchmark":
+        """The benchmark; nothing is compiled before a row is opened."""
+        return LiberoBenchmark(self)
+
+
+class LiberoBenchmark:
+    """Scenes by row; a :class:`~vla.rows.Benchmark`."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self._worlds: dict[SuiteTask, LiberoWorld] = {}
+
+    def tasks(self, suite: str) -> Sequence[str]:
+        """Names of a suite's tasks in LIBERO's order.
+
+        Raises:
+            UnknownName: there is no such suite, or it has no initial states in the wheel.
+        """
+        return [entry.name for entry in libero_suites.tasks(suite)]
+
+    def open(self, row: Row) -> tuple["LiberoBody", "LiberoTask"]:
+        """Body and task of a row. Only the last pair opened for a task is usable.
+
+        Raises:
+            UnknownName: there is no such suite or task.
+            ConfigError: there is no such initial state.
+        """
+        entry = libero_suites.find_task(row.suite, row.task)
+        states = entry.initial_states()
+        if row.init >= len(states):
+            raise ConfigError(f"{row.suite}/{row.task} has initial states 0 to {len(states) - 1}, asked for {row.init}")
+        world = self._world(entry)
+        if self.config.max_steps:
+            entry = dataclasses.replace(entry, max_steps=self.config.max_steps)
+        return LiberoBody(world, entry.instruction, self.config.camera_size), LiberoTask(world, entry, row)
+
+    def close(self) -> None:
+        """Give back simulators and graphics contexts."""
+        for world in self._worlds.values():
+            world.close()
+        self._worlds.clear()
+
+    def _world(self, entry: SuiteTask) -> LiberoWorld:
+        """The task's compiled scene; the one that was not used for longest makes room."""
+        world = self._worlds.pop(entry, None)
+        if world is None:
+            while len(self._worlds) >= self.config.worlds:
+                self._worlds.pop(next(iter(self._worlds))).close()
+            world = LiberoWorld(
+                entry.bddl,
+                render=self.config.render,
+                fused=self.config.fused,
+                settle_steps=self.config.settle_steps,
+            )
+        self._worlds[entry] = world
+        return world
+
+
+class LiberoBody:
+    """The simulated Panda; a :class:`~vla.protocols.Body`. Its clock advances by 50 ms with each command.
+
+    Attributes:
+        world: the scene underneath, for what steps or inspects it directly.
+    """
+
+    def __init__(self, world: LiberoWorld, instruction: str, camera_size: int = 256):
+        self.world = world
+        self._instruction = instruction
+        self._spec = libero_panda(camera_size)
+        self._camera_size = camera_size
+
+    @property
+    def spec(self) -> EmbodimentSpec:
+        """``libero_panda`` with this body's picture size."""
+        return self._spec
+
+    def observe(self, *, images: bool = True) -> Observation:
+        """State and, only if asked for, both pictures, mirrored left-right as LIBERO's policies know them."""
+        pictures = {}
+        if images:
+            for camera in self._spec.cameras:
+                picture = self.world.render(camera.name, self._camera_size)
+                pictures[camera.name] = np.ascontiguousarray(picture[:, ::-1])
+        return Observation(pictures, self.world.state(), self._instruction, self.world.time)
+
+    def command(self, action: Float32[np.ndarray, "7"]) -> Float32[np.ndarray, "7"]:
+        """Act for 50 ms; returns what was sent: motions clipped to 0.05 m and 0.5 rad, the gripper to [0, 1].
+
+        Raises:
+            PolicyFault: the action is not seven finite numbers.
+            BodyFault: the simulation diverged.
+        """
+        action = np.asarray(action, dtype=np.float32)
+        if action.shape != (ACTION.size,) or not np.isfinite(action).all():
+            raise PolicyFault(f"an action is {ACTION.size} finite numbers, found {action}")
+        raw = np.clip(_TO_RAW(action), -1.0, 1.0)
+        self.world.step(raw)
+        return _TO_CANONICAL(raw)
+
+    def stop(self) -> None:
+        """Hold still: a simulator only moves when commanded, so the controller's goal is put where the arm is."""
+        self.world.hold()
+
+    def close(self) -> None:
+        """Give back the scene. Safe to call more than once."""
+        self.world.close()
+
+
+class LiberoTask:
+    """One row's scene and goal; a :class:`~vla.protocols.Task`."""
+
+    def __init__(self, world: LiberoWorld, entry: SuiteTask, row: Row):
+        self._world = world
+        self._entry = entry
+        self.row = row
+
+    @property
+    def instruction(self) -> str:
+        """In LIBERO's words, as its published data sets have them."""
+        return self._entry.instruction
+
+    @property
+    def max_steps(self) -> int:
+        """Control steps before the episode counts as not solved."""
+        return self._entry.max_steps
+
+    def reset(self) -> None:
+        """Set the row's scene and let it settle.
+
+        Raises:
+            ConfigError: no valid scene could be sampled.
+        """
+        if self.row.init == -1:
+            libero_placement.sample(self._world, seed=self.row.seed, widen=self.row.widen)
+        else:
+            self._world.reset(self._entry.initial_states()[self.row.init], seed=self.row.seed)
+
+    def succeeded(self) -> bool:
+        """Whether the goal has held at the end of any step since the reset."""
+        return self._world.succeeded()

@@ -1,0 +1,78 @@
+"""Simplified meshes by content on disk: ``$XDG_CACHE_HOME/vla/meshes``, else ``~/.cache/vla/meshes``."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32
+
+from vla.sim.rendering.simplify import Mesh
+
+VERSION = "1"  # part of every key: raise it when the algorithm changes
+
+
+def folder() -> Path:
+    """Where simplified meshes are kept."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "vla" / "meshes"
+
+
+def key(mesh: Mesh, target: int, error: float) -> str:
+    """Hex digits that change whenever the mesh or what is asked of it does."""
+    digest = hashlib.sha256(f"{VERSION} {target} {error}".encode())
+    for array in (mesh.position, mesh.face_position, mesh.normal, mesh.face_normal, mesh.texcoord, mesh.face_texcoord):
+        digest.update(b"none" if array is None else f"{array.dtype}{array.shape}".encode())
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:32]
+
+
+def cached(
+    mesh: Mesh, target: int, error: float, compute: Callable[[Mesh, int, float], Int32[np.ndarray, "k"]]
+) -> Int32[np.ndarray, "k"]:
+    """The corners that ``compute`` gives, from disk if they were computed before.
+
+    A file that cannot be read or written costs time, never the result: it is computed again.
+    """
+    path = folder() / f"{key(mesh, target, error)}.npz"
+    corners = _read(path, limit=mesh.face_position.size)
+    if corners is None:
+        corners = compute(mesh, target, error)
+        _write(path, corners)
+    return corners
+
+
+def _read(path: Path, limit: int) -> Int32[np.ndarray, "k"] | None:
+    """Corners that are whole triangles and within the mesh, or None."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            corners = file["corners"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    sound = corners.dtype == np.int32 and corners.ndim == 1 and len(corners) % 3 == 0 and len(corners) <= limit
+    if not sound or (len(corners) and (corners.min() < 0 or corners.max() >= limit)):
+        return None
+    return corners
+
+
+def _write(path: Path, corners: Int32[np.ndarray, "k"]) -> None:
+    """Written beside and renamed, so that another process sees a whole file or none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, corners=corners)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+    except OSError as error:
+        warnings.warn(f"simplified meshes are not kept: {error}", stacklevel=2)
