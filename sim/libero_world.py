@@ -64,7 +64,7 @@ class LiberoWorld:
         self.env: Any = self._wrapper.env
         self.model: MjModel = self.env.sim.model._model
         self.data: MjData = self.env.sim.data._data
-        self._fixture_poses = (self.model.body_pos.copy(), self.model.body_quat.copy())
+        self._described_poses = _described_poses(self.env)
         self._substeps_per_step = round(self.env.control_timestep / self.env.model_timestep)
         if render == "decimated":
             decimate(self.model)
@@ -116,12 +116,14 @@ class LiberoWorld:
     def reset_fixtures(self, seed: int) -> None:
         """LIBERO's own reset: fixtures and objects sampled from its regions, the arm at its first pose.
 
-        Whatever an earlier episode leaves behind is put back first: LIBERO places some objects relative to where
-        the fixtures were before, and the gripper's target opening survives its reset.
+        Whatever an earlier episode leaves behind is put back first. LIBERO places a bowl in a drawer by where the
+        drawer would be if its cabinet stood where the description has it, so that is where the cabinet has to be;
+        and the gripper's target opening survives its reset.
         """
         from robosuite.utils.errors import RandomizationError
 
-        self.model.body_pos[:], self.model.body_quat[:] = self._fixture_poses
+        for body, position, quaternion in self._described_poses:
+            self.model.body_pos[body], self.model.body_quat[body] = position, quaternion
         self.env.robots[0].gripper.current_action = np.zeros_like(self.env.robots[0].gripper.current_action)
         with _numpy_seeded(seed), libero_suites.quiet():
             try:
@@ -255,6 +257,20 @@ class LiberoWorld:
             yield
         finally:
             del sim.forward
+
+
+def _described_poses(env: Any) -> list[tuple[int, Float64[np.ndarray, "3"], Float64[np.ndarray, "4"]]]:
+    """Body number, position [m] and quaternion (w, x, y, z) of each fixture before LIBERO's constructor moved it."""
+    elements = {body.get("name"): body for body in env.model.worldbody.iter("body")}
+    poses = []
+    for name, fixture in env.fixtures_dict.items():
+        element = elements.get(fixture.root_body)
+        if element is None:
+            continue  # a table is part of the arena
+        position = np.array(element.get("pos", "0 0 0").split(), dtype=np.float64)
+        quaternion = np.array(element.get("quat", "1 0 0 0").split(), dtype=np.float64)
+        poses.append((env.obj_body_id[name], position, quaternion / np.linalg.norm(quaternion)))
+    return poses
 
 
 def _nothing() -> None:
