@@ -23,6 +23,7 @@ from vla.sim.rendering import mujoco_binding
 from vla.sim.rendering.camera import Camera
 from vla.sim.rendering.decimate import decimate
 from vla.sim.rendering.mujoco_binding import MjData, MjModel
+from vla.sim.rendering.textures import shrink_textures
 
 Render = Literal["decimated", "exact"]
 SETTLE_ACTION = np.array([0, 0, 0, 0, 0, 0, -1.0])  # stay, gripper open
@@ -68,6 +69,7 @@ class LiberoWorld:
         self._substeps_per_step = round(self.env.control_timestep / self.env.model_timestep)
         if render == "decimated":
             decimate(self.model)
+            shrink_textures(self.model)
         self._camera = Camera(self.model, groups=(1, 2), samples=4 if render == "exact" else 0)
         self._grip_site = self.env.robots[0].eef_site_id
         self._hand = self.model.body(self.env.robots[0].robot_model.eef_name).id
