@@ -1,0 +1,167 @@
+"""What the action expert needs from any vision-language backbone: its keys and values, layer by layer.
+
+::
+
+    pictures ─ vision ─┐
+                       ├─▶ embeddings ─▶ decoder layers ─▶ DynamicCache: (K, V) of each layer ─▶ Prefix
+    instruction ───────┘
+
+The decoder is run as Hugging Face ships it, with ``use_cache=True``. The cache carries gradients, so one code path
+serves training and inference; and because the prefix never attends to the actions, this is pi0's mixture of
+transformers exactly.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+PrefixAttention = Literal["causal", "bidirectional"]
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What an expert must match.
+
+    Attributes:
+        layers: decoder layers, each of which caches.
+        heads: query heads of the backbone.
+        kv_heads: heads of the cached keys and values.
+        head_dim: size of one head.
+    """
+
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model sees, batched; numbers normalised and padded, missing cameras masked.
+
+    Attributes:
+        images: in the order of the config's camera slots; None where ``features`` replace them.
+        features: what :meth:`Backbone.features` made of the images, one tensor (batch, camera, ...) each; None otherwise.
+        image_mask: False where a camera is missing.
+        tokens: of the instruction.
+        token_mask: False on padding.
+        state: normalised, zero beyond the embodiment's own channels.
+        embodiment: number of the embodiment in the config's ``bodies``.
+    """
+
+    images: UInt8[Tensor, "b c h w 3"] | None
+    features: tuple[Float[Tensor, "b c ..."], ...] | None
+    image_mask: Bool[Tensor, "b c"]
+    tokens: Int64[Tensor, "b l"]
+    token_mask: Bool[Tensor, "b l"]
+    state: Float[Tensor, "b s"]
+    embodiment: Int64[Tensor, "b"]
+
+    def to(self, device: torch.device | str) -> "Inputs":
+        """The same on a device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        features = None if self.features is None else tuple(feature.to(device) for feature in self.features)
+        return replace(self, **moved, features=features)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys (already rotated) and values of each layer, and which places of the prefix are real.
+
+    Attributes:
+        keys: one tensor (batch, kv head, place, head dim) for each layer.
+        values: as ``keys``.
+        mask: False where nobody may look.
+    """
+
+    keys: tuple[Float[Tensor, "b k p d"], ...]
+    values: tuple[Float[Tensor, "b k p d"], ...]
+    mask: Bool[Tensor, "b p"]
+
+    @property
+    def lengths(self) -> Int64[Tensor, "b"]:
+        """Real places of each example: the position of whatever comes next."""
+        return self.mask.sum(1)
+
+    def detach(self) -> "Prefix":
+        """The same without gradients (knowledge insulation)."""
+        return replace(self, keys=tuple(k.detach() for k in self.keys), values=tuple(v.detach() for v in self.values))
+
+    def repeat(self, times: int) -> "Prefix":
+        """Each example ``times`` times, one after the other, so that several noises share one prefix."""
+        if times == 1:
+            return self
+        return Prefix(
+            tuple(k.repeat_interleave(times, 0) for k in self.keys),
+            tuple(v.repeat_interleave(times, 0) for v in self.values),
+            self.mask.repeat_interleave(times, 0),
+        )
+
+
+class Backbone(nn.Module, ABC):
+    """Pictures and an instruction in, a :class:`Prefix` out.
+
+    Attributes:
+        image_size: pictures are resized to this many pixels, squares.
+        caches_features: whether :meth:`features` never changes in training, so that it can be computed once.
+    """
+
+    image_size: int
+    caches_features: bool
+
+    @property
+    @abstractmethod
+    def shape(self) -> CacheShape:
+        """What the expert must match."""
+
+    @abstractmethod
+    def prefix(self, inputs: Inputs) -> Prefix:
+        """Run the backbone; uses ``inputs.features`` if they are there, else ``inputs.images``."""
+
+    @abstractmethod
+    def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
+        """Cosines and sines that the backbone rotates its own queries and keys with at ``positions``."""
+
+    def features(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n ..."], ...]:
+        """What the frozen part of the vision makes of pictures.
+
+        Raises:
+            NotImplementedError: nothing of it is frozen (``caches_features`` is False).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no frozen vision part")
+
+    def architecture(self) -> dict[str, Any] | None:
+        """Whatever beyond the config is needed to build the same network without its weights; a JSON value."""
+        return None
+
+
+def run_decoder(
+    decoder: nn.Module, embeddings: Float[Tensor, "b p w"], mask: Bool[Tensor, "b p"], attention: PrefixAttention
+) -> Prefix:
+    """Run a Hugging Face decoder over a prefix and take its cache.
+
+    Positions count real places only, so padding moves nothing. A padding place attends to itself, because a row
+    without anything to attend to would be NaN; nobody attends to it.
+    """
+    places = embeddings.shape[1]
+    allowed = mask[:, None, :].expand(-1, places, -1)
+    if attention == "causal":
+        allowed = allowed & torch.ones(places, places, dtype=torch.bool, device=mask.device).tril()
+    allowed = allowed | torch.eye(places, dtype=torch.bool, device=mask.device)
+    additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
+    additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
+    cache = DynamicCache(config=decoder.config)  # pyright: ignore[reportArgumentType]
+    decoder(
+        inputs_embeds=embeddings,
+        attention_mask=additive[:, None],
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+    return Prefix(keys, values, mask)

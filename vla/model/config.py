@@ -1,0 +1,201 @@
+"""What a model is, as frozen values that a checkpoint stores as JSON."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from vla.embodiment import EmbodimentSpec, Role
+from vla.errors import ConfigError
+from vla.normalize import NormalizeSpec
+
+CAMERA_SLOTS: tuple[Role, ...] = ("primary", "wrist", "secondary")
+"""Pictures enter by what they show, so that data sets with different camera names share an input."""
+
+MEAN_STD = NormalizeSpec(kind="mean_std", epsilon=2e-3, clip=None)
+"""``epsilon`` keeps channels that hardly move (below 2 mm or 2 mrad a step) from being blown up to unit variance."""
+
+
+@dataclass(frozen=True)
+class NanoConfig:
+    """A backbone that trains on two CPU cores: frozen ImageNet features under a small language trunk.
+
+    Attributes:
+        image_size: pixels of the square picture; a multiple of 16.
+        width: of the trunk.
+        layers: of the trunk.
+        heads: of the trunk, also its key and value heads.
+        mlp: hidden units of the trunk's feed-forward part.
+        channels: of the maps that the instruction modulates.
+        keypoints: spatial-softmax points of each camera.
+        values: numbers read out at each keypoint.
+        tokens: trunk tokens of each camera.
+        text_layers: of the sentence encoder.
+        text_length: longest instruction in tokens.
+        vocabulary: rows of the word table; the tokenizer must not have more.
+    """
+
+    image_size: int = 128
+    width: int = 192
+    layers: int = 3
+    heads: int = 4
+    mlp: int = 384
+    channels: int = 96
+    keypoints: int = 32
+    values: int = 16
+    tokens: int = 2
+    text_layers: int = 1
+    text_length: int = 40
+    vocabulary: int = 1024
+    kind: Literal["nano"] = "nano"
+
+    def __post_init__(self):
+        if self.image_size % 16 or self.width % self.heads or (self.width // self.heads) % 2:
+            raise ConfigError("nano: image_size must divide by 16 and width by heads, into an even head size")
+
+
+@dataclass(frozen=True)
+class HfConfig:
+    """A Hugging Face vision-language model, unpatched.
+
+    Attributes:
+        name: Hub id or local folder of the config, tokenizer and weights.
+        pretrained: start from the weights there; False for random ones.
+        attention: within the prefix; PaliGemma was trained bidirectional, SmolVLM causal.
+        layers: decoder layers to keep from the first on; None for all.
+        image_size: pixels of the square picture; None for what the vision model was trained with.
+        freeze_vision: the vision tower does not learn.
+        freeze_text: the decoder and the word table do not learn.
+        text_suffix: ends the instruction (PaliGemma's prompts end with a newline).
+        text_length: longest instruction in tokens.
+    """
+
+    name: str
+    pretrained: bool = True
+    attention: Literal["causal", "bidirectional"] = "causal"
+    layers: int | None = None
+    image_size: int | None = None
+    freeze_vision: bool = True
+    freeze_text: bool = False
+    text_suffix: str = ""
+    text_length: int = 48
+    kind: Literal["hf"] = "hf"
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """The action expert: own weights for each of the backbone's layers, own width.
+
+    Attributes:
+        width: of its tokens.
+        mlp: hidden units of its gated feed-forward part.
+        heads: query heads; None for as many as the backbone has.
+    """
+
+    width: int = 128
+    mlp: int = 256
+    heads: int | None = None
+
+
+@dataclass(frozen=True)
+class BodyShape:
+    """How many state and action channels an embodiment really has."""
+
+    name: str
+    state: int
+    action: int
+
+
+@dataclass(frozen=True)
+class VlaConfig:
+    """A whole model; ``bodies`` and ``cameras`` come from the data (:func:`fit_to`).
+
+    Attributes:
+        backbone: see there.
+        expert: see there.
+        horizon: actions in a chunk.
+        flow_samples: noises drawn for each observation in training; they share one prefix.
+        insulate: the expert's gradient stops at the cache (knowledge insulation).
+        bodies: embodiments in the order that ``Inputs.embodiment`` counts.
+        cameras: roles in the order of ``Inputs.images``.
+        state_norm: rule for states; clipped, because a policy may meet what the data never showed.
+        action_norm: rule for actions, the gripper like every other channel.
+    """
+
+    backbone: NanoConfig | HfConfig
+    expert: ExpertConfig = ExpertConfig()
+    horizon: int = 12
+    flow_samples: int = 1
+    insulate: bool = False
+    bodies: tuple[BodyShape, ...] = ()
+    cameras: tuple[Role, ...] = ()
+    state_norm: NormalizeSpec = replace(MEAN_STD, clip=5.0)
+    action_norm: NormalizeSpec = MEAN_STD
+
+    @property
+    def state_size(self) -> int:
+        """Of the padded state."""
+        return max((body.state for body in self.bodies), default=0)
+
+    @property
+    def action_size(self) -> int:
+        """Of the padded action."""
+        return max((body.action for body in self.bodies), default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that :meth:`from_json` reads back to an equal config."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "VlaConfig":
+        """The config that :meth:`to_json` wrote.
+
+        Raises:
+            ConfigError: a field is missing, unknown or out of range.
+        """
+        kinds: dict[str, type[NanoConfig] | type[HfConfig]] = {"nano": NanoConfig, "hf": HfConfig}
+        try:
+            fields = dict(value)
+            backbone = fields.pop("backbone")
+            for name in ("state_norm", "action_norm"):
+                rule = fields[name]
+                fields[name] = NormalizeSpec(**{**rule, "skip": tuple(rule["skip"])})
+            return cls(
+                backbone=kinds[backbone["kind"]](**backbone),
+                expert=ExpertConfig(**fields.pop("expert")),
+                bodies=tuple(BodyShape(**body) for body in fields.pop("bodies")),
+                cameras=tuple(fields.pop("cameras")),
+                **fields,
+            )
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"model config: {error} does not fit its fields") from error
+
+
+def fit_to(config: VlaConfig, specs: Sequence[EmbodimentSpec]) -> VlaConfig:
+    """The config for these embodiments: their channel counts, and the camera slots that any of them fills.
+
+    Raises:
+        ConfigError: there is none, or one name stands for two different embodiments.
+    """
+    distinct = distinct_specs(specs)
+    roles = {camera.role for spec in distinct for camera in spec.cameras}
+    return replace(
+        config,
+        bodies=tuple(BodyShape(spec.name, len(spec.state), spec.action.size) for spec in distinct),
+        cameras=tuple(role for role in CAMERA_SLOTS if role in roles),
+    )
+
+
+def distinct_specs(specs: Sequence[EmbodimentSpec]) -> tuple[EmbodimentSpec, ...]:
+    """Each embodiment once, in the order of first appearance.
+
+    Raises:
+        ConfigError: there is none, or one name stands for two different embodiments.
+    """
+    found: dict[str, EmbodimentSpec] = {}
+    for spec in specs:
+        if found.setdefault(spec.name, spec).fingerprint != spec.fingerprint:
+            raise ConfigError(f"two different embodiments are both named {spec.name!r}; give one of them another name")
+    if not found:
+        raise ConfigError("a model needs at least one embodiment")
+    return tuple(found.values())

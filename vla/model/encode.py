@@ -1,0 +1,146 @@
+"""The model's border: observations and actions in raw units on one side, padded normalised tensors on the other.
+
+Training and running go through the same object, so that they cannot drift apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from torch import Tensor
+
+from vla.embodiment import EmbodimentSpec
+from vla.errors import SpecMismatch, StatisticsMissing, UnknownName
+from vla.experience import Observation
+from vla.model.backbone import Inputs
+from vla.model.config import VlaConfig, distinct_specs
+from vla.model.text import Text
+from vla.normalize import Normalize, Statistics
+from vla.transforms import resize
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The normalisations of one embodiment and its cameras by slot (None: it has no such view)."""
+
+    spec: EmbodimentSpec
+    state: Normalize
+    action: Normalize
+    cameras: tuple[str | None, ...]
+
+
+class Encoder:
+    """Encodes for one model.
+
+    Args:
+        config: fitted to ``specs``.
+        specs: the embodiments; repeats are allowed.
+        statistics: by embodiment name.
+        text: the instruction's tokenizer.
+        image_size: of the backbone.
+
+    Raises:
+        StatisticsMissing: of an embodiment or of one of its channels.
+        SpecMismatch: an embodiment has other channels than the config was fitted to.
+    """
+
+    def __init__(
+        self,
+        config: VlaConfig,
+        specs: Sequence[EmbodimentSpec],
+        statistics: Mapping[str, Statistics],
+        text: Text,
+        image_size: int,
+    ):
+        self.config, self.text, self.image_size = config, text, image_size
+        self.statistics = dict(statistics)
+        self.specs = distinct_specs(specs)
+        fitted = [(body.name, body.state, body.action) for body in config.bodies]
+        given = [(spec.name, len(spec.state), spec.action.size) for spec in self.specs]
+        if fitted != given:
+            lines = [f"(name, state size, action size): {given} here, {fitted} in the model"]
+            raise SpecMismatch(lines, have="the data", want="the model")
+        self.numbers = tuple(self._numbers(spec) for spec in self.specs)
+
+    def index(self, name: str) -> int:
+        """Number of an embodiment.
+
+        Raises:
+            UnknownName: the model does not know it.
+        """
+        names = [spec.name for spec in self.specs]
+        if name not in names:
+            raise UnknownName("embodiment of this model", name, names)
+        return names.index(name)
+
+    def pictures(
+        self, body: int, images: Mapping[str, np.ndarray]
+    ) -> tuple[UInt8[np.ndarray, "c h w 3"], Bool[np.ndarray, "c"]]:
+        """One picture for each slot at the backbone's size; missing ones are 0 and masked."""
+        side = self.image_size
+        slots = self.numbers[body].cameras
+        pictures = np.zeros((len(slots), side, side, 3), dtype=np.uint8)
+        present = np.zeros(len(slots), dtype=bool)
+        for slot, name in enumerate(slots):
+            if name is not None and name in images:
+                pictures[slot], present[slot] = resize(images[name], side, side), True
+        return pictures, present
+
+    def state(self, body: int, state: Float32[np.ndarray, "*n s"]) -> Float32[np.ndarray, "*n padded"]:
+        """Normalised, then padded with zeros."""
+        return _pad(self.numbers[body].state.encode(state), self.config.state_size)
+
+    def actions(self, body: int, actions: Float32[np.ndarray, "*n a"]) -> Float32[np.ndarray, "*n padded"]:
+        """Normalised, then padded with zeros."""
+        return _pad(self.numbers[body].action.encode(actions), self.config.action_size)
+
+    def decode(self, body: int, actions: Float32[np.ndarray, "*n padded"]) -> Float32[np.ndarray, "*n a"]:
+        """Raw units again. A gripper cannot be more open than open: its numbers are clipped to its two ends."""
+        numbers = self.numbers[body]
+        raw = numbers.action.decode(actions[..., : numbers.spec.action.size])
+        if (gripper := numbers.spec.action.gripper) is not None:
+            ends = sorted((gripper.closed, gripper.opened))
+            columns = [place for place, channel in enumerate(numbers.spec.action.channels) if channel.kind == "gripper"]
+            raw[..., columns] = np.clip(raw[..., columns], *ends)
+        return raw
+
+    def inputs(self, body: int, observation: Observation) -> Inputs:
+        """One observation as a batch of one."""
+        pictures, present = self.pictures(body, observation.images)
+        tokens, mask = self.text.encode([observation.instruction])
+        return Inputs(
+            torch.from_numpy(pictures)[None],
+            None,
+            torch.from_numpy(present)[None],
+            tokens,
+            mask,
+            torch.from_numpy(self.state(body, observation.state))[None],
+            torch.tensor([body]),
+        )
+
+    def _numbers(self, spec: EmbodimentSpec) -> Numbers:
+        if spec.name not in self.statistics:
+            present = ", ".join(sorted(self.statistics)) or "none"
+            raise StatisticsMissing(f"no statistics for embodiment {spec.name!r}; there are some for {present}")
+        statistics = self.statistics[spec.name]
+        by_role = {camera.role: camera.name for camera in reversed(spec.cameras)}  # the first of a role wins
+        return Numbers(
+            spec,
+            Normalize.build(self.config.state_norm, statistics, spec.state_names),
+            Normalize.build(self.config.action_norm, statistics, spec.action.names),
+            tuple(by_role.get(role) for role in self.config.cameras),
+        )
+
+
+def _pad(values: Float32[np.ndarray, "*n c"], size: int) -> Float32[np.ndarray, "*n padded"]:
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, size - values.shape[-1])])
+
+
+def stack(inputs: Sequence[Inputs]) -> Inputs:
+    """Batches of the same size of text and pictures as one batch."""
+    first = inputs[0]
+    names = [name for name, value in vars(first).items() if isinstance(value, Tensor)]
+    joined = {name: torch.cat([getattr(item, name) for item in inputs]) for name in names}
+    return Inputs(**{**dict.fromkeys(vars(first)), **joined})

@@ -1,0 +1,50 @@
+"""Flow matching in pi0's convention, so that its checkpoints mean the same here.
+
+``t = 1`` is noise, ``t = 0`` the action: ``x_t = t * noise + (1 - t) * action``, target ``u = noise - action``,
+``t = 0.999 * Beta(1.5, 1) + 0.001`` (more often noisy than not), Euler steps from 1 to 0. Source: Black et al.,
+"pi0" (2024), section IV and its released code.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Velocity = Callable[[Float[Tensor, "b h a"], Float[Tensor, "b"]], Float[Tensor, "b h a"]]
+
+
+def sample_time(count: int, generator: torch.Generator | None = None) -> Float[Tensor, "b"]:
+    """Times for training. Beta(1.5, 1) has the distribution function x**1.5, so a uniform number inverts it."""
+    return 0.999 * torch.rand(count, generator=generator) ** (1 / 1.5) + 0.001
+
+
+def interpolate(
+    actions: Float[Tensor, "b h a"], noise: Float[Tensor, "b h a"], time: Float[Tensor, "b"]
+) -> Float[Tensor, "b h a"]:
+    """``x_t``, between the action and the noise."""
+    t = time[:, None, None].to(actions.dtype)
+    return t * noise + (1 - t) * actions
+
+
+def masked_mse(
+    predicted: Float[Tensor, "b h a"], target: Float[Tensor, "b h a"], mask: Bool[Tensor, "b h a"]
+) -> Float[Tensor, ""]:
+    """Mean squared error over the real numbers only.
+
+    Raises:
+        ZeroDivisionError: nothing is real.
+    """
+    count = int(mask.sum())
+    if not count:
+        raise ZeroDivisionError("a batch without a single valid action has no loss")
+    return torch.where(mask, predicted.float() - target.float(), 0.0).square().sum() / count
+
+
+def integrate(velocity: Velocity, noise: Float[Tensor, "b h a"], steps: int) -> Float[Tensor, "b h a"]:
+    """Euler steps from noise (t = 1) to an action (t = 0)."""
+    x = noise
+    for step in range(steps):
+        time = torch.full((len(x),), 1 - step / steps, dtype=x.dtype, device=x.device)
+        x = x - velocity(x, time) / steps
+    return x
