@@ -5,8 +5,6 @@ its pages, and a reader touches only the rows it needs.
 """
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vla.errors import DataError
+from vla.files import whole_file
 
 _META = "meta"
 _LOCAL_HEADER = 30  # bytes before the name in a zip entry (APPNOTE 4.3.7)
@@ -27,18 +26,10 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], meta: Any) -> Non
         DataError: the file cannot be written, e.g. on a full disk.
     """
     text = np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8)
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
-            temporary = Path(file.name)
+        with whole_file(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **{_META: text}, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise DataError(path, "index", expected="a writable folder with space", found=str(error)) from error
 
 

@@ -1,0 +1,41 @@
+"""Random order without a list: the permuted place of any number, computed from the number and a key alone.
+
+A Feistel network permutes a power of four; places past the end are walked on until they fall inside (Black and Rogaway,
+"Ciphers with arbitrary finite domains", 2002).
+"""
+
+from collections.abc import Sequence
+
+_ROUNDS = 6
+_MASK = (1 << 64) - 1
+
+
+def permuted(place: int, size: int, key: Sequence[int]) -> int:
+    """Where ``place`` goes in the permutation of ``range(size)`` that ``key`` names.
+
+    Raises:
+        ValueError: the place is outside the range.
+    """
+    if not 0 <= place < size:
+        raise ValueError(f"place {place} is outside range({size})")
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    low = (1 << half) - 1
+    keys = [mixed(*key, turn) for turn in range(_ROUNDS)]
+    while True:
+        left, right = place >> half, place & low
+        for subkey in keys:
+            left, right = right, left ^ (mixed(subkey, right) & low)
+        place = left << half | right
+        if place < size:
+            return place
+
+
+def mixed(*numbers: int) -> int:
+    """A 64-bit hash of some integers: SplitMix64's finalizer (Steele et al. 2014), chained."""
+    state = 0
+    for number in numbers:
+        state = (state ^ number & _MASK) + 0x9E3779B97F4A7C15 & _MASK
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
+        state ^= state >> 31
+    return state

@@ -1,0 +1,83 @@
+"""Plug-ins by file name: a module with a ``Config`` in one of the four folders is one, and nothing registers it."""
+
+import ast
+import dataclasses
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from vla.errors import ConfigError, DataError, UnknownName
+from vla.protocols import EpisodeSource
+
+Folder = Literal["datasets", "sim", "policies", "robot_driver"]
+
+
+def plugin_names(folder: Folder) -> tuple[str, ...]:
+    """Names of a folder's plug-ins, found without importing them."""
+    files = sorted((Path(__file__).parent / folder).glob("*.py"))
+    return tuple(file.stem for file in files if _has_config(file))
+
+
+def plugin(folder: Folder, name: str) -> ModuleType:
+    """The plug-in of that name.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    names = plugin_names(folder)
+    if name not in names:
+        raise UnknownName(f"plug-in of {folder}", name, names)
+    return importlib.import_module(f"vla.{folder}.{name}")
+
+
+def plugins(folder: Folder) -> dict[str, ModuleType]:
+    """All plug-ins of a folder by name, imported."""
+    return {name: plugin(folder, name) for name in plugin_names(folder)}
+
+
+def open_source(path: Path, *, split: str = "train", fixes: bool = True, **options: Any) -> EpisodeSource:
+    """The episodes at a path, by the first data set format that recognises it.
+
+    Args:
+        path: a data set's folder or file.
+        split: part of the data set, for formats that have several.
+        fixes: mend what is known to be wrong, for formats that know anything; off shows the data as stored.
+        options: further fields of the format's ``Config``.
+
+    Raises:
+        DataError: no format recognises the path.
+        ConfigError: the format has no such option, or no splits.
+    """
+    path = Path(path)
+    layouts = []
+    for name, module in plugins("datasets").items():
+        layouts.append(getattr(module, "LAYOUT", name))
+        if not module.accepts(path):
+            continue
+        known = {field.name for field in dataclasses.fields(module.Config)}
+        if unknown := sorted(set(options) - known):
+            choices = ", ".join(sorted(known - {"path"}))
+            raise ConfigError(f"{path} is {layouts[-1]}: no option {', '.join(unknown)}; there are {choices}")
+        if "split" in known:
+            options["split"] = split
+        elif split != "train":
+            raise ConfigError(f"{path} is {layouts[-1]}, which has no splits: {split!r} cannot be chosen")
+        if "fixes" in known:
+            options["fixes"] = fixes
+        return module.Config(path=path, **options).make()
+    raise DataError(path, "data set", expected=" or ".join(layouts), found=_listing(path))
+
+
+def _has_config(file: Path) -> bool:
+    tree = ast.parse(file.read_text(), str(file))
+    return any(isinstance(node, ast.ClassDef) and node.name == "Config" for node in tree.body)
+
+
+def _listing(path: Path) -> str:
+    if not path.exists():
+        return "nothing there"
+    if path.is_file():
+        return "a file"
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
+    return f"a folder with {', '.join(names[:6]) or 'nothing'}" + (", ..." if len(names) > 6 else "")
