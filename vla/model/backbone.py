@@ -108,11 +108,14 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         image_size: pictures are resized to this many pixels, squares.
-        caches_features: whether :meth:`features` never changes in training, so that it can be computed once.
     """
 
     image_size: int
-    caches_features: bool
+
+    @property
+    def frozen_vision(self) -> nn.Module | None:
+        """What :meth:`features` follow from, if it never changes in training; they can then be computed once."""
+        return None
 
     @property
     @abstractmethod
@@ -131,7 +134,7 @@ class Backbone(nn.Module, ABC):
         """What the frozen part of the vision makes of pictures.
 
         Raises:
-            NotImplementedError: nothing of it is frozen (``caches_features`` is False).
+            NotImplementedError: there is no ``frozen_vision``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no frozen vision part")
 

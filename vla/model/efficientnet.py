@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from vla.errors import DataError, DependencyMissing
 
 # repeats, kernel, stride, expansion, channels in, channels out
-_STAGES = ((1, 3, 1, 1, 32, 16), (2, 3, 2, 6, 16, 24), (2, 5, 2, 6, 24, 40), (3, 3, 2, 6, 40, 80), (3, 5, 1, 6, 80, 112))
+_STAGES = (
+    (1, 3, 1, 1, 32, 16),
+    (2, 3, 2, 6, 16, 24),
+    (2, 5, 2, 6, 24, 40),
+    (3, 3, 2, 6, 40, 80),
+    (3, 5, 1, 6, 80, 112),
+)
 _FINE_BLOCKS = 5  # the map of stride 8 is taken after so many blocks
 FINE, COARSE = 40, 112  # channels at strides 8 and 16
 _EPSILON = 1e-3  # of the folded batch norms

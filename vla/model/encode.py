@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
-from torch import Tensor
 
-from vla.embodiment import EmbodimentSpec
+from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import SpecMismatch, StatisticsMissing, UnknownName
 from vla.experience import Observation
 from vla.model.backbone import Inputs
@@ -79,14 +78,7 @@ class Encoder:
         self, body: int, images: Mapping[str, np.ndarray]
     ) -> tuple[UInt8[np.ndarray, "c h w 3"], Bool[np.ndarray, "c"]]:
         """One picture for each slot at the backbone's size; missing ones are 0 and masked."""
-        side = self.image_size
-        slots = self.numbers[body].cameras
-        pictures = np.zeros((len(slots), side, side, 3), dtype=np.uint8)
-        present = np.zeros(len(slots), dtype=bool)
-        for slot, name in enumerate(slots):
-            if name is not None and name in images:
-                pictures[slot], present[slot] = resize(images[name], side, side), True
-        return pictures, present
+        return slot_pictures(self.numbers[body].cameras, self.image_size, images)
 
     def state(self, body: int, state: Float32[np.ndarray, "*n s"]) -> Float32[np.ndarray, "*n padded"]:
         """Normalised, then padded with zeros."""
@@ -125,22 +117,31 @@ class Encoder:
             present = ", ".join(sorted(self.statistics)) or "none"
             raise StatisticsMissing(f"no statistics for embodiment {spec.name!r}; there are some for {present}")
         statistics = self.statistics[spec.name]
-        by_role = {camera.role: camera.name for camera in reversed(spec.cameras)}  # the first of a role wins
         return Numbers(
             spec,
             Normalize.build(self.config.state_norm, statistics, spec.state_names),
             Normalize.build(self.config.action_norm, statistics, spec.action.names),
-            tuple(by_role.get(role) for role in self.config.cameras),
+            camera_slots(spec, self.config.cameras),
         )
+
+
+def camera_slots(spec: EmbodimentSpec, roles: Sequence[Role]) -> tuple[str | None, ...]:
+    """For each role the name of the first camera that has it, or None."""
+    by_role = {camera.role: camera.name for camera in reversed(spec.cameras)}
+    return tuple(by_role.get(role) for role in roles)
+
+
+def slot_pictures(
+    slots: Sequence[str | None], side: int, images: Mapping[str, np.ndarray]
+) -> tuple[UInt8[np.ndarray, "c side side 3"], Bool[np.ndarray, "c"]]:
+    """One picture for each slot, resized; missing ones are 0, and False in the mask."""
+    pictures = np.zeros((len(slots), side, side, 3), dtype=np.uint8)
+    present = np.zeros(len(slots), dtype=bool)
+    for slot, name in enumerate(slots):
+        if name is not None and name in images:
+            pictures[slot], present[slot] = resize(images[name], side, side), True
+    return pictures, present
 
 
 def _pad(values: Float32[np.ndarray, "*n c"], size: int) -> Float32[np.ndarray, "*n padded"]:
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, size - values.shape[-1])])
-
-
-def stack(inputs: Sequence[Inputs]) -> Inputs:
-    """Batches of the same size of text and pictures as one batch."""
-    first = inputs[0]
-    names = [name for name, value in vars(first).items() if isinstance(value, Tensor)]
-    joined = {name: torch.cat([getattr(item, name) for item in inputs]) for name in names}
-    return Inputs(**{**dict.fromkeys(vars(first)), **joined})

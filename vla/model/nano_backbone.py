@@ -31,8 +31,6 @@ class NanoBackbone(Backbone):
         pretrained: ImageNet weights for the frozen part; False leaves them random, for weights loaded later.
     """
 
-    caches_features = True
-
     def __init__(self, config: NanoConfig, cameras: int, *, pretrained: bool = True):
         super().__init__()
         self.image_size = config.image_size
@@ -60,6 +58,11 @@ class NanoBackbone(Backbone):
         """What the expert must match."""
         return self._shape
 
+    @property
+    def frozen_vision(self) -> nn.Module:
+        """The ImageNet network."""
+        return self.vision
+
     def features(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n p 40"], Float[Tensor, "n q 112"]]:
         """Maps at strides 8 and 16, flattened row by row; never changes in training."""
         return self.vision(images)
@@ -69,9 +72,7 @@ class NanoBackbone(Backbone):
         table = self.trunk.embed_tokens
         sentence = self.sentence(inputs.tokens, inputs.token_mask, table)
         maps = inputs.features if inputs.features is not None else self._maps(inputs)
-        parts = [
-            camera(maps[0][:, place], maps[1][:, place], sentence) for place, camera in enumerate(self.cameras)
-        ]
+        parts = [camera(maps[0][:, place], maps[1][:, place], sentence) for place, camera in enumerate(self.cameras)]
         embeddings = torch.cat([*parts, sentence[:, None]], 1) + self.kinds
         batch = len(sentence)
         tokens = embeddings.shape[1] - 1

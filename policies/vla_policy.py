@@ -1,0 +1,138 @@
+"""A trained vision-language-action model as a policy."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vla.embodiment import EmbodimentSpec
+from vla.errors import ConfigError, PolicyFault
+from vla.experience import ActionChunk, Observation
+from vla.model.checkpoint import Checkpoint, load
+
+BLANK = 127  # grey, the mean that pictures are normalised with
+
+
+class VlaPolicy:
+    """Samples chunks from a checkpoint's model; its noise follows from the seed and the number of chunks since reset.
+
+    Args:
+        checkpoint: the model and its border.
+        embodiment: which of the checkpoint's embodiments to be; None if it has one only.
+        ode_steps: of the flow.
+        blank_images: show grey instead of pictures, to measure whether they matter.
+        device: of the model.
+
+    Raises:
+        ConfigError: the checkpoint has several embodiments and none was named.
+        UnknownName: it does not have that one.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        embodiment: str | None = None,
+        *,
+        ode_steps: int = 10,
+        blank_images: bool = False,
+        device: str = "cpu",
+    ):
+        names = [spec.name for spec in checkpoint.encoder.specs]
+        if embodiment is None and len(names) > 1:
+            raise ConfigError(f"the checkpoint knows {', '.join(names)}; name one of them as the embodiment")
+        self.encoder = checkpoint.encoder
+        self.model = checkpoint.model.to(device).eval()
+        self.body = self.encoder.index(embodiment or names[0])
+        self.ode_steps, self.blank_images, self.device = ode_steps, blank_images, device
+        self._instruction, self._seed, self._chunks = "", 0, 0
+
+    @property
+    def spec(self) -> EmbodimentSpec:
+        """What it was trained on."""
+        return self.encoder.specs[self.body]
+
+    def reset(self, instruction: str, *, seed: int) -> None:
+        """Begin an episode; the instruction holds until an observation brings another."""
+        self._instruction, self._seed, self._chunks = instruction, seed, 0
+
+    def act(self, observation: Observation) -> ActionChunk:
+        """A chunk of the model's whole horizon.
+
+        Raises:
+            PolicyFault: a camera is missing, the state has another size, or the model returned NaN.
+        """
+        self._check(observation)
+        images = observation.images
+        if self.blank_images:
+            images = {name: np.full_like(image, BLANK) for name, image in images.items()}
+        seen = replace(observation, images=images, instruction=observation.instruction or self._instruction)
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([self._seed, self._chunks]).generate_state(1)[0])
+        )
+        self._chunks += 1
+        inputs = self.encoder.inputs(self.body, seen).to(self.device)
+        actions = self.model.sample(inputs, self.ode_steps, generator)[0].float().cpu().numpy()
+        return ActionChunk(self.encoder.decode(self.body, actions), observation.time, 1 / self.spec.action.rate)
+
+    def _check(self, observation: Observation) -> None:
+        absent = [name for name in self.encoder.numbers[self.body].cameras if name and name not in observation.images]
+        if absent:
+            raise PolicyFault(f"the observation has no picture of {', '.join(absent)}")
+        if observation.state.shape != (len(self.spec.state),):
+            raise PolicyFault(f"the state has shape {observation.state.shape}; expected ({len(self.spec.state)},)")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A policy from a checkpoint.
+
+    Attributes:
+        checkpoint: its folder, or a run's, which stands for its newest.
+        embodiment: which of its embodiments to be; may be left out if it has one.
+        ode_steps: Euler steps of the flow from noise to action.
+        blank_images: show it grey pictures.
+        untrained: the same network with fresh weights, to compare with.
+        weights: averaged over training, or the last.
+        threads: of torch for the whole process; None leaves them.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    checkpoint: Path
+    embodiment: str | None = None
+    ode_steps: int = 10
+    blank_images: bool = False
+    untrained: bool = False
+    weights: str = "ema"
+    threads: int | None = None
+    device: str = "cpu"
+
+    def make(self) -> VlaPolicy:
+        """Read the checkpoint.
+
+        Raises:
+            DataError: it is missing or damaged.
+            StatisticsMissing: a channel has no statistics.
+            ConfigError: a setting is out of its range, or the embodiment has to be named.
+        """
+        if self.ode_steps < 1 or self.weights not in ("ema", "model"):
+            raise ConfigError("ode_steps starts at 1; weights are 'ema' or 'model'")
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        checkpoint = load(self.checkpoint, self.weights)  # pyright: ignore[reportArgumentType]
+        if self.untrained:
+            checkpoint = fresh(checkpoint)
+        return VlaPolicy(
+            checkpoint,
+            self.embodiment,
+            ode_steps=self.ode_steps,
+            blank_images=self.blank_images,
+            device=self.device,
+        )
+
+
+def fresh(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
+    """The checkpoint's network before training: new weights, pretrained ones where its config asks for them."""
+    from vla.model.vla_model import build
+
+    return replace(checkpoint, model=build(checkpoint.model.config, seed=seed).eval())

@@ -1,0 +1,82 @@
+"""From a window source to batches: reads pictures once where the vision is frozen, and builds the tokenizer."""
+
+from collections.abc import Mapping, Sequence, Sized
+from pathlib import Path
+
+from vla.errors import ConfigError
+from vla.model.checkpoint import Checkpoint, text_suffix
+from vla.model.config import HfConfig, VlaConfig, distinct_specs
+from vla.model.encode import Encoder, slot_pictures
+from vla.model.text import Text, word_tokenizer
+from vla.model.vla_model import VlaModel
+from vla.normalize import Statistics
+from vla.protocols import WindowSource
+from vla.training.config import TrainConfig
+from vla.training.features import FeatureStore, weights_name
+from vla.training.journal import Journal
+from vla.training.loader import CachedLoader, LiveLoader, Loader
+from vla.training.windows import read_windows
+
+
+def prepare(
+    model: VlaModel,
+    source: WindowSource,
+    statistics: Mapping[str, Statistics],
+    config: TrainConfig,
+    cache: Path,
+    checkpoint: Checkpoint | None,
+    journal: Journal,
+) -> tuple[Encoder, Loader]:
+    """The encoder and the batches for a run.
+
+    Args:
+        model: its frozen vision, if it has one, looks at every picture now and never again.
+        source: of the windows.
+        statistics: by embodiment name.
+        config: of the training.
+        cache: folder for features.
+        checkpoint: that the run goes on from; brings its tokenizer.
+        journal: shown the progress.
+
+    Raises:
+        StatisticsMissing: before anything is read.
+        ConfigError: the data's statistics are not those of the checkpoint.
+    """
+    text = checkpoint.encoder.text if checkpoint else make_text(model.config, ())
+    encoder = Encoder(model.config, source.specs, statistics, text, model.backbone.image_size)
+    if checkpoint is not None and checkpoint.encoder.statistics != encoder.statistics:
+        raise ConfigError(f"{checkpoint.path}: the run to resume has other statistics than the data")
+    if model.backbone.frozen_vision is None:
+        return encoder, LiveLoader(source, encoder, config)
+    store = FeatureStore(
+        cache,
+        model.backbone.features,
+        weights_name(model.backbone.frozen_vision),
+        image_size=encoder.image_size,
+        versions=config.versions,
+        shift=config.shift,
+    )
+    total = config.windows or (len(source) if isinstance(source, Sized) else None)
+    windows = read_windows(
+        source,
+        distinct_specs(source.specs),
+        lambda name, images: slot_pictures(encoder.numbers[encoder.index(name)].cameras, encoder.image_size, images),
+        store,
+        horizon=model.config.horizon,
+        limit=config.windows,
+        progress=lambda count: journal.show("reading", count / total if total else None, f"{count} windows"),
+    )
+    if checkpoint is None:
+        encoder.text = make_text(model.config, windows.sentences)
+    return encoder, CachedLoader(windows, store, encoder, config)
+
+
+def make_text(config: VlaConfig, sentences: Sequence[str]) -> Text:
+    """The tokenizer: a Hugging Face backbone's own, else one of the words in ``sentences``."""
+    if isinstance(config.backbone, HfConfig):
+        from vla.model.hf_backbone import load_tokenizer
+
+        tokenizer = load_tokenizer(config.backbone)
+    else:
+        tokenizer = word_tokenizer(sentences, config.backbone.vocabulary)
+    return Text(tokenizer, config.backbone.text_length, text_suffix(config))
