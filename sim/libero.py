@@ -7,6 +7,7 @@ The protocol of the published evaluations: LIBERO's reset, the row's initial sta
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
@@ -177,6 +178,16 @@ class LiberoTask:
     def max_steps(self) -> int:
         """Control steps before the episode counts as not solved."""
         return self._entry.max_steps
+
+    @property
+    def number(self) -> int:
+        """Place of the task in its suite, from 0."""
+        return self._entry.number
+
+    @property
+    def bddl(self) -> Path:
+        """The file that describes scene and goal."""
+        return self._entry.bddl
 
     def reset(self) -> None:
         """Set the row's scene and let it settle.

@@ -19,7 +19,7 @@ from vla.sim.libero_world import LiberoWorld
 ATTEMPTS = 200
 JOINT_NOISE = 0.02  # [rad], as the benchmark's initial states have it (standard deviation 0.016 to 0.023)
 SLIDE = 0.025  # [m] horizontally while settling
-TILT = np.deg2rad(15.0)
+TILT = np.deg2rad(30.0)  # a bowl on a ramekin settles at 16 degrees in the benchmark's own states
 REACH = (0.3, 0.85)  # [m] horizontally from the arm's base
 REGION_SLACK = 0.03  # [m] LIBERO's regions let two objects come this much closer than their centres are
 CLEARANCE = 0.01  # [m] between footprints that are kept apart

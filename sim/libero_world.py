@@ -211,6 +211,22 @@ class LiberoWorld:
         self._mujoco.mj_forward(self.model, self.data)
         self.env._post_process()
 
+    def restore(self, state: Float64[np.ndarray, "s"]) -> None:
+        """Begin an episode at a flattened state, gripper opening, the arm to be held where the state has it.
+
+        Nothing of what happened since :meth:`reset_fixtures` matters afterwards: the same state and actions give the
+        same trajectory bit for bit.
+        """
+        robot = self.env.robots[0]
+        self.data.ctrl[:] = 0
+        self.data.qacc_warmstart[:] = 0
+        self.set_state(state)
+        self.data.qacc_warmstart[:] = 0  # the solver's first guess is part of the state that get_state leaves out
+        robot.controller.update(force=True)
+        robot.controller.reset_goal()
+        robot.gripper.current_action = np.array([1.0, -1.0])  # both fingers fully open
+        self._forget()
+
     def position(self, name: str) -> Float64[np.ndarray, "3"]:
         """Where an object or fixture is [m], base of the world.
 
