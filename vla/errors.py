@@ -32,9 +32,16 @@ class SpecMismatch(VlaError):
     """
 
     def __init__(self, differences: Iterable[str], *, have: str, want: str):
-        self.differences = tuple(differences)
+        self.differences, self.have, self.want = tuple(differences), have, want
         listing = "\n".join(f"  - {line}" for line in self.differences)
         super().__init__(f"{want} does not fit {have}:\n{listing}")
+
+    def __reduce__(self):
+        return _rebuild_spec_mismatch, (self.differences, self.have, self.want)
+
+
+def _rebuild_spec_mismatch(differences: tuple[str, ...], have: str, want: str) -> SpecMismatch:
+    return SpecMismatch(differences, have=have, want=want)
 
 
 class DataError(VlaError):

