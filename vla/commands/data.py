@@ -10,6 +10,7 @@ from rich.table import Table
 from tyro.conf import Positional, subcommand
 
 from vla.errors import ConfigError
+from vla.protocols import EpisodeSource
 
 
 @dataclass(frozen=True)
@@ -19,33 +20,34 @@ class Info:
     path: Positional[Path]
     """Folder of an RLDS/TFDS or a LeRobot data set."""
     split: str = "train"
-    """RLDS split."""
+    """Part of an RLDS data set."""
     fixes: bool = False
     """Apply the data set's known fixes (e.g. drop Bridge's no-op first step), as training does."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Print tables; return them as JSON."""
         from vla.describe import info
-        from vla.plugins import open_source
 
-        facts = info(open_source(self.path, split=self.split, fixes=self.fixes))
-        console.print(f"[bold]{self.path}[/]  {facts['episodes']} episodes, {facts['steps']} steps")
-        console.print(f"embodiment {facts['embodiment']} ({facts['fingerprint']}), {facts['rate']:g} Hz")
+        facts = info(_open(self.path, self.split, fixes=self.fixes))
+        action = facts["action"]
+        console.print(f"[bold]{self.path}[/]: {facts['episodes']} episodes, {facts['steps']} steps")
+        console.print(
+            f"embodiment {facts['embodiment']} ({facts['fingerprint']}), {action['mode']} actions in the "
+            f"{action['frame']} frame at {facts['rate_hz']:g} Hz, gripper {action['gripper']}"
+        )
         cameras = Table("camera", "size", "orientation", "role")
-        for camera in facts["cameras"]:
-            size = f"{camera['height']}x{camera['width']}"
-            cameras.add_row(camera["name"], size, camera["orientation"], camera["role"])
-        console.print(cameras)
-        channels = Table("", "channel", "unit", "kind", "form")
+        for name, camera in facts["cameras"].items():
+            cameras.add_row(name, f"{camera['height']}x{camera['width']}", camera["orientation"], camera["role"])
+        channels = Table("", "channel", "unit", "kind")
         for kind in ("state", "action"):
             for channel in facts[kind]["channels"]:
-                form = {"rotation": facts[kind]["rotation"], "gripper": facts[kind].get("gripper")}.get(channel["kind"])
-                channels.add_row(kind, channel["name"], channel["unit"], channel["kind"], str(form or ""))
-        console.print(channels)
+                form = f" ({facts[kind]['rotation']})" if channel["kind"] == "rotation" else ""
+                channels.add_row(kind, channel["name"], channel["unit"], channel["kind"] + form)
         instructions = Table("episodes", "instruction")
         for instruction, count in facts["instructions"].items():
-            instructions.add_row(str(count), instruction)
-        console.print(instructions)
+            instructions.add_row(str(count), instruction or "(none)")
+        for table in (cameras, channels, instructions):
+            console.print(table)
         return facts
 
 
@@ -56,9 +58,9 @@ class Stats:
     path: Positional[Path]
     """Folder of an RLDS/TFDS or a LeRobot data set."""
     split: str = "train"
-    """RLDS split."""
-    fixes: bool = True
-    """Apply the data set's known fixes, as training does."""
+    """Part of an RLDS data set."""
+    raw: bool = False
+    """As stored, without the data set's known fixes."""
     out: Path | None = None
     """Also write them to this JSON file."""
 
@@ -67,9 +69,8 @@ class Stats:
         from vla.describe import statistics
         from vla.files import write_text
         from vla.normalize import FIELDS
-        from vla.plugins import open_source
 
-        measured = statistics(open_source(self.path, split=self.split, fixes=self.fixes)).to_json()
+        measured = statistics(_open(self.path, self.split, fixes=not self.raw)).to_json()
         table = Table("channel", *FIELDS, "count")
         for name, numbers in measured.items():
             table.add_row(name, *(f"{numbers[key]:.5g}" for key in FIELDS), str(numbers["count"]))
@@ -88,7 +89,7 @@ class View:
     episode: int = 0
     """Number of the episode."""
     split: str = "train"
-    """RLDS split."""
+    """Part of an RLDS data set."""
     fixes: bool = False
     """Apply the data set's known fixes."""
     out: Path = Path("episode.rrd")
@@ -96,10 +97,9 @@ class View:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Write the recording."""
-        from vla.plugins import open_source
         from vla.view import view_episode
 
-        source = open_source(self.path, split=self.split, fixes=self.fixes)
+        source = _open(self.path, self.split, fixes=self.fixes)
         if not 0 <= self.episode < len(source):
             raise ConfigError(f"episode {self.episode} is not there: {self.path} has {len(source)}, counted from 0")
         episode = source[self.episode]
@@ -113,11 +113,15 @@ class Data:
     """Look at a data set, measure it, view an episode."""
 
     command: (
-        Annotated[Info, subcommand("info")]
-        | Annotated[Stats, subcommand("stats")]
-        | Annotated[View, subcommand("view")]
+        Annotated[Info, subcommand("info")] | Annotated[Stats, subcommand("stats")] | Annotated[View, subcommand("view")]
     )
 
     def run(self, console: Console) -> dict[str, Any]:
         """Run the chosen one."""
         return self.command.run(console)
+
+
+def _open(path: Path, split: str, *, fixes: bool) -> EpisodeSource:
+    from vla.plugins import open_source
+
+    return open_source(path, split=split, fixes=fixes)

@@ -1,0 +1,85 @@
+"""``vla train``: a policy from one data set or a mixture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vla.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a policy on one data set or a weighted mixture; the same command goes on after a kill."""
+
+    data: tuple[Path, ...]
+    """Folders of RLDS/TFDS or LeRobot data sets."""
+    out: Path
+    """The run's folder; its checkpoints, metrics and TensorBoard log."""
+    preset: str = "nano"
+    """Model: nano (trains on a CPU), smolvlm-256m, paligemma-3b."""
+    weights: tuple[float, ...] = ()
+    """Share of each data set; by their size if not given."""
+    steps: int | None = None
+    """Optimizer steps: such a run repeats bit for bit."""
+    minutes: float | None = None
+    """Or wall-clock minutes."""
+    batch_size: int = 128
+    """Observations a step."""
+    learning_rate: float = 1e-3
+    """Highest learning rate of the cosine."""
+    stride: int = 2
+    """Windows begin at every n-th step of an episode."""
+    seed: int = 0
+    """Everything random follows from it."""
+    threads: int | None = None
+    """CPU threads of torch."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Train or resume."""
+        from vla.datasets.mixture import Mixture
+        from vla.describe import statistics
+        from vla.model.presets import preset
+        from vla.normalize import Statistics
+        from vla.plugins import open_source
+        from vla.training.config import TrainConfig
+        from vla.training.loop import train
+
+        if not self.data:
+            raise ConfigError("training needs at least one data set")
+        model = preset(self.preset)
+        config = TrainConfig(
+            steps=self.steps,
+            minutes=self.minutes,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            threads=self.threads,
+            device=self.device,  # pyright: ignore[reportArgumentType]
+        )
+        sources = [open_source(path) for path in self.data]
+        measured: dict[str, Statistics] = {}
+        for source in sources:
+            if source.spec.name in measured:
+                raise ConfigError(f"two data sets of the embodiment {source.spec.name!r}: merge them first")
+            measured[source.spec.name] = statistics(source)
+        mixture = Mixture(
+            sources, self.weights or None, horizon=model.horizon, seed=self.seed, stride=self.stride
+        )
+        result = train(config, model, mixture, measured, self.out, resume=True)
+        if not result.finished:
+            raise KeyboardInterrupt
+        console.print(
+            f"{result.checkpoint}: {result.steps} steps in {result.minutes:.1f} min, loss {result.loss:.4f}, "
+            f"{result.samples_per_second:.0f} samples/s"
+        )
+        return {
+            "checkpoint": str(result.checkpoint),
+            "steps": result.steps,
+            "minutes": round(result.minutes, 3),
+            "loss": result.loss,
+            "samples_per_second": round(result.samples_per_second, 1),
+        }
