@@ -37,6 +37,7 @@ class Arguments:
     """Vision-language-action policies for robot arms: data, training, simulation, rollout."""
 
     command: Command  # pyright: ignore[reportInvalidTypeForm]
+    """What to do; each has its own --help."""
     json: bool = False
     """Print one JSON object on standard output, everything for people on standard error."""
 

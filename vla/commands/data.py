@@ -33,11 +33,12 @@ class Info:
         console.print(f"[bold]{self.path}[/]: {facts['episodes']} episodes, {facts['steps']} steps")
         console.print(
             f"embodiment {facts['embodiment']} ({facts['fingerprint']}), {action['mode']} actions in the "
-            f"{action['frame']} frame at {facts['rate_hz']:g} Hz, gripper {action['gripper']}"
+            f"{action['frame']} frame at {facts['rate']:g} Hz, gripper {action['gripper']}"
         )
         cameras = Table("camera", "size", "orientation", "role")
-        for name, camera in facts["cameras"].items():
-            cameras.add_row(name, f"{camera['height']}x{camera['width']}", camera["orientation"], camera["role"])
+        for camera in facts["cameras"]:
+            size = f"{camera['height']}x{camera['width']}"
+            cameras.add_row(camera["name"], size, camera["orientation"], camera["role"])
         channels = Table("", "channel", "unit", "kind")
         for kind in ("state", "action"):
             for channel in facts[kind]["channels"]:
@@ -113,7 +114,9 @@ class Data:
     """Look at a data set, measure it, view an episode."""
 
     command: (
-        Annotated[Info, subcommand("info")] | Annotated[Stats, subcommand("stats")] | Annotated[View, subcommand("view")]
+        Annotated[Info, subcommand("info")]
+        | Annotated[Stats, subcommand("stats")]
+        | Annotated[View, subcommand("view")]
     )
 
     def run(self, console: Console) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""``vla rollout``: a policy on an arm in real time, within safety limits, recorded as it happens."""
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from vla.errors import ConfigError, UnknownName
+from vla.protocols import Outcome
+from vla.results import Result, summarise, write_results
+from vla.rows import Row
+
+ROBOTS = ("mujoco-arm",)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits."""
+
+    checkpoint: Positional[Path]
+    """A training run's folder, or one of its checkpoints."""
+    out: Path
+    """Folder for the recording (a LeRobot data set), results and Rerun recordings."""
+    robot: str = "mujoco-arm"
+    """mujoco-arm: a Panda in a LIBERO scene, simulated in real time in a process of its own."""
+    embodiment: str | None = None
+    """Which of the checkpoint's embodiments to be, if it has several."""
+    suite: str = "libero_spatial"
+    """LIBERO suite whose scenes are set before the arm."""
+    tasks: tuple[str, ...] = ()
+    """Tasks by number or name; all if none is given."""
+    inits: int = 2
+    """The first n of each task's own initial states."""
+    seed: int = 0
+    """Of the first row; the others count up."""
+    execute: int = 8
+    """Actions of each chunk that are executed before the policy looks again."""
+    ode_steps: int = 10
+    """Euler steps of the flow."""
+    recordings: int = 2
+    """Episodes to record for Rerun as well."""
+    unsafe: bool = False
+    """Run without the policy side's limits on step size, workspace and stale observations; noted in the recording."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
+        from vla.commands.choices import make_rows, task_names
+        from vla.datasets.lerobot_v3 import Writer
+        from vla.embodiments.libero_panda import limits
+        from vla.experience import Episode
+        from vla.files import write_text
+        from vla.policies import vla_policy
+        from vla.recorder import Recorder
+        from vla.runtime import Pace, run_episode
+        from vla.safety import SafeBody
+        from vla.view import RerunObserver
+
+        if self.robot not in ROBOTS:
+            raise UnknownName("robot", self.robot, ROBOTS)
+        if self.out.exists():
+            raise ConfigError(f"{self.out} exists already; choose another folder or remove it")
+        rows = make_rows(
+            self.suite, task_names(self.suite, self.tasks), inits=self.inits, sampled=0, widen=1.0, seed=self.seed
+        )
+        # the arm's process simulates on a core of its own; torch shares the rest
+        threads = max(1, (os.cpu_count() or 2) - 1)
+        policy = vla_policy.Config(
+            self.checkpoint, embodiment=self.embodiment, ode_steps=self.ode_steps, threads=threads
+        ).make()
+        results: list[Result] = []
+        notes: list[dict[str, Any]] = []
+        interrupted = False
+        with _arm(rows[0], max(camera.height for camera in policy.spec.cameras), self.out) as (arm, pid):
+            body = arm if self.unsafe else SafeBody(arm, limits(self.suite))
+            with Writer(self.out / "episodes", arm.spec) as writer:
+
+                def keep(episode: Episode, outcome: Outcome) -> None:
+                    writer.add(episode)
+
+                try:
+                    for number, row in enumerate(rows):
+                        before = len(body.events) if isinstance(body, SafeBody) else 0
+                        info = row.to_json() | {"safety": "off" if self.unsafe else "on"}
+                        observers: list[Any] = [Recorder(keep, source=self.robot, info=info)]
+                        if number < self.recordings:
+                            observers.append(RerunObserver(self.out / "rrd" / f"{number:03d}.rrd"))
+                        outcome = run_episode(
+                            body,
+                            arm.task(row.to_json()),
+                            policy,
+                            seed=row.seed,
+                            execute=self.execute,
+                            observers=observers,
+                            pace=Pace(arm.spec.action.rate),
+                        )
+                        results.append(_result(row, outcome, policy.spec.fingerprint, self.robot))
+                        events = body.events[before:] if isinstance(body, SafeBody) else ()
+                        notes.append({"row": row.to_json(), "safety_events": dict(Counter(e.rule for e in events))})
+                        console.print(
+                            f"{number + 1}/{len(rows)} {row.task} init {row.init}: {outcome.status}, {outcome.steps} "
+                            f"steps in {outcome.wall_s:.1f} s{', ' + outcome.error if outcome.error else ''}"
+                        )
+                except KeyboardInterrupt:
+                    interrupted = True
+                if not results:
+                    raise KeyboardInterrupt
+            telemetry = arm.telemetry()
+        write_results(self.out / "results.parquet", results)
+        import json
+
+        write_text(self.out / "safety.json", json.dumps(notes, indent=1))
+        total = summarise(results)["total"]
+        console.print(
+            f"{total['successes']} of {total['n']} succeeded, {total['errors']} errors; recorded in {self.out}"
+        )
+        if interrupted:
+            raise KeyboardInterrupt
+        return {
+            "rows": len(rows),
+            "total": total,
+            "arm_pid": pid,
+            "policy_pid": os.getpid(),
+            "arm": telemetry,
+            "recording": str(self.out / "episodes"),
+        }
+
+
+@contextlib.contextmanager
+def _arm(row: Row, camera_size: int, out: Path) -> Iterator[tuple[Any, int]]:
+    """The simulated arm in its own process, connected; both are gone when the block ends."""
+    from vla.commands.libero_arm import LiberoArm
+    from vla.robot_driver import mujoco_arm
+    from vla.robot_driver.mujoco_arm_process import spawn
+    from vla.sim import libero
+
+    out.mkdir(parents=True)
+    with spawn(LiberoArm(row, libero.Config(camera_size=camera_size)), log=out / "arm.jsonl") as process:
+        host, port = process.address
+        arm = mujoco_arm.Config(host, port).make()
+        try:
+            yield arm, process.pid
+        finally:
+            arm.close()
+
+
+def _result(row: Row, outcome: Outcome, fingerprint: str, robot: str) -> Result:
+    return Result(
+        row,
+        outcome.status,
+        steps=outcome.steps,
+        wall_s=outcome.wall_s,
+        error=outcome.error,
+        policy=robot,
+        embodiment=fingerprint,
+    )
