@@ -123,16 +123,11 @@ class Writer:
             pictures = {camera.name: _encoded(episode, camera.name) for camera in self.spec.cameras}
             self._meta.save_episode_tasks([episode.instruction])
             table = self._table(episode, index, {name: encoded for name, (encoded, _) in pictures.items()})
-            numbers = {
-                name: np.asarray(table[name].combine_chunks().flatten()).reshape(len(episode), -1)
-                for name in (STATE, ACTION)
-                if name in table.column_names
-            }
             places = self._write_rows(table)
             if self.storage == "video":
                 for name, (encoded, _) in pictures.items():
                     places |= self._write_video(name, encoded, index, len(episode))
-            statistics = _statistics(numbers, {name: some for name, (_, some) in pictures.items()})
+            statistics = _statistics(episode, {name: some for name, (_, some) in pictures.items()})
             self._meta.save_episode(index, len(episode), [episode.instruction], statistics, places)
             with (self._root / EPISODES_FILE).open("a") as file:
                 file.write(line + "\n")
@@ -322,11 +317,14 @@ def _number_array(values: np.ndarray, kind: Any) -> Any:
     return pa.array(np.ascontiguousarray(values).reshape(-1), kind)
 
 
-def _statistics(numbers: dict[str, np.ndarray], pictures: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def _statistics(episode: Episode, pictures: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """LeRobot's statistics of one episode; those of pictures in [0, 1], of shape (3, 1, 1)."""
     from lerobot.datasets.compute_stats import get_feature_stats
 
-    result = {name: get_feature_stats(values, axis=0, keepdims=False) for name, values in numbers.items()}
+    numbers = {STATE: episode.state, ACTION: episode.action, TIME: episode.time[:, None]}
+    result = {
+        name: get_feature_stats(values, axis=0, keepdims=False) for name, values in numbers.items() if values.shape[1]
+    }
     for camera, some in pictures.items():
         whole = get_feature_stats(some, axis=(0, 2, 3), keepdims=True)
         result[camera_key(camera)] = {

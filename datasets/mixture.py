@@ -2,21 +2,22 @@
 
 ::
 
-    index ─shuffle within a block─▶ slot ─share of weights─▶ source, k-th draw ─permutation of its epoch─▶ episode, step
+    index ─shares of weights, shuffled in blocks─▶ source and its k-th draw ─permutation of its epoch─▶ episode, step
 
 Nothing is kept between draws: any process can compute any index, a training resumes by its index, and memory does not
-grow with the data. Within an epoch a source gives each of its windows once.
+grow with the data. A source gives each of its windows once before it gives one again.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
-from vla.datasets.shuffle import permuted
+from vla.datasets.shuffle import mixed, permuted
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
 from vla.experience import Window
@@ -126,8 +127,7 @@ class Mixture:
         if index < 0:
             raise IndexError(f"an endless order has no index {index}")
         block, offset = divmod(index, _BLOCK)
-        slot = block * _BLOCK + permuted(offset, _BLOCK, (self.seed, 0, block))
-        number, draw = self._source_of(slot)
+        number, draw = _block_draws(self.seed, block, self._splits)[offset]
         selection = self._selections[number]
         epoch, turn = divmod(draw, selection.count)
         window = permuted(turn, selection.count, (self.seed, 1, number, epoch))
@@ -147,18 +147,36 @@ class Mixture:
                 for turn in range(count):
                     yield Place(number, episode, turn * self.stride)
 
-    def _source_of(self, slot: int) -> tuple[int, int]:
-        """Source of a slot, and how many earlier slots that source had.
 
-        The first source takes the slots where ``floor(slot * share)`` grows, the next one does the same with the slots
-        left over, and so on: every stretch of n slots holds each source n * weight times, to within a few.
-        """
-        for number, share in enumerate(self._splits):
-            taken = slot * share // _SHARES
-            if (slot + 1) * share // _SHARES > taken:
-                return number, taken
-            slot -= taken
-        raise AssertionError("the last source takes all slots that are left")
+@lru_cache(maxsize=8)
+def _block_draws(seed: int, block: int, splits: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """For each index of a block its source and how many draws that source had before."""
+    first = block * _BLOCK
+    shares = [_source_of(slot, splits) for slot in range(first, first + _BLOCK)]
+    draws: list[int] = [0] * len(splits)
+    for number, draw in reversed(shares):
+        draws[number] = draw  # of each source's first slot in the block
+    shuffled = sorted(range(_BLOCK), key=lambda offset: mixed(seed, 0, block, offset))
+    result = []
+    for offset in shuffled:
+        number = shares[offset][0]
+        result.append((number, draws[number]))
+        draws[number] += 1
+    return tuple(result)
+
+
+def _source_of(slot: int, splits: tuple[int, ...]) -> tuple[int, int]:
+    """Source of a slot, and how many earlier slots that source had.
+
+    The first source takes the slots where ``floor(slot * share)`` grows, the next one does the same with the slots
+    left over, and so on: every stretch of n slots holds each source n * weight times, to within a few.
+    """
+    for number, share in enumerate(splits):
+        taken = slot * share // _SHARES
+        if (slot + 1) * share // _SHARES > taken:
+            return number, taken
+        slot -= taken
+    raise AssertionError("the last source takes all slots that are left")
 
 
 def _select(source: EpisodeSource, which: Episodes, stride: int, number: int) -> _Selection:

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image as PilImage
 
 from vla.errors import DataError
@@ -42,4 +43,6 @@ def decode_picture(data: bytes, height: int, width: int, file: Path, field: str)
 
 
 def _not_a_picture(data: bytes, file: Path, field: str, error: Exception) -> DataError:
-    return DataError(file, field, expected="a JPEG or PNG picture", found=f"{len(data)} bytes: {error}")
+    reason = "of another format" if isinstance(error, PIL.UnidentifiedImageError) else str(error)
+    found = f"{len(data)} bytes beginning with {data[:4]!r}: {reason}"
+    return DataError(file, field, expected="a JPEG or PNG picture", found=found)

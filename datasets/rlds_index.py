@@ -170,8 +170,7 @@ class _Columns:
         self.action.append(self._numbers(reader, self.mapping.action, steps))
         for name, field in self.cameras:
             ranges = reader.elements(field, steps)
-            if name not in self.sizes:
-                self.sizes[name] = self._size(reader, name, field, ranges[0])
+            self._check_size(reader, name, field, ranges[0])
             place = np.array(ranges, dtype=np.int64)
             place[:, 0] += record.offset
             self.places[name].append(place)
@@ -184,14 +183,15 @@ class _Columns:
     def _numbers(self, reader: "_RecordReader", fields: tuple[str, ...], steps: int) -> Float32[np.ndarray, "t n"]:
         return np.concatenate([reader.numbers(field, self.numbers[field], steps) for field in fields], axis=1)
 
-    def _size(self, reader: "_RecordReader", name: str, field: str, place: tuple[int, int]) -> tuple[int, int]:
-        size = picture_size(reader.data[place[0] : place[0] + place[1]], reader.file, f"{reader.record}: {field}")
+    def _check_size(self, reader: "_RecordReader", name: str, field: str, place: tuple[int, int]) -> None:
+        """All pictures of a camera have one size, the specification's; an episode's first one stands for it."""
+        first = reader.data[place[0] : place[0] + place[1]]
+        size = picture_size(first, reader.file, f"{reader.record}: steps/{field}")
         declared = (self.images[name].height, self.images[name].width)
-        if any(want is not None and want != have for want, have in zip(declared, size, strict=True)):
-            raise reader.error(
-                field, f"pictures of {declared[0]}x{declared[1]} as in {FEATURES}", f"{size[0]}x{size[1]}"
-            )
-        return size
+        known = self.sizes.setdefault(name, size)
+        if size != known or any(want not in (None, have) for want, have in zip(declared, size, strict=True)):
+            height, width = (want or have for want, have in zip(declared, known, strict=True))
+            raise reader.error(field, f"pictures of {height}x{width}", f"{size[0]}x{size[1]}")
 
     def arrays(self) -> dict[str, np.ndarray]:
         places = {name: np.concatenate(parts) for name, parts in self.places.items()}

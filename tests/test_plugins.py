@@ -1,0 +1,41 @@
+"""Plug-ins are found by file name, data by what lies in the folder."""
+
+import dataclasses
+
+import pytest
+
+from vla.errors import ConfigError, DataError, UnknownName
+from vla.plugins import open_source, plugin, plugin_names, plugins
+
+
+def test_data_set_formats_are_found_and_helpers_are_not():
+    assert {"rlds", "lerobot_v3"} <= set(plugin_names("datasets"))
+    assert not {"tfrecord", "mixture", "checksum"} & set(plugin_names("datasets"))
+
+
+def test_every_data_set_format_can_be_asked_and_made():
+    for name, module in plugins("datasets").items():
+        assert dataclasses.is_dataclass(module.Config), name
+        assert callable(getattr(module.Config, "make", None)) and callable(module.accepts) and module.LAYOUT, name
+
+
+def test_an_unknown_name_is_answered_with_the_closest():
+    with pytest.raises(UnknownName, match="lerobot_v3"):
+        plugin("datasets", "lerobot_v2")
+
+
+def test_a_path_that_is_no_data_set(tmp_path):
+    with pytest.raises(DataError, match=r"RLDS .*found nothing there"):
+        open_source(tmp_path / "no")
+    (tmp_path / "1.0.0").mkdir()
+    with pytest.raises(DataError, match=r"found a folder with 1\.0\.0/"):
+        open_source(tmp_path)
+
+
+def test_options_that_a_format_does_not_have(tmp_path):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/info.json").write_text("{}")
+    with pytest.raises(ConfigError, match="no option cameras"):
+        open_source(tmp_path, cameras=("a",))
+    with pytest.raises(ConfigError, match="no splits"):
+        open_source(tmp_path, split="val")
