@@ -1,4 +1,4 @@
-"""The action expert: its own weights for each backbone layer, joint attention over the cached prefix and its own tokens.
+"""The action expert: own weights for each backbone layer, joint attention over the cached prefix and its own tokens.
 
 ::
 

@@ -46,7 +46,7 @@ class Inputs:
 
     Attributes:
         images: in the order of the config's camera slots; None where ``features`` replace them.
-        features: what :meth:`Backbone.features` made of the images, one tensor (batch, camera, ...) each; None otherwise.
+        features: what :meth:`Backbone.features` made of the images, each (batch, camera, ...); None otherwise.
         image_mask: False where a camera is missing.
         tokens: of the instruction.
         token_mask: False on padding.
@@ -166,5 +166,6 @@ def run_decoder(
         past_key_values=cache,
         use_cache=True,
     )
-    keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+    layers: list[Any] = cache.layers
+    keys, values = zip(*((layer.keys, layer.values) for layer in layers), strict=True)
     return Prefix(keys, values, mask)

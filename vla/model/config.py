@@ -13,6 +13,7 @@ CAMERA_SLOTS: tuple[Role, ...] = ("primary", "wrist", "secondary")
 """Pictures enter by what they show, so that data sets with different camera names share an input."""
 
 MEAN_STD = NormalizeSpec(kind="mean_std", epsilon=2e-3, clip=None)
+STATE = replace(MEAN_STD, clip=5.0)
 """``epsilon`` keeps channels that hardly move (below 2 mm or 2 mrad a step) from being blown up to unit variance."""
 
 
@@ -129,7 +130,7 @@ class VlaConfig:
     insulate: bool = False
     bodies: tuple[BodyShape, ...] = ()
     cameras: tuple[Role, ...] = ()
-    state_norm: NormalizeSpec = replace(MEAN_STD, clip=5.0)
+    state_norm: NormalizeSpec = STATE
     action_norm: NormalizeSpec = MEAN_STD
 
     @property

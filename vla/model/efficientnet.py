@@ -37,6 +37,11 @@ class EfficientNetFeatures(nn.Module):
     Its parameters are buffers: nothing here learns.
     """
 
+    fine_mean: Tensor
+    fine_std: Tensor
+    coarse_mean: Tensor
+    coarse_std: Tensor
+
     def __init__(self, *, pretrained: bool = True):
         super().__init__()
         blocks: list[nn.Module] = []
@@ -73,9 +78,11 @@ class EfficientNetFeatures(nn.Module):
     def _load_wheel(self) -> None:
         weights = _read_wheel()
         _fold(self.stem, weights, "_conv_stem", "_bn0")
-        for place, block in enumerate([*self.fine, *self.coarse]):
+        blocks: list[_Block] = [*self.fine, *self.coarse]  # pyright: ignore[reportAssignmentType]
+        for place, block in enumerate(blocks):
             parts = ([("_expand_conv", "_bn0")] if block.expand else []) + [("_depthwise_conv", "_bn1")]
-            for conv, (name, norm) in zip(block.convs, [*parts, ("_project_conv", "_bn2")], strict=True):
+            convs: list[_Conv] = [*block.convs]  # pyright: ignore[reportAssignmentType]
+            for conv, (name, norm) in zip(convs, [*parts, ("_project_conv", "_bn2")], strict=True):
                 _fold(conv, weights, f"_blocks.{place}.{name}", f"_blocks.{place}.{norm}")
         # a map is the sum of the residual branches since its stage began; each one's batch norm knows its moments
         for name, last in (("fine", (3, 4)), ("coarse", (8, 9, 10))):
@@ -100,6 +107,9 @@ class _Conv(nn.Conv2d):
 
 class _Block(nn.Module):
     """Expand, filter each channel by itself, project (an inverted bottleneck)."""
+
+    expand: bool
+    convs: nn.Sequential
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, skip: bool):
         super().__init__()

@@ -93,9 +93,9 @@ class Encoder:
         numbers = self.numbers[body]
         raw = numbers.action.decode(actions[..., : numbers.spec.action.size])
         if (gripper := numbers.spec.action.gripper) is not None:
-            ends = sorted((gripper.closed, gripper.opened))
+            low, high = sorted((gripper.closed, gripper.opened))
             columns = [place for place, channel in enumerate(numbers.spec.action.channels) if channel.kind == "gripper"]
-            raw[..., columns] = np.clip(raw[..., columns], *ends)
+            raw[..., columns] = np.clip(raw[..., columns], low, high)
         return raw
 
     def inputs(self, body: int, observation: Observation) -> Inputs:

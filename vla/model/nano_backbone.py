@@ -11,6 +11,8 @@ needs. FiLM (Perez et al. 2018) lets the words choose what to look for. The trun
 so the action expert meets the same KV cache as with a large backbone.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -20,6 +22,8 @@ from transformers import LlamaConfig, LlamaModel
 from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, run_decoder
 from vla.model.config import NanoConfig
 from vla.model.efficientnet import COARSE, FINE, EfficientNetFeatures
+
+_LLAMA_CONFIG: Any = LlamaConfig  # makes its fields at run time, where no type checker sees them
 
 
 class NanoBackbone(Backbone):
@@ -35,8 +39,8 @@ class NanoBackbone(Backbone):
         super().__init__()
         self.image_size = config.image_size
         self.vision = EfficientNetFeatures(pretrained=pretrained)
-        self.trunk = LlamaModel(
-            LlamaConfig(
+        self.trunk: Any = LlamaModel(
+            _LLAMA_CONFIG(
                 vocab_size=config.vocabulary,
                 hidden_size=config.width,
                 intermediate_size=config.mlp,
@@ -125,6 +129,8 @@ class _SentenceEncoder(nn.Module):
 
 class _Keypoints(nn.Module):
     """One camera's maps as a few trunk tokens."""
+
+    grid: Tensor
 
     def __init__(self, config: NanoConfig):
         super().__init__()

@@ -71,7 +71,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer.from_str(path.read_text())
     except OSError as error:
         raise DataError(path, "tokenizer", expected="a readable file", found=str(error)) from error
-    except Exception as error:  # noqa: BLE001 - the library raises nothing more specific
+    except Exception as error:  # the library raises nothing more specific
         raise DataError(path, "tokenizer", expected="JSON of the tokenizers library", found=str(error)) from error
 
 

@@ -54,6 +54,8 @@ class VlaModel(nn.Module):
         backbone: as the config says; see :func:`build`.
     """
 
+    real: Bool[Tensor, "bodies a"]
+
     def __init__(self, config: VlaConfig, backbone: Backbone):
         super().__init__()
         if not config.bodies:

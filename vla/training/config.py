@@ -25,7 +25,6 @@ class TrainConfig:
         shift: pictures are shifted at random by up to this many pixels (of the model's size), edges repeated.
         versions: how many shifted versions of each picture frozen features are computed for, beside the original.
         state_noise: standard deviation of noise on the normalised state.
-        windows: of the source to use where frozen features are cached; None for all.
         save_every: steps between checkpoints; None for one every five minutes.
         keep: newest checkpoints kept.
         log_every: steps between logged lines.
@@ -49,7 +48,6 @@ class TrainConfig:
     shift: int = 4
     versions: int = 1
     state_noise: float = 0.02
-    windows: int | None = None
     save_every: int | None = None
     keep: int = 2
     log_every: int = 1

@@ -1,7 +1,6 @@
 """Batches by step number: the same step gives the same batch in every process, so resuming is starting at a step."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vla.errors import ConfigError
 from vla.model.backbone import Inputs
 from vla.model.encode import Encoder
 from vla.model.vla_model import Batch
@@ -18,7 +16,7 @@ from vla.training.augment import shifted
 from vla.training.chance import numpy_chance, torch_chance
 from vla.training.config import TrainConfig
 from vla.training.features import FeatureStore
-from vla.training.windows import Windows
+from vla.training.windows import PlacedSource, Windows, check_horizon
 
 
 class Loader(Protocol):
@@ -30,19 +28,21 @@ class Loader(Protocol):
 
 
 class CachedLoader:
-    """Batches of windows whose frozen features are in a store. Each epoch has its own order.
+    """Batches of windows whose frozen features are in a store, in the source's own order.
 
     Args:
-        windows: read once from the source.
+        source: tells which place each index leads to.
+        windows: read from the source.
         store: holds their features.
         encoder: of the model.
         config: batch size, seed and augmentation.
     """
 
-    def __init__(self, windows: Windows, store: FeatureStore, encoder: Encoder, config: TrainConfig):
-        self.windows, self.store, self.config = windows, store, config
-        body = [encoder.index(spec.name) for spec in windows.specs]
-        self.body = np.array(body)[windows.body]
+    def __init__(
+        self, source: PlacedSource, windows: Windows, store: FeatureStore, encoder: Encoder, config: TrainConfig
+    ):
+        self.source, self.windows, self.store, self.config = source, windows, store, config
+        self.body = np.array([encoder.index(name) for name in windows.embodiment])
         pairs = list(zip(self.body.tolist(), windows.state, windows.actions, strict=True))
         self.state = np.stack([encoder.state(place, state) for place, state, _ in pairs])
         self.actions = np.stack([encoder.actions(place, actions) for place, _, actions in pairs])
@@ -58,8 +58,9 @@ class CachedLoader:
 
     def batch(self, step: int) -> Batch:
         """The batch of one step."""
-        size, count = self.config.batch_size, len(self.windows)
-        chosen = np.array([self._order(n // count)[n % count] for n in range(step * size, (step + 1) * size)])
+        size = self.config.batch_size
+        places = (self.source.place(index) for index in range(step * size, (step + 1) * size))
+        chosen = np.array([self.windows.number[tuple(place)] for place in places])
         chance = numpy_chance(self.config.seed, step, "augment")
         rows = self.windows.rows[chosen]
         present = rows >= 0
@@ -79,10 +80,6 @@ class CachedLoader:
         )
         actions, valid = torch.from_numpy(self.actions[chosen]), torch.from_numpy(self.windows.valid[chosen])
         return Batch(inputs, actions, valid)
-
-    @lru_cache(maxsize=2)  # noqa: B019 - one loader a run
-    def _order(self, epoch: int) -> np.ndarray:
-        return numpy_chance(self.config.seed, epoch, "order").permutation(len(self.windows))
 
 
 class LiveLoader:
@@ -123,16 +120,13 @@ class _Examples(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, tuple[np.ndarray, ...]]:
         window = self.source[index]
-        if len(window.actions) != self.encoder.config.horizon:
-            raise ConfigError(
-                f"windows hold {len(window.actions)} actions; the horizon is {self.encoder.config.horizon}"
-            )
+        check_horizon(window, self.encoder.config.horizon)
         body = self.encoder.index(window.spec.name)
         images, present = self.encoder.pictures(body, window.observation.images)
         images = shifted(images, self.config.shift, numpy_chance(self.config.seed, index, "shift"))
         state = self.encoder.state(body, window.observation.state)
         actions = self.encoder.actions(body, window.actions)
-        return window.observation.instruction, (images, present, state, actions, window.valid, np.int64(body))
+        return window.observation.instruction, (images, present, state, actions, window.valid, np.array(body))
 
 
 def _count(start: int) -> Iterator[int]:

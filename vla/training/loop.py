@@ -157,7 +157,7 @@ def _loop(
             nn.utils.clip_grad_norm_(parameters.values(), config.clip)
             optimizer.step()
             decay = min(config.ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_([*ema.values()], [p.detach() for p in parameters.values()], 1 - decay)
+            average(ema, parameters, 1 - decay)
             step += 1
             now = time.monotonic()
             minutes = earlier + (now - begin) / 60
@@ -178,6 +178,13 @@ def _loop(
     seconds = max(time.monotonic() - begin, 1e-9)
     mean = sum(recent) / len(recent) if recent else math.nan
     return Result(path, step, minutes, mean, (step - first) * config.batch_size / seconds, over)
+
+
+@torch.no_grad()
+def average(ema: Mapping[str, Tensor], parameters: Mapping[str, Tensor], weight: float) -> None:
+    """Move the averaged weights towards the current ones."""
+    for name, value in ema.items():
+        value.lerp_(parameters[name], weight)
 
 
 def _over(config: TrainConfig, step: int, minutes: float) -> bool:

@@ -1,12 +1,13 @@
 """From a window source to batches: reads pictures once where the vision is frozen, and builds the tokenizer."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from vla.errors import ConfigError
 from vla.model.checkpoint import Checkpoint, text_suffix
-from vla.model.config import HfConfig, VlaConfig, distinct_specs
-from vla.model.encode import Encoder, slot_pictures
+from vla.model.config import HfConfig, VlaConfig
+from vla.model.encode import Encoder
 from vla.model.text import Text, word_tokenizer
 from vla.model.vla_model import VlaModel
 from vla.normalize import Statistics
@@ -15,7 +16,7 @@ from vla.training.config import TrainConfig
 from vla.training.features import FeatureStore, weights_name
 from vla.training.journal import Journal
 from vla.training.loader import CachedLoader, LiveLoader, Loader
-from vla.training.windows import read_windows
+from vla.training.windows import Place, PlacedSource, read_windows
 
 
 def prepare(
@@ -40,7 +41,7 @@ def prepare(
 
     Raises:
         StatisticsMissing: before anything is read.
-        ConfigError: the data's statistics are not those of the checkpoint.
+        ConfigError: the data's statistics are not those of the checkpoint, or the source cannot tell places.
     """
     text = checkpoint.encoder.text if checkpoint else make_text(model.config, ())
     encoder = Encoder(model.config, source.specs, statistics, text, model.backbone.image_size)
@@ -56,19 +57,33 @@ def prepare(
         versions=config.versions,
         shift=config.shift,
     )
-    total = config.windows or (len(source) if isinstance(source, Sized) else None)
+    placed = cast(PlacedSource, source)  # checked below: protocols with properties cannot be checked by type
+    if not all(hasattr(source, name) for name in ("place", "window", "frames")):
+        raise ConfigError(
+            f"{type(source).__name__} cannot say where its windows come from, so features cannot be cached"
+        )
+    places = needed_places(placed, config)
     windows = read_windows(
-        source,
-        distinct_specs(source.specs),
-        lambda name, images: slot_pictures(encoder.numbers[encoder.index(name)].cameras, encoder.image_size, images),
+        placed,
+        places,
+        lambda name, images: encoder.pictures(encoder.index(name), images),
         store,
         horizon=model.config.horizon,
-        limit=config.windows,
-        progress=lambda count: journal.show("reading", count / total if total else None, f"{count} windows"),
+        progress=lambda count: journal.show("reading", count / len(places), f"{count} of {len(places)} windows"),
     )
     if checkpoint is None:
         encoder.text = make_text(model.config, windows.sentences)
-    return encoder, CachedLoader(windows, store, encoder, config)
+    return encoder, CachedLoader(placed, windows, store, encoder, config)
+
+
+def needed_places(source: PlacedSource, config: TrainConfig) -> list[Place]:
+    """Places that the run will look at, in the source's own order: all, unless its steps end before that."""
+    places = [(int(number), int(episode), int(step)) for number, episode, step in source.frames()]
+    draws = None if config.steps is None else config.steps * config.batch_size
+    if draws is None or draws >= len(places):
+        return places
+    drawn = {tuple(source.place(index)) for index in range(draws)}
+    return [place for place in places if place in drawn]
 
 
 def make_text(config: VlaConfig, sentences: Sequence[str]) -> Text:

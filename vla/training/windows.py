@@ -1,32 +1,47 @@
-"""A window source read through once: small numbers in memory, pictures as rows of a feature store."""
+"""All windows of a source read once: small numbers in memory, pictures as rows of a feature store."""
 
-from collections.abc import Callable, Mapping, Sized
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
 from vla.experience import Window
 from vla.protocols import WindowSource
 from vla.training.features import FeatureStore
 
-QUIET = 512  # so many windows in a row without a new place end the reading of a source of unknown length
 _TOGETHER = 16  # pictures are handed to the extractor in groups of so many windows
 
+Place = tuple[int, ...]
+"""Numbers of the source, of the episode in it, and of the step, as in ``Window.origin``."""
 Pictures = Callable[[str, Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
-Progress = Callable[[int], None]
+
+
+class PlacedSource(WindowSource, Protocol):
+    """A window source that can say where an index leads without reading it."""
+
+    def place(self, index: int) -> Place:
+        """Where the window of an index comes from."""
+        ...
+
+    def window(self, place: Place, *, images: bool = True) -> Window:
+        """The window at a place."""
+        ...
+
+    def frames(self) -> Iterable[Place]:
+        """Every place there is."""
+        ...
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows without their pictures, in the order that the source gave them.
+    """Windows without their pictures, in the order they were read.
 
     Attributes:
-        specs: of the embodiments, each once.
-        body: number of each window's spec.
+        number: row of each place.
+        embodiment: name of each window's spec.
         state: raw, one array a window.
         actions: raw, one array a window.
         valid: of the actions.
@@ -35,90 +50,73 @@ class Windows:
         rows: of the pictures in the feature store, -1 where a camera is missing.
     """
 
-    specs: tuple[EmbodimentSpec, ...]
-    body: Int64[np.ndarray, "n"]
-    state: tuple[Float32[np.ndarray, "s"], ...]
-    actions: tuple[Float32[np.ndarray, "h a"], ...]
+    number: Mapping[Place, int]
+    embodiment: Sequence[str]
+    state: Sequence[Float32[np.ndarray, "s"]]
+    actions: Sequence[Float32[np.ndarray, "h a"]]
     valid: Bool[np.ndarray, "n h"]
     sentence: Int64[np.ndarray, "n"]
     sentences: tuple[str, ...]
     rows: Int64[np.ndarray, "n c"]
 
     def __len__(self) -> int:
-        return len(self.body)
+        return len(self.state)
 
 
 def read_windows(
-    source: WindowSource,
-    specs: tuple[EmbodimentSpec, ...],
+    source: PlacedSource,
+    places: Sequence[Place],
     pictures: Pictures,
     store: FeatureStore,
     *,
     horizon: int,
-    limit: int | None = None,
-    progress: Progress = lambda count: None,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Windows:
-    """Walk through a source from index 0.
-
-    It ends after ``limit`` windows, or after ``len(source)`` where the source has a length, or when nothing new has
-    come for a while. A window met twice is kept twice: that is how a mixture gives its sources their weights.
+    """Read the windows at ``places`` and hand their pictures to the store.
 
     Args:
         source: of the windows.
-        specs: numbered for ``Windows.body``.
+        places: each once.
         pictures: embodiment name and images to (camera, h, w, 3) at the model's size, and which of them exist.
         store: takes the pictures.
         horizon: actions that every window must have.
-        limit: largest number of windows.
         progress: told the number of windows so far.
 
     Raises:
         ConfigError: a window has another horizon, or there is none.
     """
-    number = {spec.name: place for place, spec in enumerate(specs)}
-    sentences: dict[str, int] = {}
-    known: dict[tuple[int, int, int], np.ndarray] = {}
-    pending: list[tuple[tuple[int, int, int], np.ndarray, np.ndarray]] = []
-    taken: list[tuple[Any, ...]] = []
-
-    def flush() -> None:
-        for origin, images, present in pending:
-            row = np.full(len(present), -1, dtype=np.int64)
-            row[present] = store.add(images[present]) if present.any() else []
-            known[origin] = row
-        pending.clear()
-
-    quiet, seen = 0, set()
-    end = limit if limit is not None else (len(source) if isinstance(source, Sized) else None)
-    while (end is None or len(taken) < end) and quiet < QUIET:
-        window = source[len(taken)]
-        _check(window, horizon)
-        quiet = quiet + 1 if window.origin in seen and end is None else 0
-        if window.origin not in seen:
-            seen.add(window.origin)
-            pending.append((window.origin, *pictures(window.spec.name, window.observation.images)))
-            if len(pending) == _TOGETHER:
-                flush()
-        sentence = sentences.setdefault(window.observation.instruction, len(sentences))
-        body = number[window.spec.name]
-        taken.append((body, window.observation.state, window.actions, window.valid, sentence, window.origin))
-        progress(len(taken))
-    flush()
-    if not taken:
+    if not places:
         raise ConfigError("the data source has no windows")
-    body, state, actions, valid, sentence, origins = zip(*taken, strict=True)
+    sentences: dict[str, int] = {}
+    windows: list[Window] = []
+    rows: list[np.ndarray] = []
+    for start in range(0, len(places), _TOGETHER):
+        group = [source.window(place) for place in places[start : start + _TOGETHER]]
+        images, present = zip(*(pictures(item.spec.name, item.observation.images) for item in group), strict=True)
+        there = np.stack(present)
+        row = np.full(there.shape, -1, dtype=np.int64)
+        if there.any():
+            row[there] = store.add(np.stack(images)[there])
+        rows.append(row)
+        for item in group:
+            check_horizon(item, horizon)
+            sentences.setdefault(item.observation.instruction, len(sentences))
+            # the pictures are in the store: keep the numbers only
+            windows.append(replace(item, observation=replace(item.observation, images={})))
+        progress(len(windows))
     return Windows(
-        specs,
-        np.array(body),
-        state,
-        actions,
-        np.stack(valid),
-        np.array(sentence),
+        {tuple(place): number for number, place in enumerate(places)},
+        [item.spec.name for item in windows],
+        [item.observation.state for item in windows],
+        [item.actions for item in windows],
+        np.stack([item.valid for item in windows]),
+        np.array([sentences[item.observation.instruction] for item in windows]),
         tuple(sentences),
-        np.stack([known[origin] for origin in origins]),
+        np.concatenate(rows),
     )
 
 
-def _check(window: Window, horizon: int) -> None:
-    if window.actions.shape[0] != horizon:
-        raise ConfigError(f"windows hold {window.actions.shape[0]} actions; the model's horizon is {horizon}")
+def check_horizon(window: Window, horizon: int) -> None:
+    """Raise ConfigError unless the window has as many actions as the model's horizon."""
+    if len(window.actions) != horizon:
+        raise ConfigError(f"windows hold {len(window.actions)} actions; the model's horizon is {horizon}")

@@ -1,0 +1,104 @@
+"""The border between raw units and the model's tensors."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vla.embodiments.bridge_widowx import bridge_widowx
+from vla.embodiments.libero_panda import libero_panda
+from vla.errors import ConfigError, DataError, SpecMismatch, StatisticsMissing, UnknownName
+from vla.experience import Observation
+from vla.model.config import distinct_specs, fit_to
+from vla.model.encode import Encoder
+from vla.model.presets import preset
+from vla.model.text import Text, read_tokenizer, word_tokenizer
+from vla.normalize import Statistics, StatisticsEstimator
+
+SPECS = (libero_panda(64), bridge_widowx())
+TEXT = Text(word_tokenizer(["put the bowl on the plate"], 100), 12)
+
+
+def statistics() -> dict[str, Statistics]:
+    chance, found = np.random.default_rng(0), {}
+    for spec in SPECS:
+        names = (*spec.state_names, *spec.action.names)
+        estimator = StatisticsEstimator(names)
+        estimator.add(chance.uniform(0, 1, (50, len(names))))
+        found[spec.name] = estimator.finish()
+    return found
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(fit_to(preset("nano"), SPECS), SPECS, statistics(), TEXT, 32)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1), st.integers(0, 2**32 - 1))
+def test_actions_come_back(encoder: Encoder, body: int, seed: int):
+    raw = np.random.default_rng(seed).uniform(0, 1, (12, 7)).astype(np.float32)
+    assert np.allclose(encoder.decode(body, encoder.actions(body, raw)), raw, atol=1e-5)
+
+
+def test_a_gripper_is_never_more_open_than_open(encoder: Encoder):
+    decoded = encoder.decode(0, np.full((3, 7), 50.0, dtype=np.float32))
+    assert (decoded[:, 6] == 1.0).all() and (decoded[:, :6] > 1.0).all()
+
+
+def test_shorter_states_are_padded_with_zeros(encoder: Encoder):
+    state = encoder.state(1, np.full(7, 0.3, dtype=np.float32))
+    assert state.shape == (8,) and state[7] == 0 and (state[:7] != 0).all()
+
+
+def test_cameras_go_to_the_slot_of_their_role(encoder: Encoder):
+    images = {"agentview": np.full((64, 64, 3), 10, np.uint8), "robot0_eye_in_hand": np.full((64, 64, 3), 20, np.uint8)}
+    pictures, present = encoder.pictures(0, images)
+    assert pictures[:, 0, 0, 0].tolist() == [10, 20] and present.tolist() == [True, True]
+    pictures, present = encoder.pictures(1, {"image_0": np.full((9, 9, 3), 30, np.uint8)})
+    assert pictures[:, 0, 0, 0].tolist() == [30, 0] and present.tolist() == [True, False]
+
+
+def test_one_observation_is_a_batch_of_one(encoder: Encoder):
+    inputs = encoder.inputs(1, Observation({}, np.zeros(7, np.float32), "Put the bowl,  on the moon", 0.0))
+    assert inputs.image_mask.tolist() == [[False, False]] and inputs.embodiment.tolist() == [1]
+    unknown = TEXT.tokenizer.token_to_id("<unk>")
+    assert (inputs.tokens == unknown).sum() == 2  # the comma and the moon
+
+
+def test_missing_statistics_are_named():
+    known = statistics()
+    config = fit_to(preset("nano"), SPECS)
+    with pytest.raises(StatisticsMissing, match="bridge_widowx"):
+        Encoder(config, SPECS, {"libero_panda": known["libero_panda"]}, TEXT, 32)
+    lacking = {name: value for name, value in known["libero_panda"].channels.items() if name != "drz"}
+    with pytest.raises(StatisticsMissing, match="drz"):
+        Encoder(config, SPECS, {**known, "libero_panda": Statistics(lacking)}, TEXT, 32)
+
+
+def test_other_embodiments_than_the_models_are_refused(encoder: Encoder):
+    with pytest.raises(SpecMismatch):
+        Encoder(encoder.config, SPECS[:1], statistics(), TEXT, 32)
+    with pytest.raises(UnknownName, match="bridge_widowx"):
+        encoder.index("bridge")
+    with pytest.raises(ConfigError, match="another name"):
+        distinct_specs([libero_panda(64), libero_panda(128)])
+
+
+def test_an_instruction_is_never_cut_short():
+    with pytest.raises(ConfigError, match="tokens"):
+        TEXT.encode(["the " * 20])
+
+
+def test_tokenizers_survive_their_json(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(TEXT.to_json())
+    again = Text(read_tokenizer(path), 12)
+    assert again.encode(["the plate"])[0].tolist() == TEXT.encode(["The  plate "])[0].tolist()
+    path.write_text("{")
+    with pytest.raises(DataError):
+        read_tokenizer(path)
+
+
+def test_presets_are_answered_with_the_closest():
+    with pytest.raises(UnknownName, match="nano"):
+        preset("nan")

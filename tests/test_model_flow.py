@@ -1,0 +1,50 @@
+"""The flow's convention, against its formulas and a distribution whose flow is known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from vla.model.flow import integrate, interpolate, masked_mse, sample_time
+
+
+def test_times_follow_the_beta_distribution():
+    times = sample_time(20_000, torch.Generator().manual_seed(0)).numpy()
+    assert times.min() >= 0.001 and times.max() <= 1.0
+    assert stats.kstest((times - 0.001) / 0.999, stats.beta(1.5, 1).cdf).pvalue > 0.01
+
+
+def test_one_is_noise_and_zero_the_action():
+    actions, noise = torch.zeros(2, 3, 4), torch.ones(2, 3, 4)
+    x = interpolate(actions, noise, torch.tensor([0.0, 1.0]))
+    assert torch.equal(x[0], actions[0]) and torch.equal(x[1], noise[1])
+
+
+def test_the_loss_sees_real_numbers_only():
+    mask = torch.zeros(2, 3, 4, dtype=torch.bool)
+    mask[0, :2, :3] = True
+    target = torch.randn(2, 3, 4)
+    predicted = torch.where(mask, target + 2.0, torch.nan)
+    assert masked_mse(predicted, target, mask).item() == pytest.approx(4.0)
+    with pytest.raises(ZeroDivisionError):
+        masked_mse(predicted, target, torch.zeros_like(mask))
+
+
+def test_euler_steps_of_a_constant_velocity_are_exact():
+    noise, action = torch.randn(5, 2, 3), torch.randn(5, 2, 3)
+    assert torch.allclose(integrate(lambda x, t: noise - action, noise, 10), action, atol=1e-5)
+
+
+def test_the_known_flow_of_a_gaussian_samples_that_gaussian():
+    """Between N(0, 1) noise and N(m, s^2) actions, the velocity that minimises the loss is linear in x."""
+    mean, std = 1.5, 0.4
+
+    def velocity(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        t = time[:, None, None]
+        variance = t**2 + (1 - t) ** 2 * std**2
+        gain = (t - (1 - t) * std**2) / variance
+        return gain * (x - (1 - t) * mean) - mean
+
+    noise = torch.randn(20_000, 1, 1, generator=torch.Generator().manual_seed(0))
+    samples = integrate(velocity, noise, 100).numpy().ravel()
+    assert np.mean(samples) == pytest.approx(mean, abs=0.02)
+    assert np.std(samples) == pytest.approx(std, abs=0.02)

@@ -1,0 +1,153 @@
+"""A Hugging Face vision-language model as a backbone, used as it ships: its own modules, its own cache.
+
+::
+
+    pictures ─ vision tower ─ connector ─▶ places of camera 1, camera 2 ... ─┐
+    instruction ─ tokenizer ─ word table ────────────────────────────────────┴─▶ decoder, use_cache=True
+
+Pictures come first, then the instruction, without the chat markup of the model's own prompts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
+
+from vla.errors import ConfigError
+from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, run_decoder
+from vla.model.config import HfConfig
+from vla.model.text import read_tokenizer
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Names of a model's parts."""
+
+    vision: str
+    connector: str
+    decoder: str
+
+
+_PARTS = {
+    "smolvlm": _Parts("vision_model", "connector", "text_model"),
+    "idefics3": _Parts("vision_model", "connector", "text_model"),  # SmolVLM's first version
+    "paligemma": _Parts("vision_tower", "multi_modal_projector", "language_model"),
+}
+
+
+class HfBackbone(Backbone):
+    """See the module's docstring.
+
+    Args:
+        config: name, attention and what is frozen.
+        pretrained: load the weights that the config names, if it wants any.
+        architecture: the model's own config, if it is known; else it is looked up by name.
+
+    Raises:
+        ConfigError: the model cannot be found, or is of a type whose parts are not known.
+    """
+
+    def __init__(self, config: HfConfig, *, pretrained: bool = True, architecture: Mapping[str, Any] | None = None):
+        super().__init__()
+        self.config = config
+        loaded = _config(config, architecture)
+        if loaded.model_type not in _PARTS:
+            raise ConfigError(f"{config.name}: model type {loaded.model_type!r} is none of {', '.join(_PARTS)}")
+        parts = _PARTS[loaded.model_type]
+        if pretrained and config.pretrained:
+            self.model = _found(config, AutoModel.from_pretrained, attn_implementation="sdpa", dtype=torch.float32)
+        else:
+            self.model = AutoModel.from_config(loaded, attn_implementation="sdpa").float()
+        self._architecture = self.model.config.to_dict()
+        self.vision: nn.Module = getattr(self.model, parts.vision)
+        self.connector: nn.Module = getattr(self.model, parts.connector)
+        self.decoder: Any = getattr(self.model, parts.decoder)
+        if config.layers is not None:
+            self._keep_layers(config.layers)
+        self.image_size = config.image_size or int(loaded.vision_config.image_size)
+        self._stretch = self.image_size != int(loaded.vision_config.image_size) and loaded.model_type == "paligemma"
+        if config.freeze_vision:
+            self.vision.requires_grad_(False)
+        if config.freeze_text:
+            self.decoder.requires_grad_(False)
+
+    @property
+    def shape(self) -> CacheShape:
+        """What the expert must match."""
+        text = self.decoder.config
+        head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return CacheShape(text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads, head_dim)
+
+    def prefix(self, inputs: Inputs) -> Prefix:
+        """Pictures, then words, through the decoder."""
+        assert inputs.images is not None, "this backbone has no cached features"  # the loader gives pictures
+        batch, cameras = inputs.images.shape[:2]
+        seen = self._see(inputs.images.flatten(0, 1)).unflatten(0, (batch, cameras))
+        words = self.decoder.get_input_embeddings()(inputs.tokens)
+        image_mask = inputs.image_mask[:, :, None].expand(-1, -1, seen.shape[2]).flatten(1)
+        embeddings = torch.cat([seen.flatten(1, 2).to(words.dtype), words], 1)
+        mask = torch.cat([image_mask, inputs.token_mask], 1)
+        return run_decoder(self.decoder, embeddings, mask, self.config.attention)
+
+    def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
+        """The decoder's own rotations."""
+        table = self.decoder.get_input_embeddings().weight
+        return self.decoder.rotary_emb(table, position_ids=positions)
+
+    def architecture(self) -> dict[str, Any]:
+        """The model's own config, before layers were left out."""
+        return self._architecture
+
+    def _see(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n p w"]:
+        """Both families normalise with mean 0.5 and deviation 0.5."""
+        weight = next(self.vision.parameters())
+        pixels = images.permute(0, 3, 1, 2).to(weight.dtype).div(127.5).sub(1.0)
+        extra = {"interpolate_pos_encoding": True} if self._stretch else {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_vision):
+            hidden = self.vision(pixel_values=pixels, **extra).last_hidden_state
+        return self.connector(hidden)
+
+    def _keep_layers(self, count: int) -> None:
+        have = len(self.decoder.layers)
+        if not 0 < count <= have:
+            raise ConfigError(f"{self.config.name}: layers to keep must be 1 to {have}, found {count}")
+        self.decoder.layers = self.decoder.layers[:count]
+        self.decoder.config.num_hidden_layers = count
+        if getattr(self.decoder.config, "layer_types", None):
+            self.decoder.config.layer_types = self.decoder.config.layer_types[:count]
+
+
+def load_tokenizer(config: HfConfig) -> Tokenizer:
+    """The model's own tokenizer, from its folder or the Hub.
+
+    Raises:
+        ConfigError: it cannot be found.
+        DataError: it is damaged.
+    """
+    path = Path(config.name) / "tokenizer.json"
+    if not path.is_file():
+        from huggingface_hub import hf_hub_download
+
+        path = Path(_found(config, hf_hub_download, filename="tokenizer.json"))
+    return read_tokenizer(path)
+
+
+def _config(config: HfConfig, architecture: Mapping[str, Any] | None) -> PreTrainedConfig:
+    if architecture is not None:
+        fields = dict(architecture)
+        return AutoConfig.for_model(fields.pop("model_type"), **fields)
+    return _found(config, AutoConfig.from_pretrained)
+
+
+def _found(config: HfConfig, load: Any, **settings: Any) -> Any:
+    try:
+        return load(config.name, **settings)
+    except (OSError, ValueError) as error:  # the Hub's errors are of these types
+        hint = "name a local folder, or download it where there is a network"
+        raise ConfigError(f"model {config.name!r} cannot be loaded ({error}); {hint}") from error
