@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -146,6 +146,8 @@ def _main(
     pipe: Connection,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    with suppress(PermissionError):  # a servo goes first, as a real controller's does; only root may say so
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
     os.dup2(2, 1)  # the parent's standard output may be a machine-readable summary
     try:
         serve(factory, (host, port), limits=limits, log=log, ready=lambda at: pipe.send(("ready", *at)), parent=pipe)

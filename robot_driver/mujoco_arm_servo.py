@@ -30,6 +30,7 @@ MODES: tuple[Mode, ...] = ("tracking", "braking", "holding")
 STOPPED = 0.005
 """Speed of the tool below which the arm counts as standing [m/s]."""
 
+_SLOW = 0.05  # [m/s]; below it the goal stays where it is: against a steady force, damping alone would drift on
 _SAMPLE = 0.01  # [s] between two measurements of the speed
 _TRACE_SECONDS = 30.0
 _MAX_LAG = 0.25  # [s]; further behind, time is given up instead of being made up for
@@ -72,7 +73,7 @@ class ArmWorld(Protocol):
         ...
 
     def hold(self) -> None:
-        """Make the present pose the goal, the gripper as it is; called at every step, it only damps."""
+        """Make the present pose the goal, the gripper as it is, as firmly as the arm can; until the next goal."""
         ...
 
     def substep(self) -> None:
@@ -108,7 +109,7 @@ class ServoLimits:
     """
 
     command_timeout: float = 0.15
-    max_age: float = 0.5
+    max_age: float = 1.0
     max_speed: float = 1.7
 
     def __post_init__(self):
@@ -213,6 +214,7 @@ class Servo:
     def brake(self, reason: str) -> None:
         """Come to rest as fast as the controller can, then hold."""
         if self.mode == "tracking":
+            self.world.hold()
             self._change("braking", reason)
 
     def observe(self, *, images: bool) -> dict[str, Any]:
@@ -265,7 +267,7 @@ class Servo:
     def _substep(self) -> None:
         if self.mode == "tracking" and self.time > self._deadline:
             self.brake(f"no command for {self.limits.command_timeout:g} s")
-        if self.mode == "braking":
+        if self.mode == "braking" and self.speed > _SLOW:
             self.world.hold()  # at every step: a goal that moves along leaves only the damping, so no swing back
         self.world.substep()
         self._steps += self._dt

@@ -47,7 +47,7 @@ class SafetyLimits:
     max_rotation: float = math.inf
     low: tuple[float, float, float] = (-math.inf, -math.inf, -math.inf)
     high: tuple[float, float, float] = (math.inf, math.inf, math.inf)
-    max_age: float = 0.5
+    max_age: float = 1.0
 
     def __post_init__(self):
         for name in ("max_translation", "max_rotation", "max_age"):

@@ -77,7 +77,7 @@ LIMITS = SafetyLimits(
     # what 1,693 demonstrations of four suites visited ([-0.48, 0.21] x [-0.33, 0.39], up to 1.37 m), 0.1 m wider
     low=(-0.58, -0.43, TABLE_M["libero_spatial"] - 0.02),
     high=(0.31, 0.49, 1.47),
-    max_age=0.5,
+    max_age=1.0,
 )
 """For the kitchen table. Targets may lie 0.02 m below it: the controller is compliant, and pressing needs a target."""
 

@@ -1,0 +1,156 @@
+"""A LIBERO scene behind the arm's server: the simulator's world handed to the driver's process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from vla.embodiment import EmbodimentSpec
+from vla.embodiments.libero_panda import ACTION, RAW_ACTION
+from vla.errors import ConfigError
+from vla.experience import Image
+from vla.rows import Row
+from vla.sim import libero
+from vla.transforms import action_map
+
+BRAKE_RATE = 60.0
+"""How fast joint speeds decay while braking [1/s]: the tool's 0.5 m/s become 0.05 m/s in 40 ms."""
+
+_TO_RAW = action_map(ACTION, RAW_ACTION)
+
+
+@dataclass(frozen=True)
+class LiberoArm:
+    """Makes the world in the arm's process.
+
+    Attributes:
+        row: the scene it starts with; ``reset`` takes any other one.
+        config: how LIBERO is simulated.
+    """
+
+    row: Row
+    config: libero.Config = field(default_factory=libero.Config)
+
+    def __call__(self) -> "LiberoArmWorld":
+        """The world, its first scene set."""
+        return LiberoArmWorld(self.config, self.row)
+
+
+class LiberoArmWorld:
+    """A LIBERO scene as the ``ArmWorld`` that the arm's server steps; a scene is a row."""
+
+    def __init__(self, config: libero.Config, row: Row):
+        self._benchmark = config.make()
+        self._open(row)
+
+    @property
+    def spec(self) -> EmbodimentSpec:
+        """``libero_panda`` with the pictures' size."""
+        return self._body.spec
+
+    @property
+    def substep_seconds(self) -> float:
+        """Of LIBERO's physics [s]."""
+        return self._body.world.substep_seconds
+
+    @property
+    def instruction(self) -> str:
+        """Of the scene's task."""
+        return self._task.instruction
+
+    @property
+    def max_steps(self) -> int:
+        """Of the scene's suite."""
+        return self._task.max_steps
+
+    def reset(self, scene: Mapping[str, Any]) -> None:
+        """Set a row's scene.
+
+        Raises:
+            ConfigError: the map is no row.
+            UnknownName: there is no such suite or task.
+        """
+        try:
+            row = Row(**scene)
+        except TypeError as error:
+            raise ConfigError(f"a scene has the fields of a row, found {', '.join(scene) or 'none'}") from error
+        self._open(row)
+
+    def set_goal(self, action: Float32[np.ndarray, "7"]) -> None:
+        """Canonical units in, the environment's own to its controller."""
+        robot = self._robot
+        if isinstance(robot.controller, _JointBrake):
+            robot.controller = robot.controller.released
+        self._body.world.set_goal(np.clip(_TO_RAW(action), -1.0, 1.0))
+
+    def hold(self) -> None:
+        """Brake all joints and stay: LIBERO's own controller alone lets the hand drift on for half a second."""
+        robot = self._robot
+        if not isinstance(robot.controller, _JointBrake):
+            robot.controller = _JointBrake(robot.controller)
+        robot.controller.hold()
+        self._body.world.hold()  # the gripper stays as it is
+
+    def substep(self) -> None:
+        """2 ms of physics."""
+        self._body.world.substep()
+
+    def state(self) -> Float32[np.ndarray, "8"]:
+        """Measured now."""
+        return self._body.world.state()
+
+    def render(self, camera: str) -> Image:
+        """Mirrored left-right, as LIBERO's policies know the pictures."""
+        size = self.spec.camera(camera).height
+        return np.ascontiguousarray(self._body.world.render(camera, size)[:, ::-1])
+
+    def succeeded(self) -> bool:
+        """Whether the goal has held since the reset."""
+        return self._task.succeeded()
+
+    def close(self) -> None:
+        """Give back the scene and its graphics context."""
+        self._benchmark.close()
+
+    @property
+    def _robot(self) -> Any:
+        return self._body.world.env.robots[0]
+
+    def _open(self, row: Row) -> None:
+        self._body, self._task = self._benchmark.open(row)
+        self._task.reset()
+        # a scene's first picture uploads its meshes and textures, 0.5 s: not while the arm's clock runs
+        for camera in self.spec.cameras:
+            self.render(camera.name)
+
+
+class _JointBrake:
+    """In the place of robosuite's controller: every joint comes to rest, critically damped, and stays.
+
+    Args:
+        released: the controller that takes over again; answers whatever else robosuite asks for.
+    """
+
+    def __init__(self, released: Any):
+        self.released = released
+        self._joints = np.zeros(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.released, name)
+
+    def hold(self) -> None:
+        """Stay at the present joint positions."""
+        self.released.update(force=True)
+        self._joints = self.released.joint_pos.copy()
+
+    def set_goal(self, *_: Any, **__: Any) -> None:
+        """Goals are for the released controller."""
+
+    def run_controller(self) -> np.ndarray:
+        """Joint torques [Nm]: mass matrix times the acceleration wanted, and what gravity and motion ask for."""
+        arm = self.released
+        arm.update(force=True)
+        pull = (BRAKE_RATE / 2) ** 2 * (self._joints - arm.joint_pos) - BRAKE_RATE * arm.joint_vel
+        return arm.mass_matrix @ pull + arm.torque_compensation
