@@ -1,0 +1,144 @@
+"""Rerun recordings read back: every entity is there, with its values, at its times."""
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vla.embodiments.bridge_widowx import bridge_widowx
+from vla.embodiments.libero_panda import libero_panda
+from vla.experience import ActionChunk, Episode
+from vla.protocols import Observer
+from vla.rows import Row
+from vla.runtime import run_episode
+from vla.view import RerunObserver, predicted_path, view_episode
+
+sys.path.insert(0, str(Path(__file__).parent))
+import fake_benchmark as fake
+
+
+def read(path):
+    """Entity to {component: (steps, values)}, static data at step None."""
+    from rerun.chunk import RrdReader
+
+    entities = {}
+    for chunk in RrdReader(path).stream():
+        batch = chunk.to_record_batch()
+        steps = batch.column("step").to_pylist() if "step" in batch.schema.names else [None] * batch.num_rows
+        for name in batch.schema.names:
+            if ":" in name:
+                table = entities.setdefault(chunk.entity_path, {}).setdefault(name.rsplit(":", 1)[1], [])
+                table += [(s, v) for s, v in zip(steps, batch.column(name).to_pylist(), strict=True) if v is not None]
+    return entities
+
+
+def run(path, *, images, size=32, horizon=16):
+    observer = RerunObserver(path, images=images, facts={"seed": 3})
+    assert isinstance(observer, Observer)
+    body, task = fake.Config(size=size, max_steps=20).make().open(Row("points", "reach left", 0, 0))
+    steps = []
+
+    class Keeps:
+        wants_images = False
+
+        def start(self, spec, instruction):
+            pass
+
+        def step(self, step):
+            steps.append(step)
+
+        def finish(self, outcome):
+            pass
+
+    policy = fake.PolicyConfig(size=size, horizon=horizon).make()
+    run_episode(body, task, policy, seed=0, execute=8, observers=[observer, Keeps()])
+    return steps
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_run_reads_back(tmp_path, images):
+    path = tmp_path / "new" / "run.rrd"
+    steps = run(path, images=images)
+    assert [entry.name for entry in path.parent.iterdir()] == ["run.rrd"]
+    found = read(path)
+    spec = libero_panda(32)
+    assert found.keys() >= {f"/state/{name}" for name in spec.state_names}
+    assert found.keys() >= {f"/{root}/{name}" for name in spec.action.names for root in ("action", "predicted")}
+    assert found.keys() >= {"/plan/path", "/plan/predicted", "/inference/latency", "/instruction", "/log"}
+    for place, name in enumerate(spec.action.names):
+        values = dict(found[f"/action/{name}"]["scalars"])
+        assert values == {step.index: [pytest.approx(step.action[place])] for step in steps}
+        predicted = sorted(found[f"/predicted/{name}"]["scalars"])
+        wanted = [(s.index + row, [s.chunk.actions[row, place]]) for s in steps if s.chunk for row in range(16)]
+        assert predicted == sorted(wanted)
+    for name in spec.camera_names:
+        pictures = dict(found[f"/camera/{name}"]["blob"])
+        assert list(pictures) == list(range(20) if images else (0, 8, 16))
+    text = found["/instruction"]["text"][0][1][0]
+    assert "move the point to its place" in text and "seed: 3" in text
+    assert "failure after 20 steps" in found["/log"]["text"][0][1][0]
+
+
+def test_pictures_are_upright(tmp_path):
+    run(tmp_path / "run.rrd", images=True, size=64)
+    blob = dict(read(tmp_path / "run.rrd")["/camera/agentview"]["blob"])[5][0]
+    picture = np.asarray(Image.open(io.BytesIO(bytes(blob))).convert("RGB"))
+    assert picture.shape == (64, 64, 3)
+    row, column = np.unravel_index(np.argmax(picture[:, :, 0]), (64, 64))
+    assert column < 30 and abs(row - 16) < 4  # the point went right in the stored, mirrored picture
+
+
+def test_an_unfinished_run_leaves_nothing(tmp_path):
+    observer = RerunObserver(tmp_path / "run.rrd")
+    observer.start(libero_panda(32), "")
+    observer.abandon()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RuntimeError, match="not started"):
+        observer.finish(fake)  # type: ignore[arg-type]
+
+
+def test_any_episode_can_be_viewed(tmp_path):
+    spec = bridge_widowx(("image_0", "image_1"), 24, 32)
+    rng = np.random.default_rng(0)
+    state, action = rng.normal(size=(2, 6, 7)).astype(np.float32)
+    pictures = rng.integers(0, 255, (6, 24, 32, 3), dtype=np.uint8)
+    times = np.arange(6) / 5
+    episode = Episode(
+        spec, state, action, {"image_0": list(pictures)}, times, "put it there", True, "somewhere[3]", {"init": 4}
+    )
+    view_episode(episode, tmp_path / "episode.rrd")
+    found = read(tmp_path / "episode.rrd")
+    assert dict(found["/state/yaw_z"]["scalars"]) == {i: [pytest.approx(state[i, 5])] for i in range(6)}
+    assert len(found["/camera/image_0"]["blob"]) == 6 and "/camera/image_1" not in found
+    assert found["/state/yaw_z"]["names"][0][1] == ["yaw_z [rad]"]
+    text = found["/instruction"]["text"][0][1][0]
+    assert all(part in text for part in ("put it there", "somewhere[3]", "init: 4", "bridge_widowx, 5 Hz"))
+
+
+def test_a_picture_that_cannot_be_read_leaves_nothing(tmp_path):
+    class Broken(Sequence):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            raise ValueError("damaged")
+
+    spec = bridge_widowx()
+    numbers = np.zeros((2, 7), np.float32)
+    episode = Episode(spec, numbers, numbers, {"image_0": Broken()}, np.zeros(2), "")
+    with pytest.raises(ValueError, match="damaged"):
+        view_episode(episode, tmp_path / "episode.rrd")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_adds_up_scaled_moves():
+    spec = libero_panda()
+    actions = np.zeros((3, 7), np.float32)
+    actions[:, 1] = 0.01
+    path = predicted_path(spec, np.array([1.0, 2.0, 3.0]), ActionChunk(actions, 0.0, 0.05))
+    np.testing.assert_allclose(path[:, 1], [2.0, 2.01, 2.02, 2.03], atol=1e-6)
+    np.testing.assert_allclose(path[:, [0, 2]], [[1.0, 3.0]] * 4)
