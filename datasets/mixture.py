@@ -133,11 +133,11 @@ class Mixture:
         window = permuted(turn, selection.count, (self.seed, 1, number, epoch))
         return Place(number, *selection.at(window, self.stride))
 
-    def window(self, place: Place, *, images: bool = True) -> Window:
+    def window(self, place: tuple[int, int, int], *, images: bool = True) -> Window:
         """The window at a place; without ``images`` no picture is decoded."""
-        episode = self.sources[place.source][place.episode]
-        window = episode.window(place.step, self.horizon, images=images)
-        return replace(window, origin=tuple(place))
+        source, episode, step = place
+        window = self.sources[source][episode].window(step, self.horizon, images=images)
+        return replace(window, origin=(source, episode, step))
 
     def frames(self) -> Iterator[Place]:
         """Every place that can be drawn, episode by episode, e.g. to compute features of all pictures once."""

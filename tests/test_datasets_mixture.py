@@ -68,6 +68,7 @@ def test_it_is_a_window_source():
     assert source == 0 and window.actions.shape == (3, 7)
     assert window.actions[0, :2].tolist() == [episode, step]
     assert window.observation.instruction == f"episode {episode}"
+    assert np.array_equal(mixture.window((source, episode, step), images=False).actions, window.actions)
     assert window.valid.tolist() == [step + k < (4, 5)[episode] for k in range(3)]
 
 
