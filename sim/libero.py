@@ -23,7 +23,8 @@ from vla.sim.libero_world import LiberoWorld, Render
 from vla.transforms import action_map
 
 _TO_RAW = action_map(ACTION, RAW_ACTION)
-_TO_CANONICAL = action_map(RAW_ACTION, ACTION)
+_LOW = np.array([channel.low for channel in ACTION.channels], dtype=np.float32)
+_HIGH = np.array([channel.high for channel in ACTION.channels], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,9 @@ class LiberoBody:
         action = np.asarray(action, dtype=np.float32)
         if action.shape != (ACTION.size,) or not np.isfinite(action).all():
             raise PolicyFault(f"an action is {ACTION.size} finite numbers, found {action}")
-        raw = np.clip(_TO_RAW(action), -1.0, 1.0)
-        self.world.step(raw)
-        return _TO_CANONICAL(raw)
+        sent = np.clip(action, _LOW, _HIGH)
+        self.world.step(_TO_RAW(sent))
+        return sent
 
     def stop(self) -> None:
         """Hold still: a simulator only moves when commanded, so the controller's goal is put where the arm is."""

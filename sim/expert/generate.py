@@ -9,7 +9,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,7 +94,7 @@ class Answer:
     failures: tuple[str, ...]
 
 
-def generate(config: GenerateConfig, progress: Callable[[Progress], None] | None = None) -> Iterator[Episode]:
+def generate(config: GenerateConfig, progress: Callable[[Progress], None] | None = None) -> Generator[Episode]:
     """Solved episodes, task by task, in the order of their numbers.
 
     Args:

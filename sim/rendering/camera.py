@@ -1,5 +1,8 @@
 """Pictures on demand from a MuJoCo model: any camera, any size, one graphics context that is closed explicitly."""
 
+import atexit
+import functools
+import weakref
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,8 @@ from vla.sim.rendering import gl, mujoco_binding
 from vla.sim.rendering.mujoco_binding import MjData, MjModel
 
 MAX_SIZE = 4096  # pixels; beyond it drivers refuse, and nobody trains on it
+
+_open: "weakref.WeakSet[Camera]" = weakref.WeakSet()
 
 
 class Camera:
@@ -97,6 +102,22 @@ class Camera:
         finally:
             visual.global_.offheight, visual.global_.offwidth, visual.quality.offsamples = kept
         self._size = (height, width)
+        _close_at_exit()
+        _open.add(self)
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    """Free the contexts nobody closed: freed after EGL they would print errors when the interpreter ends.
+
+    Called once the backend is loaded: what is registered after EGL's own exit handler runs before it.
+    """
+    atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for camera in list(_open):
+        camera.close()
 
 
 def _context_class() -> Any:

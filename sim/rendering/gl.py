@@ -99,9 +99,8 @@ def _egl_device_functions(egl: ctypes.CDLL) -> tuple[Callable | None, Callable |
 
 
 def _egl_device_works(egl: ctypes.CDLL, platform_display: Callable, device: int | None) -> bool:
-    """Whether one device initialises, has a fitting configuration and creates a context; leaves nothing behind."""
+    """Whether one device initialises, has a fitting configuration and creates a context."""
     egl.eglInitialize.argtypes = [ctypes.c_void_p] * 3
-    egl.eglTerminate.argtypes = [ctypes.c_void_p]
     egl.eglChooseConfig.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
     egl.eglCreateContext.restype, egl.eglCreateContext.argtypes = ctypes.c_void_p, [ctypes.c_void_p] * 4
     egl.eglDestroyContext.argtypes = [ctypes.c_void_p] * 2
@@ -118,5 +117,5 @@ def _egl_device_works(egl: ctypes.CDLL, platform_display: Callable, device: int 
         works = bool(context)
         if context:
             egl.eglDestroyContext(display, context)
-    egl.eglTerminate(display)
+    # no eglTerminate: the display is shared within the process, and whoever renders already would lose it
     return works

@@ -1,0 +1,204 @@
+import dataclasses
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from vla.errors import BodyFault, ConfigError, DataError, UnknownName
+from vla.experience import Episode
+from vla.rows import Row
+from vla.sim import libero_suites
+from vla.sim.expert import generate as generating
+from vla.sim.expert.generate import GenerateConfig, Job, generate, make_episode
+from vla.sim.expert.record import NONE, record, replay
+from vla.sim.expert.workers import Crashed, Worker
+from vla.sim.libero import Config, LiberoBenchmark
+
+SUITE = "libero_spatial"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    made = Config(camera_size=32).make()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def task():
+    return libero_suites.tasks(SUITE)[0].name
+
+
+@pytest.fixture(scope="module")
+def clean(benchmark, task):
+    """An undisturbed demonstration from one of the benchmark's initial states."""
+    episode = demonstrate(benchmark, Row(SUITE, task, 0, seed=2))
+    assert episode is not None
+    return episode
+
+
+@pytest.fixture(scope="module")
+def disturbed(benchmark, task):
+    """Episode 0 of the default configuration, made here instead of in a worker."""
+    config = GenerateConfig(tasks=(task,), camera_size=32, widen=(1.0, 2.0))
+    answer = make_episode(config, Job(task, 0), benchmark)
+    assert answer.episode is not None
+    return answer.episode
+
+
+def test_expert_solves_from_sight_of_the_state_alone(clean):
+    assert clean.success
+    assert 50 < len(clean) < 220
+    assert clean.state.shape == (len(clean), 8)
+    assert clean.images["agentview"][0].shape == (32, 32, 3)
+    assert len(clean.images["robot0_eye_in_hand"]) == len(clean)
+    assert set(np.unique(clean.action[:, 6])) == {0.0, 1.0}
+    assert np.abs(clean.action[:, :3]).max() <= 0.05 + 1e-6
+
+
+def test_labels_are_clean_and_what_was_sent_is_kept(clean, disturbed):
+    sent = {
+        name: np.array(episode.info["executed"], dtype=np.float32) for name, episode in (("c", clean), ("d", disturbed))
+    }
+    assert np.array_equal(sent["c"], clean.action)
+    off = (sent["d"] - disturbed.action)[:, :6] / (0.05, 0.05, 0.05, 0.5, 0.5, 0.5)
+    assert 0.1 < off[:, :3].std() < 0.25  # 0.2, less what was clipped
+    assert np.array_equal(sent["d"][:, 6], disturbed.action[:, 6])
+
+
+def test_replay_from_the_recorded_initial_state_succeeds_again(benchmark, clean, disturbed, task):
+    for episode in (clean, disturbed):
+        benchmark.open(Row(SUITE, task, 5, seed=0))[1].reset()  # something else in between
+        stored = json.loads(json.dumps(dict(episode.info)))
+        assert replay(benchmark, dataclasses.replace(episode, info=stored))
+
+
+def test_replay_of_what_was_not_recorded_here(benchmark, clean):
+    info = {key: value for key, value in clean.info.items() if key != "initial_state"}
+    with pytest.raises(DataError, match="initial_state"):
+        replay(benchmark, dataclasses.replace(clean, info=info))
+
+
+def test_processes_give_the_same_episodes_in_order(disturbed, task):
+    seen = []
+    config = GenerateConfig(tasks=(task,), episodes=2, workers=2, camera_size=32, widen=(1.0, 2.0))
+    first, second = generate(config, seen.append)
+    assert first.info == disturbed.info
+    assert np.array_equal(first.state, disturbed.state)
+    assert np.array_equal(first.images["agentview"][10], disturbed.images["agentview"][10])
+    assert generating.FIRST_SEED <= first.info["seed"] < second.info["seed"]
+    assert 1.0 <= first.info["widen"] <= 2.0
+    assert (seen[-1].done, seen[-1].total, seen[-1].lost) == (2, 2, 0)
+
+
+def test_unknown_task_starts_no_process(task):
+    with pytest.raises(UnknownName, match="ramekin"):
+        next(generate(GenerateConfig(tasks=(task + "s",))))
+    with pytest.raises(ConfigError):
+        GenerateConfig(widen=(2.0, 1.0))
+    with pytest.raises(ConfigError):
+        GenerateConfig(episodes=0)
+
+
+STAND_INS = """
+import os
+from vla.errors import UnknownName
+from vla.sim.expert.generate import Answer
+
+class Echo:
+    def __init__(self, argument):
+        self.argument = argument
+
+    def __call__(self, request):
+        if request == "die":
+            os._exit(7)
+        if request == "raise":
+            raise UnknownName("task", "a", ["b"])
+        if request == "break":
+            raise RuntimeError("unexpected")
+        return self.argument, request
+
+class Fails:
+    def __init__(self, argument):
+        pass
+
+    def __call__(self, job):
+        if job.number == 0:
+            os._exit(1)
+        return Answer(None, ("not solved",))
+"""
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch):
+    """What a worker process can import instead of the simulator."""
+    (tmp_path / "vla_worker_stand_ins.py").write_text(STAND_INS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return importlib.import_module("vla_worker_stand_ins")
+
+
+def test_worker_answers_reports_and_is_replaced(stand_ins):
+    with Worker(stand_ins.Echo, "x") as worker:
+        worker.send(1)
+        assert worker.receive() == ("x", 1)
+        for request, error, message in (
+            ("raise", UnknownName, "closest|known"),
+            ("die", Crashed, "code 7"),
+            ("break", Crashed, "unexpected"),
+        ):
+            worker.send(request)
+            with pytest.raises(error, match=message):
+                worker.receive()
+            worker.send(2)
+            assert worker.receive()[1] == 2
+
+
+def test_error_if_nothing_succeeds(task, monkeypatch, stand_ins):
+    monkeypatch.setattr(generating, "_Maker", stand_ins.Fails)
+    seen = []
+    with pytest.raises(BodyFault, match="none of 2"):
+        list(generate(GenerateConfig(tasks=(task,), episodes=2, workers=2), seen.append))
+    assert seen[-1].failed == 2
+    assert "code 1" in seen[0].reason
+
+
+@pytest.mark.slow
+def test_interrupt_ends_the_workers(tmp_path, task):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "from vla.sim.expert.generate import GenerateConfig, generate\n"
+        "if __name__ == '__main__':\n"
+        f"    for episode in generate(GenerateConfig(tasks=({task!r},), episodes=50, workers=2, camera_size=16)):\n"
+        "        print(len(episode), flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "Process Spawn" not in errors  # no worker's traceback
+    time.sleep(0.5)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(10))
+def test_expert_solves_every_task(benchmark, number):
+    name = libero_suites.tasks(SUITE)[number].name
+    episodes = [demonstrate(benchmark, Row(SUITE, name, -1, seed), images=False) for seed in range(4)]
+    assert sum(episode is not None for episode in episodes) >= 3
+
+
+def demonstrate(benchmark: LiberoBenchmark, row: Row, *, images: bool = True) -> Episode | None:
+    body, task = benchmark.open(row)
+    return record(body, task, NONE, images=images)
