@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vla.embodiment import ActionSpec, Channel
-from vla.errors import StatisticsMissing
+from vla.errors import ConfigError, StatisticsMissing
 from vla.normalize import Statistics, StatisticsEstimator
 from vla.protocols import EpisodeSource
 
@@ -42,18 +42,23 @@ def info(source: EpisodeSource) -> dict[str, Any]:
     }
 
 
-def statistics(source: EpisodeSource) -> Statistics:
-    """Statistics of all state and action channels by name; decodes no picture.
+def statistics(*sources: EpisodeSource) -> Statistics:
+    """Statistics of all state and action channels by name, pooled over sources of one embodiment; decodes no picture.
 
     Raises:
-        StatisticsMissing: the source has no step.
-        ConfigError: a number is not finite.
+        StatisticsMissing: there is no step.
+        ConfigError: a number is not finite, or the embodiments differ.
     """
-    spec = source.spec
+    specs = {source.spec.fingerprint: source.spec for source in sources}
+    if len(specs) != 1:
+        names = ", ".join(f"{spec.name} ({fingerprint})" for fingerprint, spec in specs.items()) or "no source"
+        raise ConfigError(f"statistics are pooled over one embodiment, found {names}")
+    (spec,) = specs.values()
     estimator = StatisticsEstimator((*spec.state_names, *spec.action.names))
-    for index in range(len(source)):
-        episode = source[index]
-        estimator.add(np.concatenate([episode.state, episode.action], axis=1))
+    for source in sources:
+        for index in range(len(source)):
+            episode = source[index]
+            estimator.add(np.concatenate([episode.state, episode.action], axis=1))
     return estimator.finish()
 
 

@@ -12,7 +12,7 @@ from vla.errors import ConfigError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends well, and is removed when it does not."""
+    """A temporary path beside ``path`` that takes its name when the block ends well, else is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -27,7 +27,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its name when the block ends well, and is removed when it does not.
+    """A temporary folder beside ``path`` that takes its name when the block ends well, else is removed.
 
     Raises:
         ConfigError: ``path`` is there already.

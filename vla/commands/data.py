@@ -72,9 +72,10 @@ class Stats:
         from vla.normalize import FIELDS
 
         measured = statistics(_open(self.path, self.split, fixes=not self.raw)).to_json()
-        table = Table("channel", *FIELDS, "count")
+        counts = sorted({numbers["count"] for numbers in measured.values()})
+        table = Table("channel", *FIELDS, title=f"{', '.join(map(str, counts))} steps", padding=0)
         for name, numbers in measured.items():
-            table.add_row(name, *(f"{numbers[key]:.5g}" for key in FIELDS), str(numbers["count"]))
+            table.add_row(name, *(f"{numbers[key]:.4g}" for key in FIELDS))
         console.print(table)
         if self.out:
             write_text(self.out, json.dumps(measured, indent=1))

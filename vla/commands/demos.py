@@ -1,5 +1,7 @@
 """``vla demos``: demonstrations of LIBERO tasks by the scripted expert, written as a LeRobot v3.0 data set."""
 
+import contextlib
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +64,17 @@ class Demos:
                 state = progress
                 bar.update(shown, completed=progress.done + progress.lost, note=f"{progress.failed} tries failed")
 
-            with Writer(self.out, libero_panda(self.camera_size)) as writer:
-                for episode in generate(config, told):
+            episodes = generate(config, told)
+            # begun before the writer is made: that imports lerobot for seconds, while the simulators work on
+            begun = itertools.chain([next(episodes)], episodes)
+            with contextlib.closing(episodes), Writer(self.out, libero_panda(self.camera_size)) as writer:
+                for episode in begun:
                     writer.add(episode)
                     steps += len(episode)
         seconds = time.monotonic() - begin
-        console.print(f"{self.out}: {state.done} episodes, {steps} steps in {seconds:.0f} s; {state.failed} tries failed")
+        console.print(
+            f"{self.out}: {state.done} episodes, {steps} steps in {seconds:.0f} s; {state.failed} tries failed"
+        )
         return {
             "path": str(self.out),
             "episodes": state.done,

@@ -1,6 +1,7 @@
 """``vla rollout``: a policy on an arm in real time, within safety limits, recorded as it happens."""
 
 import contextlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ class Rollout:
         from vla.recorder import Recorder
         from vla.runtime import Pace, run_episode
         from vla.safety import SafeBody
+        from vla.transforms import connect
         from vla.view import RerunObserver
 
         if self.robot not in ROBOTS:
@@ -78,6 +80,8 @@ class Rollout:
         interrupted = False
         with _arm(rows[0], max(camera.height for camera in policy.spec.cameras), self.out) as (arm, pid):
             body = arm if self.unsafe else SafeBody(arm, limits(self.suite))
+            # a first inference is slow (memory, kernels): not while the arm waits for it
+            policy.act(connect(arm.spec, policy.spec).observation(arm.observe()))
             with Writer(self.out / "episodes", arm.spec) as writer:
 
                 def keep(episode: Episode, outcome: Outcome) -> None:
@@ -112,8 +116,6 @@ class Rollout:
                     raise KeyboardInterrupt
             telemetry = arm.telemetry()
         write_results(self.out / "results.parquet", results)
-        import json
-
         write_text(self.out / "safety.json", json.dumps(notes, indent=1))
         total = summarise(results)["total"]
         console.print(

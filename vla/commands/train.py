@@ -43,7 +43,6 @@ class Train:
         from vla.datasets.mixture import Mixture
         from vla.describe import statistics
         from vla.model.presets import preset
-        from vla.normalize import Statistics
         from vla.plugins import open_source
         from vla.training.config import TrainConfig
         from vla.training.loop import train
@@ -61,14 +60,9 @@ class Train:
             device=self.device,  # pyright: ignore[reportArgumentType]
         )
         sources = [open_source(path) for path in self.data]
-        measured: dict[str, Statistics] = {}
-        for source in sources:
-            if source.spec.name in measured:
-                raise ConfigError(f"two data sets of the embodiment {source.spec.name!r}: merge them first")
-            measured[source.spec.name] = statistics(source)
-        mixture = Mixture(
-            sources, self.weights or None, horizon=model.horizon, seed=self.seed, stride=self.stride
-        )
+        names = dict.fromkeys(source.spec.name for source in sources)
+        measured = {name: statistics(*(one for one in sources if one.spec.name == name)) for name in names}
+        mixture = Mixture(sources, self.weights or None, horizon=model.horizon, seed=self.seed, stride=self.stride)
         result = train(config, model, mixture, measured, self.out, resume=True)
         if not result.finished:
             raise KeyboardInterrupt

@@ -1,0 +1,40 @@
+"""What every plug-in promises: a frozen, documented ``Config`` with ``make``, found by its file's name."""
+
+import dataclasses
+import inspect
+import re
+
+import pytest
+
+from vla.errors import UnknownName
+from vla.plugins import plugin, plugin_names, plugins
+
+FOLDERS = ("datasets", "sim", "policies", "robot_driver")
+ALL = [(folder, name) for folder in FOLDERS for name in plugin_names(folder)]
+
+
+def test_the_plugins_that_must_be_there():
+    assert {"rlds", "lerobot_v3"} <= set(plugin_names("datasets"))
+    assert "libero" in plugin_names("sim")
+    assert {"vla_policy", "hold", "replay"} <= set(plugin_names("policies"))
+    assert "mujoco_arm" in plugin_names("robot_driver")
+
+
+@pytest.mark.parametrize(("folder", "name"), ALL, ids=lambda value: value)
+def test_a_plugin_is_a_frozen_documented_config_that_makes(folder, name):
+    config = plugin(folder, name).Config
+    assert dataclasses.is_dataclass(config) and config.__dataclass_params__.frozen
+    assert callable(config.make) and inspect.getdoc(config.make)
+    text = inspect.getdoc(config) or ""
+    for field in dataclasses.fields(config):
+        assert re.search(rf"^\s*{field.name}: ", text, re.MULTILINE), f"{folder}/{name}: {field.name} is not documented"
+
+
+def test_every_data_set_says_what_it_accepts():
+    for name, module in plugins("datasets").items():
+        assert callable(module.accepts), name
+
+
+def test_an_unknown_plugin_is_answered_with_the_closest():
+    with pytest.raises(UnknownName, match="closest: mujoco_arm"):
+        plugin("robot_driver", "mujoco-arm")
