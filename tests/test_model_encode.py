@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, DataError, SpecMismatch, StatisticsMissing, UnknownName

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+
 from vla.model.flow import integrate, interpolate, masked_mse, sample_time
 
 

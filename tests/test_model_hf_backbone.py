@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModel, DynamicCache, PaliGemmaConfig, SmolVLMConfig
+
 from vla.errors import ConfigError
 from vla.model.backbone import Inputs
 from vla.model.config import BodyShape, ExpertConfig, HfConfig, VlaConfig

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from vla.model.backbone import Inputs
 from vla.model.config import NanoConfig
 from vla.model.efficientnet import EfficientNetFeatures, _read_wheel

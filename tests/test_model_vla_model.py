@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
+
 from vla.errors import ConfigError
 from vla.model.action_expert import ActionExpert, rotate, time_embedding
 from vla.model.backbone import CacheShape, Inputs, Prefix, run_decoder
@@ -208,11 +209,15 @@ def _jointly(
 
 def test_configs_survive_json_and_name_what_does_not_fit():
     assert VlaConfig.from_json(CONFIG.to_json()) == CONFIG
-    value = CONFIG.to_json()
-    del value["horizon"], value["backbone"]["width"]
-    value["sideways"] = 1
-    with pytest.raises(ConfigError, match="sideways"):
-        VlaConfig.from_json(value)
+    for name, change in (
+        ("sideways", lambda value: value.update(sideways=1)),
+        ("horizon", lambda value: value.pop("horizon")),
+        ("width of NanoConfig", lambda value: value["backbone"].pop("width")),
+    ):
+        value = CONFIG.to_json()
+        change(value)
+        with pytest.raises(ConfigError, match=name):
+            VlaConfig.from_json(value)
     with pytest.raises(ConfigError, match="fit"):
         build(replace(CONFIG, bodies=()))
 

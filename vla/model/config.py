@@ -157,19 +157,23 @@ class VlaConfig:
         kinds: dict[str, type[NanoConfig] | type[HfConfig]] = {"nano": NanoConfig, "hf": HfConfig}
         try:
             fields = dict(value)
-            backbone = fields.pop("backbone")
             for name in ("state_norm", "action_norm"):
-                rule = fields[name]
-                fields[name] = NormalizeSpec(**{**rule, "skip": tuple(rule["skip"])})
-            return cls(
-                backbone=kinds[backbone["kind"]](**backbone),
-                expert=ExpertConfig(**fields.pop("expert")),
-                bodies=tuple(BodyShape(**body) for body in fields.pop("bodies")),
-                cameras=tuple(fields.pop("cameras")),
-                **fields,
-            )
+                fields[name] = _whole(NormalizeSpec, {**fields[name], "skip": tuple(fields[name]["skip"])})
+            fields["backbone"] = _whole(kinds[fields["backbone"]["kind"]], fields["backbone"])
+            fields["expert"] = _whole(ExpertConfig, fields["expert"])
+            fields["bodies"] = tuple(_whole(BodyShape, body) for body in fields["bodies"])
+            fields["cameras"] = tuple(fields["cameras"])
+            return _whole(cls, fields)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"model config: {error} does not fit its fields") from error
+
+
+def _whole[T](kind: type[T], fields: Mapping[str, Any]) -> T:
+    """The value with exactly these fields: what a file leaves out is not for today's defaults to fill in."""
+    wanted = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    if fields.keys() != wanted:
+        raise KeyError(f"{', '.join(sorted(wanted ^ fields.keys()))} of {kind.__name__}")
+    return kind(**fields)
 
 
 def fit_to(config: VlaConfig, specs: Sequence[EmbodimentSpec]) -> VlaConfig:

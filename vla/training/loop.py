@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vla.errors import ConfigError
 from vla.model.checkpoint import LAST, load, read_tensors, trainable
-from vla.model.config import VlaConfig, fit_to
+from vla.model.config import VlaConfig, distinct_specs, fit_to
 from vla.model.encode import Encoder
 from vla.model.vla_model import VlaModel, build
 from vla.normalize import Statistics
@@ -93,7 +93,10 @@ def train(
     device = _device(config)
     fitted = fit_to(model_config, source.specs)
     checkpoint = load(out, "model") if begun else None
-    if checkpoint is not None and checkpoint.model.config != fitted:
+    same = checkpoint is None or (
+        checkpoint.model.config == fitted and checkpoint.encoder.specs == distinct_specs(source.specs)
+    )
+    if not same:
         raise ConfigError(f"{out}: the run to resume has another model config or other embodiments than the data")
     model = checkpoint.model if checkpoint else build(fitted, seed=config.seed)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,120 @@
+"""A checkpoint as a policy: its answers follow from the seed, and what does not fit is an error."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vla.errors import ConfigError, DataError, PolicyFault, UnknownName
+from vla.model.checkpoint import save
+from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
+from vla.model.encode import Encoder
+from vla.model.text import Text, word_tokenizer
+from vla.model.vla_model import build
+from vla.policies.vla_policy import Config, VlaPolicy
+from vla.protocols import Policy
+from vla.training.fake import FakeWindows, fake_embodiment
+
+NANO = NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64)
+ARM, TWIN = FakeWindows(count=8), FakeWindows(count=8, spec=fake_embodiment("twin", cameras=("front", "hand")))
+OBSERVATION = ARM[0].observation
+
+
+def write(folder: Path, *sources: FakeWindows) -> Path:
+    specs = [source.spec for source in sources]
+    statistics = {name: value for source in sources for name, value in source.statistics().items()}
+    config = fit_to(VlaConfig(NANO, ExpertConfig(width=16, mlp=32), horizon=8), specs)
+    model = build(config, seed=5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05)
+    save(folder, model, Encoder(config, specs, statistics, Text(word_tokenizer(["reach red"], 64), 40), 32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("run") / "one", ARM)
+
+
+@pytest.fixture
+def policy(checkpoint: Path) -> VlaPolicy:
+    made = Config(checkpoint, ode_steps=3).make()
+    made.reset(OBSERVATION.instruction, seed=1)
+    return made
+
+
+def test_it_is_a_policy_in_raw_units_of_its_spec(policy: VlaPolicy):
+    assert isinstance(policy, Policy) and policy.spec == ARM.spec
+    chunk = policy.act(replace(OBSERVATION, time=2.5))
+    assert chunk.actions.shape == (8, 3) and chunk.actions.dtype == np.float32
+    assert chunk.time == 2.5 and chunk.dt == pytest.approx(0.1)
+    assert ((chunk.actions[:, 2] >= 0) & (chunk.actions[:, 2] <= 1)).all()
+
+
+def test_the_seed_and_the_count_decide_the_noise(policy: VlaPolicy):
+    first = [policy.act(OBSERVATION).actions for _ in range(2)]
+    policy.reset(OBSERVATION.instruction, seed=1)
+    second = [policy.act(OBSERVATION).actions for _ in range(2)]
+    policy.reset(OBSERVATION.instruction, seed=2)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], policy.act(OBSERVATION).actions)
+
+
+def test_the_instruction_of_the_reset_stands_in_for_none(policy: VlaPolicy):
+    asked = policy.act(OBSERVATION).actions
+    policy.reset(OBSERVATION.instruction, seed=1)
+    assert np.array_equal(policy.act(replace(OBSERVATION, instruction="")).actions, asked)
+
+
+def test_blank_images_hide_the_pictures(checkpoint: Path):
+    other = replace(OBSERVATION, images={"front": 255 - OBSERVATION.images["front"]})
+    for blank in (False, True):
+        answers = []
+        for observation in (OBSERVATION, other):
+            policy = Config(checkpoint, ode_steps=2, blank_images=blank).make()
+            policy.reset("reach", seed=0)
+            answers.append(policy.act(observation).actions)
+        assert np.array_equal(*answers) == blank
+
+
+def test_untrained_is_the_same_network_with_fresh_weights(checkpoint: Path):
+    trained, fresh = Config(checkpoint).make(), Config(checkpoint, untrained=True).make()
+    assert fresh.spec == trained.spec and fresh.model.config == trained.model.config
+    assert not torch.equal(fresh.model.places, trained.model.places)
+    vision = [item.model.backbone.frozen_vision for item in (trained, fresh)]
+    assert torch.equal(vision[0].stem.weight, vision[1].stem.weight)  # pyright: ignore
+
+
+def test_one_of_several_embodiments_must_be_named(tmp_path: Path):
+    path = write(tmp_path / "two", ARM, TWIN)
+    with pytest.raises(ConfigError, match="fake_arm, twin"):
+        Config(path).make()
+    with pytest.raises(UnknownName, match="twin"):
+        Config(path, embodiment="twon").make()
+    policy = Config(path, embodiment="twin", ode_steps=2).make()
+    policy.reset("reach", seed=0)
+    assert policy.spec.name == "twin"
+    policy.act(TWIN[0].observation)
+    with pytest.raises(PolicyFault, match="hand"):
+        policy.act(OBSERVATION)
+
+
+def test_observations_that_do_not_fit_are_faults(policy: VlaPolicy):
+    with pytest.raises(PolicyFault, match="state"):
+        policy.act(replace(OBSERVATION, state=np.zeros(3, np.float32)))
+    with torch.no_grad():
+        policy.model.places.fill_(torch.nan)
+    with pytest.raises(PolicyFault, match="nan"):
+        policy.act(OBSERVATION)
+
+
+def test_what_is_not_a_checkpoint_is_one_clear_error(tmp_path: Path, checkpoint: Path):
+    with pytest.raises(DataError, match="checkpoint"):
+        Config(tmp_path).make()
+    with pytest.raises(ConfigError, match="ode_steps"):
+        Config(checkpoint, ode_steps=0).make()
