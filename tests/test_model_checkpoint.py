@@ -77,7 +77,7 @@ def edit(name: str, change: Callable[[dict], object]) -> Callable[[Path], None]:
     return do
 
 
-def cut(name: str) -> Callable[[Path], None]:
+def cut(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-20])
 
 
@@ -103,7 +103,7 @@ def cut(name: str) -> Callable[[Path], None]:
         (edit("embodiments.json", lambda v: v["fake_arm"].pop("spec")), DataError, "spec"),
     ],
 )
-def test_damage_is_named(folder: Path, damage: Callable[[Path], None], error: type[VlaError], words: str):
+def test_damage_is_named(folder: Path, damage: Callable[[Path], object], error: type[VlaError], words: str):
     damage(folder)
     with pytest.raises(error, match=words):
         load(folder)

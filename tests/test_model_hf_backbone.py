@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from vla.model.hf_backbone import HfBackbone, load_tokenizer
 from vla.model.text import Text, word_tokenizer
 from vla.model.vla_model import Batch, VlaModel, build
 
+MAKE: dict[str, Any] = {"smolvlm": SmolVLMConfig, "paligemma": PaliGemmaConfig}  # make their fields at run time
 VISION = dict(
     hidden_size=24, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8
 )
@@ -24,7 +26,7 @@ DECODER = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_at
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     configs = {
-        "smolvlm": SmolVLMConfig(
+        "smolvlm": MAKE["smolvlm"](
             vision_config=VISION,
             text_config={
                 **DECODER,
@@ -37,7 +39,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             image_token_id=59,
             pad_token_id=0,
         ),
-        "paligemma": PaliGemmaConfig(
+        "paligemma": MAKE["paligemma"](
             vision_config={
                 **VISION,
                 "model_type": "siglip_vision_model",
@@ -114,7 +116,7 @@ def test_the_words_cache_is_the_models_own(model: VlaModel):
     assert isinstance(backbone, HfBackbone)
     inputs = batch().inputs
     prefix = backbone.prefix(replace(inputs, image_mask=torch.zeros_like(inputs.image_mask)))
-    cache = DynamicCache()
+    cache: Any = DynamicCache()
     mask = None
     if backbone.config.attention == "bidirectional":
         mask = torch.zeros(2, 1, 5, 5)  # additive: everybody sees everybody
