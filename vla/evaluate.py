@@ -141,7 +141,7 @@ def _bar(name: str, total: int, before: Sequence[Result], show: bool) -> Iterato
 
     def rate() -> str:
         scored = counts["success"] + counts["failure"]
-        errors = f"  {counts['error']} errors" if counts["error"] else ""
+        errors = f"  errors: {counts['error']}" if counts["error"] else ""
         return (f"{counts['success']} of {scored} solved" if scored else "") + errors
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))

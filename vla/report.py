@@ -1,0 +1,340 @@
+"""``report.html``: what was measured and how, in one page that opens from disk and that a stranger can read."""
+
+import datetime
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from vla.charts import Interval, axis, curve, intervals
+from vla.errors import ConfigError, DataError
+from vla.evaluate import read_recordings
+from vla.files import write_text
+from vla.report_style import CSS
+from vla.report_text import (
+    count_said,
+    data_sets,
+    fact_list,
+    interval_said,
+    rows_said,
+    scene_said,
+    settings_said,
+    task_said,
+)
+from vla.results import Comparison, Result, compare, read_results, summarise
+from vla.rows import Row
+
+MAX_RUNS = 4  # colours that stay apart
+
+
+@dataclass(frozen=True)
+class NamedRun:
+    """A run to show.
+
+    Attributes:
+        name: for people, e.g. ``"trained"``.
+        folder: that :func:`~vla.evaluate.run_rows` wrote.
+    """
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Run:
+    name: str
+    folder: Path
+    results: list[Result]
+    summary: dict[str, Any]
+    protocol: dict[str, Any]
+    recordings: list[dict[str, Any]]
+
+
+def write_report(
+    out: Path,
+    runs: Sequence[NamedRun],
+    *,
+    title: str = "",
+    training: Path | None = None,
+    data: Mapping[str, Mapping[str, Any]] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``report.html`` into ``out``; films are linked where they lie, everything else is inside the page.
+
+    Args:
+        out: folder; best one that holds the runs' folders, so that all can be moved together.
+        runs: one to four, the most important first: the others are compared with it.
+        title: of the page; made from the suites' names if empty.
+        training: a training run's folder, with ``metrics.jsonl``.
+        data: name of each data set that was trained on to what :func:`vla.describe.info` says of it.
+        facts: anything else to tell; nested values become JSON.
+
+    Returns:
+        the file.
+
+    Raises:
+        ConfigError: there is no run, or more than four.
+        DataError: a file of a run is missing or damaged; nothing is written.
+    """
+    if not 1 <= len(runs) <= MAX_RUNS:
+        raise ConfigError(f"a report shows one to {MAX_RUNS} runs, found {len(runs)}")
+    read = [_read(run) for run in runs]
+    suites = list(dict.fromkeys(result.row.suite for result in read[0].results))
+    title = title or f"Policy evaluation: {', '.join(suites)}"
+    sections = [
+        _headline(read),
+        _tasks(read),
+        _films(read, out),
+        _training(training) if training else "",
+        data_sets(data or {}),
+        _protocol(read, facts or {}, out),
+        _rows(read),
+    ]
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}</style></head>'
+        f"<body><main><h1>{escape(title)}</h1>{''.join(sections)}"
+        f"<footer>Written by <code>vla</code> on {datetime.date.today().isoformat()}. "
+        "The numbers are in <code>results.parquet</code> of each run.</footer></main></body></html>\n"
+    )
+    write_text(out / "report.html", page)
+    return out / "report.html"
+
+
+def _read(run: NamedRun) -> _Run:
+    results = read_results(run.folder)
+    path = run.folder / "protocol.json"
+    try:
+        protocol = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(path, "file", expected="the protocol of a run", found=str(error)) from error
+    return _Run(run.name, run.folder, results, summarise(results), protocol, read_recordings(run.folder))
+
+
+def _headline(runs: Sequence[_Run]) -> str:
+    cards = []
+    for place, run in enumerate(runs):
+        cell = run.summary["total"]
+        rate = "–" if cell["rate"] is None else f"{100 * cell['rate']:.0f} %"
+        errors = f"; {count_said(cell['errors'], 'error')} not counted" if cell["errors"] else ""
+        cards.append(
+            f'<div class="figure run-{place}"><div class="name">{escape(run.name)}</div><div class="rate">{rate}</div>'
+            f'<div class="note">{cell["successes"]} of {cell["n"]} episodes solved{errors}<br>'
+            f"95 % interval {interval_said(cell)}</div></div>"
+        )
+    total = runs[0].summary["total"]
+    tasks = len(runs[0].summary["tasks"])
+    lead = (
+        f"The policy <b>{escape(runs[0].name)}</b> solved {total['successes']} of {total['n']} episodes "
+        f"of {count_said(tasks, 'task')}."
+    )
+    sentences = [_compared(runs[0], run) for run in runs[1:]]
+    return f'<p class="lead">{lead}</p><div class="figures">{"".join(cards)}</div>{"".join(sentences)}'
+
+
+def _compared(first: _Run, other: _Run) -> str:
+    names = f"<b>{escape(first.name)}</b> against <b>{escape(other.name)}</b>"
+    try:
+        found: Comparison = compare(first.results, other.results, allow_missing=True)
+    except ConfigError as error:
+        return f"<p>{names}: {escape(str(error))}.</p>"
+    left_out = f" {count_said(found.left_out, 'row')} left out for an error or because only one side ran it." * (
+        found.left_out > 0
+    )
+    return (
+        f"<p>{names}, on the same {found.n} episodes: {100 * found.difference:+.0f} percentage points "
+        f"(95 % interval {100 * found.low:+.0f} to {100 * found.high:+.0f}). {found.only_first} were solved by the "
+        f"first only, {found.only_second} by the second only; if both were equally good, a split at least as uneven "
+        f"would have probability {_probability(found.p_value)} (exact McNemar test).{left_out}</p>"
+    )
+
+
+def _tasks(runs: Sequence[_Run]) -> str:
+    cells = {
+        (place, cell["suite"], cell["task"]): cell for place, run in enumerate(runs) for cell in run.summary["tasks"]
+    }
+    tasks = list(dict.fromkeys(key[1:] for key in cells))
+    suites = {suite for suite, _ in tasks}
+    lines = []
+    for suite, task in tasks:
+        label = escape(task_said(task)) + (f' <span class="soft">({escape(suite)})</span>' if len(suites) > 1 else "")
+        lines.append(_task_line(label, runs, [cells.get((place, suite, task)) for place in range(len(runs))]))
+    if len(tasks) > 1:
+        lines.append(_task_line("All tasks", runs, [run.summary["total"] for run in runs], total=True))
+    legend = "".join(
+        f'<span class="run-{place}"><i class="dot"></i>{escape(run.name)}</span>' for place, run in enumerate(runs)
+    )
+    return (
+        f'<h2>Success by task</h2><p class="legend small">{legend}</p><div class="scroll"><table>'
+        f'<tr><th>Task</th><th style="width:36%">{axis()}</th><th class="number">Solved</th>'
+        '<th class="number">95 % interval</th><th class="number">Mean steps</th><th class="number">Errors</th></tr>'
+        f'{"".join(lines)}</table></div><p class="soft small">Dots are success rates, lines 95 % intervals (Wilson). '
+        "Steps are the mean over all counted episodes. An error (a crash, a hang, a safety stop) says nothing about "
+        "the policy and is not counted as a failure.</p>"
+    )
+
+
+def _task_line(label: str, runs: Sequence[_Run], cells: Sequence[dict | None], *, total: bool = False) -> str:
+    empty = {"n": 0, "successes": 0, "rate": None, "low": 0.0, "high": 1.0, "mean_steps": None, "errors": 0}
+    shown = [cell or empty for cell in cells]
+    names = [run.name for run in runs]
+    bars = intervals(
+        [
+            Interval(cell["rate"], cell["low"], cell["high"], f"{name}: {cell['successes']} of {cell['n']}")
+            for name, cell in zip(names, shown, strict=True)
+        ]
+    )
+    steps = ["–" if cell["mean_steps"] is None else f"{cell['mean_steps']:.0f}" for cell in shown]
+    columns = [
+        [f'<i class="dot run-{place}"></i>{cell["successes"]} / {cell["n"]}' for place, cell in enumerate(shown)],
+        [interval_said(cell) if cell["n"] else "–" for cell in shown],
+        steps,
+        [str(cell["errors"]) for cell in shown],
+    ]
+    numbers = "".join(
+        f'<td class="number">{"".join(f"<div>{value}</div>" for value in column)}</td>' for column in columns
+    )
+    return f"<tr{' class=total' if total else ''}><td>{label}</td><td>{bars}</td>{numbers}</tr>"
+
+
+def _films(runs: Sequence[_Run], out: Path) -> str:
+    parts = []
+    for run in runs:
+        filmed = [entry for entry in run.recordings if entry.get("video")]
+        if filmed:
+            cards = "".join(_film(entry, run.folder, out) for entry in filmed)
+            parts.append(f'<h3>{escape(run.name)}</h3><div class="films">{cards}</div>')
+    if not parts:
+        return ""
+    note = (
+        "Failures first. Chosen episodes were run once more with cameras on, from the same scene and the same seed, so "
+        "that filming does not slow what is measured."
+    )
+    return f'<h2>Films</h2><p class="soft small">{note}</p>{"".join(parts)}'
+
+
+def _film(entry: Mapping[str, Any], folder: Path, out: Path) -> str:
+    row = Row(**entry["row"])
+    differs = f" (when measured: {escape(entry['measured'])})" if entry["measured"] != entry["status"] else ""
+    return (
+        f'<div class="film"><video controls muted loop playsinline preload="auto" '
+        f'src="{_link(folder / entry["video"], out)}"></video><div class="what">'
+        f'<span class="chip {escape(entry["status"])}">{escape(entry["status"])}</span>{differs} '
+        f"after {entry['steps']} steps<br>{escape(task_said(row.task))}"
+        f'<br><span class="soft">{scene_said(row)}</span></div></div>'
+    )
+
+
+_METRICS = {
+    "loss": "Loss",
+    "lr": "Learning rate",
+    "samples_per_s": "Samples per second",
+}
+
+
+def _training(folder: Path) -> str:
+    path = folder / "metrics.jsonl"
+    lines = _json_lines(path)
+    names = [name for name in dict.fromkeys(key for line in lines for key in line) if name not in ("step", "minutes")]
+    if len(lines) < 2:
+        return f'<h2>Training</h2><p class="soft">{count_said(len(lines), "logged step")}: no curves to draw.</p>'
+    figures = []
+    for name in names:
+        points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
+        chart = curve([x for x, _ in points], [y for _, y in points], label=name, x_label="step")
+        figures.append(f"<figure><figcaption>{escape(_METRICS.get(name, name))}</figcaption>{chart}</figure>")
+    last = lines[-1]
+    minutes = f" in {last['minutes']:.1f} minutes" if "minutes" in last else ""
+    return (
+        f"<h2>Training</h2><p>{last['step']:,} optimizer steps{minutes}. Horizontal axes count steps; pale lines are "
+        f'single values, strong ones their running median.</p><div class="curves">{"".join(figures)}</div>'
+    )
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of a log that a kill may have cut off in its last line."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise DataError(path, "file", expected="training metrics", found=str(error)) from error
+    result = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line)
+            value["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise DataError(path, f"line {number}", expected="JSON with a step", found=line[:80]) from error
+        result.append(value)
+    return result
+
+
+def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
+    parts = [f"<div><h3>All runs</h3>{fact_list({'Rows': rows_said(runs[0].results), **facts})}</div>"]
+    for run in runs:
+        protocol = run.protocol
+        versions = sorted({json.dumps(result.versions, sort_keys=True) for result in run.results if result.versions})
+        checkpoints = sorted({result.checkpoint for result in run.results if result.checkpoint})
+        latency = run.summary["total"]["latency_s"]
+        said: dict[str, Any] = {
+            "Policy": settings_said(protocol.get("policy")),
+            "Weights": ", ".join(checkpoints),
+            "Embodiment": protocol.get("embodiment") or "",
+            "Benchmark": settings_said(protocol.get("benchmark")),
+            "Executed": "all actions of a chunk" if protocol.get("execute") is None else
+            f"{protocol['execute']} actions of each chunk before the policy looks again",
+            "Inference": "" if latency is None else f"{1000 * latency:.0f} ms on average",
+            "Rows": "" if _same_rows(run, runs[0]) else rows_said(run.results),
+            "Versions": [", ".join(f"{k} {v}" for k, v in json.loads(one).items()) for one in versions],
+            "Rerun": [f"rerun {_plain_link(run.folder / e['rrd'], out)}" for e in run.recordings if e.get("rrd")],
+        }  # fmt: skip
+        parts.append(f"<div><h3>{escape(run.name)}</h3>{fact_list(said)}</div>")
+    note = (
+        "The rows (task, initial state, seed) were fixed before the first episode. Success is the environment's own "
+        "test during the episode."
+    )
+    return f'<h2>How it was measured</h2><p>{note}</p><div class="columns">{"".join(parts)}</div>'
+
+
+def _rows(runs: Sequence[_Run]) -> str:
+    table: dict[Row, dict[int, Result]] = {}
+    for place, run in enumerate(runs):
+        for result in run.results:
+            table.setdefault(result.row, {})[place] = result
+    head = "".join(f"<th>{escape(run.name)}</th>" for run in runs)
+    lines = []
+    for row in sorted(table):
+        cells = []
+        for place in range(len(runs)):
+            result = table[row].get(place)
+            if result is None:
+                cells.append("<td>–</td>")
+                continue
+            why = f'<br><span class="soft small">{escape(result.error)}</span>' if result.error else ""
+            cells.append(f'<td><span class="chip {result.status}">{result.status}</span> {result.steps}{why}</td>')
+        lines.append(f"<tr><td>{escape(task_said(row.task))}</td><td>{scene_said(row)}</td>{''.join(cells)}</tr>")
+    return (
+        f"<details><summary>All {len(table)} rows, with steps</summary>"
+        f'<div class="scroll"><table><tr><th>Task</th><th>Scene</th>{head}</tr>{"".join(lines)}</table></div></details>'
+    )
+
+
+def _same_rows(run: _Run, other: _Run) -> bool:
+    return {result.row for result in run.results} == {result.row for result in other.results}
+
+
+def _probability(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else "below 0.0001"
+
+
+def _plain_link(path: Path, out: Path) -> str:
+    return os.path.relpath(path, out)
+
+
+def _link(path: Path, out: Path) -> str:
+    return quote(Path(os.path.relpath(path, out)).as_posix())
