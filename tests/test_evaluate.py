@@ -281,3 +281,23 @@ def test_failures_are_shown_first_and_tasks_in_turn():
     chosen = [(row.task, row.init) for row in choose_rows(results, 10)]
     assert chosen == [("a", 1), ("b", 1), ("a", 2), ("a", 0), ("b", 2)]
     assert len(choose_rows(results, 2)) == 2
+
+
+def test_chosen_rows_are_recorded_afterwards_and_only_once(tmp_path):
+    wanted = rows(0, 1, fake.FAULT) + rows(0, 1, task="reach left")
+    config = fake.Config(flags=str(tmp_path))
+    results = run(wanted, tmp_path / "run", config, videos=3, recordings=1)
+    again = run(wanted, tmp_path / "run", config, videos=3, recordings=1)
+    assert (tmp_path / "opened").read_text().count("\n") == 5 + 3
+    assert [r.status for r in again] == [r.status for r in results]
+    entries = vla.evaluate.read_recordings(tmp_path / "run")
+    assert [(e["row"]["task"], e["row"]["init"], e["status"]) for e in entries] == [
+        ("reach left", 0, "failure"),
+        ("reach left", 1, "failure"),
+        ("reach right", 0, "success"),
+    ]
+    assert all(entry["measured"] == entry["status"] for entry in entries)
+    assert [bool(entry["rrd"]) for entry in entries] == [True, False, False]
+    assert all((tmp_path / "run" / entry["video"]).stat().st_size > 500 for entry in entries)
+    assert (tmp_path / "run" / entries[0]["rrd"]).stat().st_size > 10_000
+    assert len(read_results(tmp_path / "run")) == 5

@@ -31,8 +31,9 @@ def test_wilson_is_the_published_formula(counts):
 def test_wilson_agrees_with_statsmodels(counts, confidence):
     from statsmodels.stats.proportion import proportion_confint
 
-    theirs = proportion_confint(counts[0], counts[1], alpha=1 - confidence, method="wilson")
-    assert wilson(*counts, confidence) == pytest.approx(theirs, abs=1e-9)
+    k, n = counts
+    theirs = proportion_confint(k, n, alpha=1 - confidence, method="wilson")
+    assert wilson(k, n, confidence) == pytest.approx(theirs, abs=1e-9)
 
 
 def test_wilson_of_the_known_and_of_nothing():

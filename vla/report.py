@@ -275,7 +275,8 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
-    parts = [f"<div><h3>All runs</h3>{fact_list({'Rows': rows_said(runs[0].results), **facts})}</div>"]
+    shared = fact_list({"Rows": rows_said(runs[0].results), **facts})
+    parts = []
     for run in runs:
         protocol = run.protocol
         versions = sorted({json.dumps(result.versions, sort_keys=True) for result in run.results if result.versions})
@@ -288,7 +289,7 @@ def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
             "Benchmark": settings_said(protocol.get("benchmark")),
             "Executed": "all actions of a chunk" if protocol.get("execute") is None else
             f"{protocol['execute']} actions of each chunk before the policy looks again",
-            "Inference": "" if latency is None else f"{1000 * latency:.0f} ms on average",
+            "Inference": "" if latency is None else f"{1000 * latency:.3g} ms on average",
             "Rows": "" if _same_rows(run, runs[0]) else rows_said(run.results),
             "Versions": [", ".join(f"{k} {v}" for k, v in json.loads(one).items()) for one in versions],
             "Rerun": [f"rerun {_plain_link(run.folder / e['rrd'], out)}" for e in run.recordings if e.get("rrd")],
@@ -298,7 +299,7 @@ def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
         "The rows (task, initial state, seed) were fixed before the first episode. Success is the environment's own "
         "test during the episode."
     )
-    return f'<h2>How it was measured</h2><p>{note}</p><div class="columns">{"".join(parts)}</div>'
+    return f'<h2>How it was measured</h2><p>{note}</p>{shared}<div class="columns">{"".join(parts)}</div>'
 
 
 def _rows(runs: Sequence[_Run]) -> str:

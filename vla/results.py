@@ -109,7 +109,7 @@ def read_results(*paths: Path) -> list[Result]:
     """
     found: list[Result] = []
     for path in paths:
-        found += _read(path / "results.parquet" if path.is_dir() else path)
+        found += _read(path if path.suffix == ".parquet" else path / "results.parquet")
     by_row(found)
     return sorted(found, key=lambda result: result.row)
 
@@ -121,7 +121,8 @@ def _read(path: Path) -> list[Result]:
     try:
         lines = pyarrow.parquet.read_table(path).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(path, "file", expected="a Parquet file of results", found=str(error)) from error
+        found = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise DataError(path, "file", expected="a Parquet file of results", found=found) from error
     try:
         for line in lines:
             del line["success"]
