@@ -149,8 +149,23 @@ def test_missing_statistics_are_an_error_before_anything_is_written(tmp_path: Pa
     channels = dict(SOURCE.statistics()["fake_arm"].channels)
     del channels["dy"]
     with pytest.raises(StatisticsMissing, match="dy"):
-        train(SHORT, MODEL, SOURCE, {"fake_arm": Statistics(channels)}, tmp_path, cache=cache, quiet=True)
-    assert not (tmp_path / "last").exists()
+        train(SHORT, MODEL, SOURCE, {"fake_arm": Statistics(channels)}, tmp_path / "run", cache=cache, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    run(tmp_path, cache, replace(SHORT, minutes=0.001, steps=None))
+    last, whole = (tmp_path / "last").resolve(), weights(tmp_path)
+
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vla.model.checkpoint.save_file", full)
+    with pytest.raises(DataError, match="No space left"):
+        run(tmp_path, cache, replace(SHORT, minutes=0.01, steps=None), resume=True)
+    assert (tmp_path / "last").resolve() == last and weights(tmp_path) == whole
+    assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
 def test_minutes_are_kept_over_a_resume(tmp_path: Path, cache: Path):

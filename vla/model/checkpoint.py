@@ -60,10 +60,8 @@ def save(path: Path, model: VlaModel, encoder: Encoder, ema: Mapping[str, Tensor
 
 def write_into(folder: Path, model: VlaModel, encoder: Encoder, ema: Mapping[str, Tensor] | None = None) -> None:
     """Write a checkpoint's files into an existing folder, for those who add files of their own."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
-    averaged = trainable(model) if ema is None else ema
-    save_file({name: value.detach().cpu().contiguous() for name, value in averaged.items()}, folder / "ema.safetensors")
+    write_tensors(folder / "model.safetensors", model.state_dict())
+    write_tensors(folder / "ema.safetensors", trainable(model) if ema is None else ema)
     config = {"format": FORMAT, "model": model.config.to_json(), "architecture": model.backbone.architecture()}
     specs = {spec.name: {"fingerprint": spec.fingerprint, "spec": spec.to_json()} for spec in encoder.specs}
     statistics = {spec.name: encoder.statistics[spec.name].to_json() for spec in encoder.specs}
@@ -121,6 +119,19 @@ def trainable(model: VlaModel) -> dict[str, Tensor]:
 def text_suffix(config: VlaConfig) -> str:
     """What ends every instruction for this model's tokenizer."""
     return config.backbone.text_suffix if isinstance(config.backbone, HfConfig) else ""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        DataError: it cannot be written, e.g. because the disk is full.
+    """
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(path, "tensors", expected="room to write them", found=str(error)) from error
+    path.chmod(0o644)  # the library makes its files readable to their owner only
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

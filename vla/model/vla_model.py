@@ -103,7 +103,7 @@ class VlaModel(nn.Module):
         mask = valid[..., None] & self.real[body][:, None, :]
         return masked_mse(velocity, noise - actions, mask)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def sample(
         self,
         inputs: Inputs,

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vla.errors import ConfigError, DataError
 from vla.files import whole_folder
-from vla.model.checkpoint import LAST, Checkpoint, read_json, read_tensors, trainable, write_into
+from vla.model.checkpoint import LAST, Checkpoint, read_json, read_tensors, trainable, write_into, write_tensors
 from vla.model.encode import Encoder
 from vla.model.vla_model import VlaModel
 from vla.training.config import TrainConfig
@@ -55,7 +54,7 @@ def save_training(
     if not path.exists():
         with whole_folder(path) as folder:
             write_into(folder, model, encoder, ema)
-            save_file(_moments(model, optimizer), folder / "optimizer.safetensors")
+            write_tensors(folder / "optimizer.safetensors", _moments(model, optimizer))
             state = {**dataclasses.asdict(progress), "config": dataclasses.asdict(config)}
             (folder / "training_state.json").write_text(json.dumps(state, indent=1))
     link = out / f".{LAST}.{os.getpid()}"
@@ -78,11 +77,11 @@ def clean_up(out: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def restore(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, config: TrainConfig) -> Progress:
-    """Give the optimizer back its moments; the model's weights are the checkpoint's own.
+def resumable(checkpoint: Checkpoint, config: TrainConfig) -> Progress:
+    """How far a checkpoint's run was.
 
     Raises:
-        DataError: a file is missing, damaged, or does not fit the model.
+        DataError: a file is missing or damaged.
         ConfigError: the run was started with settings that would make another run of it.
     """
     path = checkpoint.path / "training_state.json"
@@ -90,6 +89,15 @@ def restore(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, config: Tr
     if not isinstance(state, dict) or not {"step", "minutes", "config"} <= state.keys():
         raise DataError(path, "fields", expected="step, minutes and config", found=str(state)[:80])
     _check_config(path, state["config"], config)
+    return Progress(int(state["step"]), float(state["minutes"]))
+
+
+def restore(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimizer back its moments; the model's weights are the checkpoint's own.
+
+    Raises:
+        DataError: the file is missing, damaged, or does not fit the model.
+    """
     moments = read_tensors(checkpoint.path / "optimizer.safetensors")
     for name, parameter in trainable(checkpoint.model).items():
         parts = {key: moments.pop(f"{key}.{name}", None) for key in ("step", "exp_avg", "exp_avg_sq")}
@@ -103,12 +111,11 @@ def restore(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, config: Tr
     if moments:
         file = checkpoint.path / "optimizer.safetensors"
         raise DataError(file, next(iter(moments)), expected="moments of the model's parameters", found="another name")
-    return Progress(int(state["step"]), float(state["minutes"]))
 
 
 def _moments(model: VlaModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {
-        f"{key}.{name}": value.detach().cpu().contiguous()
+        f"{key}.{name}": value
         for name, parameter in trainable(model).items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }

@@ -21,12 +21,12 @@ from vla.model.vla_model import VlaModel, build
 from vla.normalize import Statistics
 from vla.protocols import WindowSource
 from vla.training.chance import torch_chance
-from vla.training.checkpoint import Progress, clean_up, restore, save_training
+from vla.training.checkpoint import Progress, clean_up, restore, resumable, save_training
 from vla.training.config import TrainConfig
 from vla.training.journal import Journal
 from vla.training.loader import Loader
 from vla.training.malloc import keep_freed_memory
-from vla.training.prepare import prepare
+from vla.training.prepare import make_encoder, make_loader
 
 SAVE_MINUTES = 5.0
 _RECENT = 50  # steps that the shown loss is averaged over
@@ -99,16 +99,18 @@ def train(
     if not same:
         raise ConfigError(f"{out}: the run to resume has another model config or other embodiments than the data")
     model = checkpoint.model if checkpoint else build(fitted, seed=config.seed)
+    encoder = make_encoder(model, source, statistics, checkpoint)
+    progress = resumable(checkpoint, config) if checkpoint else Progress()
     out.mkdir(parents=True, exist_ok=True)
     clean_up(out)
-    with Journal(out, int(checkpoint.path.name) if checkpoint else 0, quiet=quiet) as journal:
-        encoder, loader = prepare(model, source, statistics, config, cache or out / "features", checkpoint, journal)
+    with Journal(out, progress.step, quiet=quiet) as journal:
+        folder = cache or out / "features"
+        loader = make_loader(model, encoder, source, config, folder, journal, resumed=checkpoint is not None)
         model.to(device).train()
         optimizer = make_optimizer(model, config)
         ema = {name: value.detach().clone() for name, value in trainable(model).items()}
-        progress = Progress()
         if checkpoint is not None:
-            progress = restore(checkpoint, optimizer, config)
+            restore(checkpoint, optimizer)
             averaged = read_tensors(checkpoint.path / "ema.safetensors")
             ema = {name: averaged[name].to(device) for name in ema}
         return _loop(config, model, encoder, loader, optimizer, ema, progress, out, journal)

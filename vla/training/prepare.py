@@ -19,36 +19,53 @@ from vla.training.loader import CachedLoader, LiveLoader, Loader
 from vla.training.windows import Place, PlacedSource, read_windows
 
 
-def prepare(
-    model: VlaModel,
-    source: WindowSource,
-    statistics: Mapping[str, Statistics],
-    config: TrainConfig,
-    cache: Path,
-    checkpoint: Checkpoint | None,
-    journal: Journal,
-) -> tuple[Encoder, Loader]:
-    """The encoder and the batches for a run.
-
-    Args:
-        model: its frozen vision, if it has one, looks at every picture now and never again.
-        source: of the windows.
-        statistics: by embodiment name.
-        config: of the training.
-        cache: folder for features.
-        checkpoint: that the run goes on from; brings its tokenizer.
-        journal: shown the progress.
+def make_encoder(
+    model: VlaModel, source: WindowSource, statistics: Mapping[str, Statistics], checkpoint: Checkpoint | None
+) -> Encoder:
+    """The encoder of a run; its words are still to come where the tokenizer is made from the data.
 
     Raises:
-        StatisticsMissing: before anything is read.
-        ConfigError: the data's statistics are not those of the checkpoint, or the source cannot tell places.
+        StatisticsMissing: of an embodiment or of a channel.
+        ConfigError: the data's statistics are not those of the checkpoint that the run goes on from.
     """
     text = checkpoint.encoder.text if checkpoint else make_text(model.config, ())
     encoder = Encoder(model.config, source.specs, statistics, text, model.backbone.image_size)
     if checkpoint is not None and checkpoint.encoder.statistics != encoder.statistics:
         raise ConfigError(f"{checkpoint.path}: the run to resume has other statistics than the data")
+    return encoder
+
+
+def make_loader(
+    model: VlaModel,
+    encoder: Encoder,
+    source: WindowSource,
+    config: TrainConfig,
+    cache: Path,
+    journal: Journal,
+    *,
+    resumed: bool,
+) -> Loader:
+    """The batches of a run.
+
+    Args:
+        model: its frozen vision, if it has one, looks at every picture now and never again.
+        encoder: gets a tokenizer of the words that are met, unless the run is resumed.
+        source: of the windows.
+        config: of the training.
+        cache: folder for features.
+        journal: shown the progress.
+        resumed: whether the tokenizer is the checkpoint's.
+
+    Raises:
+        ConfigError: features are to be cached and the source cannot say where its windows come from.
+    """
     if model.backbone.frozen_vision is None:
-        return encoder, LiveLoader(source, encoder, config)
+        return LiveLoader(source, encoder, config)
+    placed = cast(PlacedSource, source)  # checked below: protocols with properties cannot be checked by type
+    if not all(hasattr(source, name) for name in ("place", "window", "frames")):
+        raise ConfigError(
+            f"{type(source).__name__} cannot say where its windows come from, so features cannot be cached"
+        )
     store = FeatureStore(
         cache,
         model.backbone.features,
@@ -57,11 +74,6 @@ def prepare(
         versions=config.versions,
         shift=config.shift,
     )
-    placed = cast(PlacedSource, source)  # checked below: protocols with properties cannot be checked by type
-    if not all(hasattr(source, name) for name in ("place", "window", "frames")):
-        raise ConfigError(
-            f"{type(source).__name__} cannot say where its windows come from, so features cannot be cached"
-        )
     places = needed_places(placed, config)
     windows = read_windows(
         placed,
@@ -71,9 +83,9 @@ def prepare(
         horizon=model.config.horizon,
         progress=lambda count: journal.show("reading", count / len(places), f"{count} of {len(places)} windows"),
     )
-    if checkpoint is None:
+    if not resumed:
         encoder.text = make_text(model.config, windows.sentences)
-    return encoder, CachedLoader(placed, windows, store, encoder, config)
+    return CachedLoader(placed, windows, store, encoder, config)
 
 
 def needed_places(source: PlacedSource, config: TrainConfig) -> list[Place]:
