@@ -12,8 +12,8 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from vla.errors import ConfigError, DataError
 from vla.files import write_text
 from vla.ledger import Ledger, open_ledger, plain
 from vla.protocols import Policy
-from vla.results import Result, by_row, compare, read_results, summarise, write_results
+from vla.results import Result, compare, read_results, summarise, write_results
 from vla.rows import Benchmark, Row
-from vla.workers import Answer, Crash, run_jobs
+from vla.workers import Answer, Crash, Crew
 
 __all__ = ["Result", "choose_rows", "compare", "read_recordings", "read_results", "run_rows", "summarise"]
 
@@ -81,40 +81,30 @@ def run_rows(
         "benchmark": plain(benchmark_factory),
         "execute": execute,
     }
-    with open_ledger(out, rows, settings) as ledger:
+    with open_ledger(out, rows, settings) as ledger, Crew(factory, workers, log=out / "workers.log") as crew:
         redo = {row for row, result in ledger.finished.items() if retry_errors and result.status == "error"}
         jobs = [EpisodeJob(row) for row in rows if row not in ledger.finished or row in redo]
         if not jobs:  # the weights may have changed since: ask before old results are taken for theirs
-            for answer in run_jobs(factory, [Identify()], workers=1, log=out / "workers.log"):
+            for answer in crew.run([Identify()]):
                 if not isinstance(answer.value, Crash):
                     ledger.check_policy(*answer.value)
         before = [result for row, result in ledger.finished.items() if row not in redo]
-        with (
-            _bar(name, len(rows), before, progress) as advance,
-            closing(_run(factory, jobs, workers, row_timeout_s, out)) as answers,
-        ):
-            for answer in answers:
+        with _bar(name, len(rows), before, progress) as advance:
+            for answer in crew.run(jobs, group=_scene, timeout_s=row_timeout_s):
                 result = _result(answer, name, ledger)
                 ledger.append(result)
                 advance(result)
         results = [ledger.finished[row] for row in rows]
         write_results(out / "results.parquet", results)
-        if videos or recordings:
-            _record(results, factory, out, videos, recordings, workers, row_timeout_s)
+        recorded = _chosen(results, out, videos, recordings)
+        for answer in crew.run(_unrecorded(recorded, out), group=_scene, timeout_s=row_timeout_s):
+            _note(answer, ledger.finished[answer.job.row], recorded, out)
     return results
 
 
-def _run(
-    factory: HandlerFactory, jobs: Sequence[EpisodeJob], workers: int, timeout_s: float | None, out: Path
-) -> Generator[Answer]:
-    return run_jobs(
-        factory,
-        jobs,
-        workers=workers,
-        group=lambda job: (job.row.suite, job.row.task),  # one compiled scene
-        timeout_s=timeout_s,
-        log=out / "workers.log",
-    )
+def _scene(job: EpisodeJob) -> tuple[str, str]:
+    """Rows of one task share a compiled scene."""
+    return job.row.suite, job.row.task
 
 
 def _result(answer: Answer, name: str, ledger: Ledger) -> Result:
@@ -168,41 +158,41 @@ def choose_rows(results: Sequence[Result], count: int) -> list[Row]:
     return chosen[:count]
 
 
-def _record(
-    results: Sequence[Result],
-    factory: HandlerFactory,
-    out: Path,
-    videos: int,
-    recordings: int,
-    workers: int,
-    timeout_s: float | None,
-) -> None:
-    """Run chosen rows again with recorders; what came of that is in ``recordings.json``, its own outcome included."""
+def _chosen(results: Sequence[Result], out: Path, videos: int, recordings: int) -> list[EpisodeJob]:
+    """Rows to run once more, each with the files it is to leave."""
     jobs = []
     for place, row in enumerate(choose_rows(results, max(videos, recordings))):
         name = _file_name(row)
         video = out / "videos" / f"{name}.mp4" if place < videos else None
         rrd = out / "rrd" / f"{name}.rrd" if place < recordings else None
         jobs.append(EpisodeJob(row, video, rrd))
-    path = out / "recordings.json"
+    return jobs
+
+
+def _unrecorded(jobs: Sequence[EpisodeJob], out: Path) -> list[EpisodeJob]:
+    noted = {entry["name"] for entry in read_recordings(out)}
+    return [
+        job
+        for job in jobs
+        if _file_name(job.row) not in noted or any(file and not file.exists() for file in (job.video, job.rrd))
+    ]
+
+
+def _note(answer: Answer, measured: Result, jobs: Sequence[EpisodeJob], out: Path) -> None:
+    """Add one to ``recordings.json``, which keeps the order of ``jobs``; the recorded run's own outcome is told."""
+    job, crashed = answer.job, isinstance(answer.value, Crash)
     made = {entry["name"]: entry for entry in read_recordings(out)}
-    missing = [job for job in jobs if any(file and not file.exists() for file in (job.video, job.rrd))]
-    measured = by_row(results)
-    for answer in _run(factory, missing, workers, timeout_s, out):
-        job = answer.job
-        crashed = isinstance(answer.value, Crash)
-        made[_file_name(job.row)] = {
-            "name": _file_name(job.row),
-            "row": job.row.to_json(),
-            "status": "error" if crashed else answer.value.status,
-            "steps": 0 if crashed else answer.value.steps,
-            "measured": measured[job.row].status,
-            "video": _there(job.video, out),
-            "rrd": _there(job.rrd, out),
-        }
-    order = {_file_name(job.row): place for place, job in enumerate(jobs)}
-    kept = sorted((made[name] for name in order if name in made), key=lambda entry: order[entry["name"]])
-    write_text(path, json.dumps(kept, indent=1) + "\n")
+    made[_file_name(job.row)] = {
+        "name": _file_name(job.row),
+        "row": job.row.to_json(),
+        "status": "error" if crashed else answer.value.status,
+        "steps": 0 if crashed else answer.value.steps,
+        "measured": measured.status,
+        "video": _there(job.video, out),
+        "rrd": _there(job.rrd, out),
+    }
+    kept = [made[name] for name in map(_file_name, (job.row for job in jobs)) if name in made]
+    write_text(out / "recordings.json", json.dumps(kept, indent=1) + "\n")
 
 
 def read_recordings(out: Path) -> list[dict[str, Any]]:

@@ -83,73 +83,96 @@ class _Worker:
     since: float = field(default_factory=time.monotonic)
 
 
-def run_jobs(
-    factory: Callable[[], Handler],
-    jobs: Sequence[Any],
-    *,
-    workers: int,
-    group: Callable[[Any], Hashable] = lambda job: None,
-    attempts: int = 2,
-    timeout_s: float | None = None,
-    log: Path | None = None,
-) -> Generator[Answer]:
-    """Answers as they arrive, in no particular order; stopping early (or Ctrl-C) stops the processes.
+class Crew:
+    """Processes that answer jobs, started as they are needed and kept for the next call; a context manager.
+
+    They are spawned, so nothing of this process leaks into them, and each gets its share of the cores through
+    ``OMP_NUM_THREADS`` unless that is set already. Ctrl-C reaches this process only, which then stops them.
 
     Args:
         factory: makes the handler inside each process; pickled.
-        jobs: pickled one by one.
-        workers: processes at most; fewer if there are fewer jobs. They are spawned, so nothing of this process leaks
-            into them, and each gets its share of the cores through ``OMP_NUM_THREADS`` unless that is set already.
-        group: a process prefers jobs of the group it had last, so that what it compiled is used again.
-        attempts: how often a job is tried in all when its process crashes.
-        timeout_s: a job that takes longer [s] counts as a crash; None for no limit.
+        workers: processes at most.
         log: what the processes print is appended here; None leaves it on standard error.
 
     Raises:
-        VlaError: a handler or the factory raised it, or processes keep dying before they can take a job.
-        ConfigError: a count is not positive.
+        ConfigError: ``workers`` is not positive.
     """
-    if workers < 1 or attempts < 1:
-        raise ConfigError(f"workers and attempts must be at least 1, found {workers} and {attempts}")
-    waiting: dict[Hashable, deque[tuple[Any, int]]] = defaultdict(deque)
-    for job in jobs:
-        waiting[group(job)].append((job, 1))
-    wanted = min(workers, len(jobs))
-    crew: list[_Worker] = []
-    unloaded = 0
-    try:
-        while any(waiting.values()) or any(worker.busy for worker in crew):
-            queued = sum(len(queue) for queue in waiting.values())
-            busy = sum(worker.busy for worker in crew)
-            while len(crew) < min(wanted, queued + busy):
-                crew.append(_start(factory, log, wanted))
-            for worker in crew:
-                if not worker.busy and any(waiting.values()):
-                    _assign(worker, crew, waiting)
-            for worker in _ready(crew, timeout_s):
-                answer = _collect(worker, timeout_s)
-                if answer is None:
-                    continue
-                if isinstance(answer, Crash):
-                    crew.remove(worker)
-                    _end([worker], at_once=True)
-                    if not worker.busy:
+
+    def __init__(self, factory: Callable[[], Handler], workers: int, *, log: Path | None = None):
+        if workers < 1:
+            raise ConfigError(f"there must be at least one worker, found {workers}")
+        self.factory, self.workers, self.log = factory, workers, log
+        self._crew: list[_Worker] = []
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop(at_once=kind is not None)
+
+    def run(
+        self,
+        jobs: Sequence[Any],
+        *,
+        group: Callable[[Any], Hashable] = lambda job: None,
+        attempts: int = 2,
+        timeout_s: float | None = None,
+    ) -> Generator[Answer]:
+        """Answers as they arrive, in no particular order; leaving early stops the processes.
+
+        Args:
+            jobs: pickled one by one.
+            group: a process prefers jobs of the group it had last, so that what it compiled is used again.
+            attempts: how often a job is tried in all when its process crashes.
+            timeout_s: a job that takes longer [s] counts as a crash; None for no limit.
+
+        Raises:
+            VlaError: a handler or the factory raised it, or processes keep dying before they can take a job.
+        """
+        waiting: dict[Hashable, deque[tuple[Any, int]]] = defaultdict(deque)
+        for job in jobs:
+            waiting[group(job)].append((job, 1))
+        unloaded = 0
+        try:
+            while any(waiting.values()) or any(worker.busy for worker in self._crew):
+                self._hand_out(waiting)
+                for worker in _ready(self._crew, timeout_s):
+                    answer = _collect(worker, timeout_s)
+                    if answer is None:
                         continue
-                job, attempt = worker.job
-                if isinstance(answer, Crash) and not worker.loaded:
-                    unloaded += 1
-                    if unloaded >= _DEATHS_WHILE_LOADING:
-                        raise VlaError(f"processes do not live long enough to take a job: {answer.error}")
-                    waiting[worker.group].append((job, attempt))
-                elif isinstance(answer, Crash) and attempt < attempts:
-                    waiting[worker.group].append((job, attempt + 1))
-                else:
-                    worker.busy = False
-                    yield Answer(job, answer, attempt)
-    except BaseException:
-        _end(crew, at_once=True)
-        raise
-    _end(crew, at_once=False)
+                    if isinstance(answer, Crash):
+                        self._crew.remove(worker)
+                        _end([worker], at_once=True)
+                        if not worker.busy:
+                            continue
+                    job, attempt = worker.job
+                    if isinstance(answer, Crash) and not worker.loaded:
+                        unloaded += 1
+                        if unloaded >= _DEATHS_WHILE_LOADING:
+                            raise VlaError(f"processes do not live long enough to take a job: {answer.error}")
+                        waiting[worker.group].append((job, attempt))
+                    elif isinstance(answer, Crash) and attempt < attempts:
+                        waiting[worker.group].append((job, attempt + 1))
+                    else:
+                        worker.busy = False
+                        yield Answer(job, answer, attempt)
+        except BaseException:
+            self._stop(at_once=True)
+            raise
+
+    def _hand_out(self, waiting: dict[Hashable, deque[tuple[Any, int]]]) -> None:
+        """A job to everyone who is idle, and new processes while there are more jobs than processes."""
+        queued = sum(len(queue) for queue in waiting.values())
+        busy = sum(worker.busy for worker in self._crew)
+        while len(self._crew) < min(self.workers, queued + busy):
+            self._crew.append(_start(self.factory, self.log, self.workers))
+        for worker in self._crew:
+            if not worker.busy and any(waiting.values()):
+                _assign(worker, self._crew, waiting)
+
+    def _stop(self, *, at_once: bool) -> None:
+        crew, self._crew = self._crew, []
+        _end(crew, at_once=at_once)
 
 
 def _start(factory: Callable[[], Handler], log: Path | None, share: int) -> _Worker:
