@@ -107,7 +107,7 @@ class Handler:
         if isinstance(job, Identify):
             return embodiment, checkpoint
         latency = _Latency()
-        outcome = self._run(job, [latency, *_recorders(job)])
+        outcome = self._run(job, [latency, *_recorders(job, self.made.name)])
         return Result(
             row=job.row,
             status=outcome.status,
@@ -134,7 +134,7 @@ class Handler:
         self.benchmark.close()
 
 
-def _recorders(job: EpisodeJob) -> list[Observer]:
+def _recorders(job: EpisodeJob, policy: str) -> list[Observer]:
     observers: list[Observer] = []
     if job.video:
         from vla.video import VideoObserver
@@ -143,7 +143,7 @@ def _recorders(job: EpisodeJob) -> list[Observer]:
     if job.rrd:
         from vla.view import RerunObserver
 
-        observers.append(RerunObserver(job.rrd, images=True))
+        observers.append(RerunObserver(job.rrd, images=True, facts={"policy": policy, **job.row.to_json()}))
     return observers
 
 
