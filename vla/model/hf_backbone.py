@@ -59,15 +59,12 @@ class HfBackbone(Backbone):
         loaded = _config(config, architecture)
         if loaded.model_type not in _PARTS:
             raise ConfigError(f"{config.name}: model type {loaded.model_type!r} is none of {', '.join(_PARTS)}")
-        parts = _PARTS[loaded.model_type]
+        self._parts = _PARTS[loaded.model_type]
         if pretrained and config.pretrained:
             self.model = _found(config, AutoModel.from_pretrained, attn_implementation="sdpa", dtype=torch.float32)
         else:
             self.model = AutoModel.from_config(loaded, attn_implementation="sdpa").float()
         self._architecture = self.model.config.to_dict()
-        self.vision: nn.Module = getattr(self.model, parts.vision)
-        self.connector: nn.Module = getattr(self.model, parts.connector)
-        self.decoder: Any = getattr(self.model, parts.decoder)
         if config.layers is not None:
             self._keep_layers(config.layers)
         self.image_size = config.image_size or int(loaded.vision_config.image_size)
@@ -76,6 +73,22 @@ class HfBackbone(Backbone):
             self.vision.requires_grad_(False)
         if config.freeze_text:
             self.decoder.requires_grad_(False)
+
+    # properties, because a module that is registered twice is saved twice
+    @property
+    def vision(self) -> nn.Module:
+        """The vision tower."""
+        return getattr(self.model, self._parts.vision)
+
+    @property
+    def connector(self) -> nn.Module:
+        """From the vision tower's width to the decoder's."""
+        return getattr(self.model, self._parts.connector)
+
+    @property
+    def decoder(self) -> Any:
+        """The language model without its head."""
+        return getattr(self.model, self._parts.decoder)
 
     @property
     def shape(self) -> CacheShape:
