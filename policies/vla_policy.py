@@ -9,7 +9,7 @@ import torch
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
-from vla.model.checkpoint import Checkpoint, load
+from vla.model.checkpoint import Checkpoint, fingerprint, load
 
 BLANK = 127  # grey, the mean that pictures are normalised with
 
@@ -45,12 +45,18 @@ class VlaPolicy:
         self.model = checkpoint.model.to(device).eval()
         self.body = self.encoder.index(embodiment or names[0])
         self.ode_steps, self.blank_images, self.device = ode_steps, blank_images, device
+        self._fingerprint = fingerprint(checkpoint.path)
         self._instruction, self._seed, self._chunks = "", 0, 0
 
     @property
     def spec(self) -> EmbodimentSpec:
         """What it was trained on."""
         return self.encoder.specs[self.body]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the checkpoint's files; results carry it, and are not mixed with those of other weights."""
+        return self._fingerprint
 
     def reset(self, instruction: str, *, seed: int) -> None:
         """Begin an episode; the instruction holds until an observation brings another."""

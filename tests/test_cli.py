@@ -126,6 +126,44 @@ ctypes.CDLL.__init__ = __init__
 """
 
 
+@pytest.fixture(scope="module")
+def foreign_checkpoint(tmp_path_factory):
+    """An untrained policy of an arm that is not LIBERO's."""
+    from vla.model.checkpoint import save
+    from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
+    from vla.model.encode import Encoder
+    from vla.model.text import Text, word_tokenizer
+    from vla.model.vla_model import build
+    from vla.training.fake import FakeWindows
+
+    data = FakeWindows(count=8)
+    nano = NanoConfig(image_size=32, width=32, layers=1, heads=2, mlp=32, channels=8, keypoints=4, vocabulary=32)
+    config = fit_to(VlaConfig(nano, ExpertConfig(width=16, mlp=16), horizon=8), data.specs)
+    folder = tmp_path_factory.mktemp("run") / "checkpoint"
+    text = Text(word_tokenizer(["reach red"], 32), 40)
+    save(folder, build(config), Encoder(config, data.specs, data.statistics(), text, 32))
+    return folder
+
+
+def test_a_policy_for_another_embodiment_lists_what_differs(vla, foreign_checkpoint, tmp_path):
+    code, _, err = vla("eval", foreign_checkpoint, "--out", tmp_path / "eval", "--tasks", "0")
+    assert code == 2 and "SpecMismatch" in err and "camera" in err and "channel" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_statistics_key_is_named(vla, foreign_checkpoint, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(foreign_checkpoint, broken)
+    path = broken / "statistics.json"
+    numbers = json.loads(path.read_text())
+    body, channel = next((body, next(iter(value))) for body, value in numbers.items())
+    del numbers[body][channel]["std"]
+    path.write_text(json.dumps(numbers))
+    code, _, err = vla("rollout", broken, "--out", tmp_path / "rollout", "--tasks", "0")
+    assert code == 2 and "StatisticsMissing" in err and channel in err and "std" in err
+    assert not (tmp_path / "rollout").exists()
+
+
 def test_no_gl_library_names_the_remedy(tmp_path):
     """On a machine without EGL and OSMesa, played by a loader that does not find them, in every process."""
     (tmp_path / "sitecustomize.py").write_text(NO_GL)

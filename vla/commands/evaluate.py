@@ -1,5 +1,6 @@
 """``vla eval``: a policy in LIBERO over rows fixed beforehand, alone or against variants of itself on the same rows."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from vla.errors import ConfigError
+from vla.commands.train import DATA_FILE
+from vla.embodiment import EmbodimentSpec
+from vla.embodiments.libero_panda import libero_panda
+from vla.errors import ConfigError, UnknownName
 from vla.results import Result, compare, summarise
 from vla.rows import Row
+from vla.transforms import connect
 
 Variant = Literal["untrained", "blank"]
 
@@ -25,6 +30,8 @@ class Evaluate:
     """A training run's folder, or one of its checkpoints."""
     out: Path
     """Folder for results, report, videos and Rerun recordings."""
+    embodiment: str | None = None
+    """Which of the checkpoint's embodiments to be, if it has several."""
     suite: str = "libero_spatial"
     """LIBERO suite."""
     tasks: tuple[str, ...] = ()
@@ -58,18 +65,18 @@ class Evaluate:
         from vla.report import NamedRun, write_report
 
         tasks = task_names(self.suite, self.tasks)
-        rows = make_rows(
-            self.suite, tasks, inits=self.inits, sampled=self.sampled, widen=self.widen, seed=self.seed
-        )
+        rows = make_rows(self.suite, tasks, inits=self.inits, sampled=self.sampled, widen=self.widen, seed=self.seed)
         names = ["trained", *dict.fromkeys(self.against)]
         runs = {name: self.run_variant(name, rows) for name in names}
         for name, results in runs.items():
             print_summary(console, name, results)
         comparisons = compare_all(console, runs)
+        described = self.checkpoint / DATA_FILE
         report = write_report(
             self.out,
             [NamedRun(name, self.out / name) for name in names],
             training=self.checkpoint if (self.checkpoint / "metrics.jsonl").exists() else None,
+            data=json.loads(described.read_text()) if described.exists() else None,
         )
         console.print(f"report: {report}")
         return {
@@ -85,15 +92,17 @@ class Evaluate:
         from vla.policies import vla_policy
         from vla.sim import libero
 
-        if not self.checkpoint.exists():
-            raise ConfigError(f"checkpoint {self.checkpoint} is not there")
-        policy = vla_policy.Config(self.checkpoint.resolve(), ode_steps=self.ode_steps, threads=1)
+        spec = self._spec()
+        size = max((max(camera.height, camera.width) for camera in spec.cameras), default=128)
+        connect(libero_panda(size), spec)  # what does not fit is said before a scene is compiled
+        policy = vla_policy.Config(self.checkpoint.resolve(), embodiment=spec.name, ode_steps=self.ode_steps, threads=1)
         changes = {"trained": {}, "untrained": {"untrained": True}, "blank": {"blank_images": True}}
         policy = replace(policy, **changes[name])
         workers = self.workers or os.cpu_count() or 1
         return run_rows(
             rows,
-            libero.Config(camera_size=self._camera_size(policy), render=self.render),
+            # a picture costs the same at any size: rendered as the policy wants it, none is resized
+            libero.Config(camera_size=size, render=self.render),
             policy,
             self.out / name,
             workers=min(workers, len(rows)),
@@ -103,12 +112,17 @@ class Evaluate:
             recordings=self.recordings,
         )
 
-    def _camera_size(self, policy: Any) -> int:
-        """Render at the size the policy wants: a picture costs the same at any size, resizing would only blur it."""
-        from vla.model.checkpoint import load
+    def _spec(self) -> EmbodimentSpec:
+        """Of the policy, as the checkpoint has it."""
+        from vla.model.checkpoint import embodiments
 
-        cameras = load(policy.checkpoint).encoder.specs[0].cameras
-        return max((max(camera.height, camera.width) for camera in cameras), default=128)
+        specs = {spec.name: spec for spec in embodiments(self.checkpoint)}
+        if self.embodiment is None and len(specs) > 1:
+            raise ConfigError(f"{self.checkpoint} knows {', '.join(specs)}: choose one with --embodiment")
+        name = self.embodiment or next(iter(specs))
+        if name not in specs:
+            raise UnknownName("embodiment of the checkpoint", name, specs)
+        return specs[name]
 
 
 def print_summary(console: Console, name: str, results: Sequence[Result]) -> None:

@@ -1,5 +1,6 @@
 """``vla train``: a policy from one data set or a mixture."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from vla.errors import ConfigError
+
+DATA_FILE = "data.json"
+"""In a run's folder: what each data set that was trained on holds; the evaluation's report shows it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Train:
     def run(self, console: Console) -> dict[str, Any]:
         """Train or resume."""
         from vla.datasets.mixture import Mixture
-        from vla.describe import statistics
+        from vla.describe import info, statistics
+        from vla.files import write_text
         from vla.model.presets import preset
         from vla.plugins import open_source
         from vla.training.config import TrainConfig
@@ -64,6 +69,8 @@ class Train:
         measured = {name: statistics(*(one for one in sources if one.spec.name == name)) for name in names}
         mixture = Mixture(sources, self.weights or None, horizon=model.horizon, seed=self.seed, stride=self.stride)
         result = train(config, model, mixture, measured, self.out, resume=True)
+        described = {str(path): info(source) for path, source in zip(self.data, sources, strict=True)}
+        write_text(self.out / DATA_FILE, json.dumps(described, indent=1))
         if not result.finished:
             raise KeyboardInterrupt
         console.print(

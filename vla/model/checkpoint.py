@@ -10,6 +10,7 @@
 A run's folder may stand for its newest checkpoint: it has a link ``last``.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,6 +110,27 @@ def resolve(path: Path) -> Path:
         if (folder / "config.json").is_file():
             return folder.resolve()
     raise DataError(path, "config.json", expected="a checkpoint, or a run with a link 'last'", found="neither")
+
+
+def embodiments(path: Path) -> list[EmbodimentSpec]:
+    """The embodiments of a checkpoint, or of a run's newest one; reads no weights.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    return _read_specs(resolve(path) / "embodiments.json")
+
+
+def fingerprint(path: Path) -> str:
+    """16 hex digits that change with any byte that decides what the policy does."""
+    folder, digest = resolve(path), hashlib.sha256()
+    for name in ("config.json", "embodiments.json", "ema.safetensors", "model.safetensors", "statistics.json"):
+        try:
+            with (folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(folder / name, "file", expected="readable", found=str(error.strerror)) from error
+    return digest.hexdigest()[:16]
 
 
 def trainable(model: VlaModel) -> dict[str, Tensor]:
