@@ -69,7 +69,7 @@ def test_labels_are_clean_and_what_was_sent_is_kept(clean, disturbed):
     assert np.array_equal(sent["c"], clean.action)
     off = (sent["d"] - disturbed.action)[:, :6] / (0.05, 0.05, 0.05, 0.5, 0.5, 0.5)
     assert 0.1 < off[:, :3].std() < 0.25  # 0.2, less what was clipped
-    assert np.array_equal(sent["d"][:, 6], disturbed.action[:, 6])
+    assert np.array_equal(sent[:, 6], disturbed.action[:, 6])
 
 
 def test_replay_from_the_recorded_initial_state_succeeds_again(benchmark, clean, disturbed, task):

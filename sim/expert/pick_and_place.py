@@ -18,10 +18,14 @@ Actions = Iterator[Float64[np.ndarray, "7"]]
 RIM = 0.05  # [m] from a bowl's centre to where its wall is gripped
 GRIP_HEIGHT = 0.02  # [m] of the finger tips above the bowl's origin
 ABOVE = 0.11  # [m] above the bowl before the descent
-SIDES_DEG = (-45.0, 0.0, 45.0, 90.0, 135.0, 180.0, -90.0)  # of the rim, in the order of preference
+SIDES_DEG = (135.0, 180.0, -45.0, 90.0, 0.0, 45.0, -90.0)  # of the rim in the order of preference: the arm's first
+SIDES_INSIDE_DEG = (-45.0, 0.0, 135.0, 180.0, 90.0, 45.0, -90.0)  # in a drawer, where the near walls are in the way
 LIFTED = 0.05  # [m] above where it lay: the grasp holds
+HELD = 0.12  # [m] from the finger tips to the bowl's origin: farther away it has been lost
 DROP = 0.03  # [m] above the target when the gripper opens
 ROUNDS = 3  # of picking and placing
+EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
+PATIENCE = 8  # steps without coming closer, after which a point counts as reached as well as it can be
 
 
 def pick_and_place(world: LiberoWorld, rng: np.random.Generator, jitter: float = 0.0) -> Actions:
@@ -75,10 +79,13 @@ def _descend(world: LiberoWorld, grip: Float64[np.ndarray, "3"], yaw: float) -> 
 
     Descending with 2 cm of lateral error pushes the bowl over.
     """
+    patience = _Patience(2 * PATIENCE)
     for _ in range(45):
         error = grip - hand_position(world)
         lateral, turn = float(np.linalg.norm(error[:2])), float(np.linalg.norm(turn_to(world, yaw)))
         if lateral < 0.007 and abs(error[2]) < 0.007 and turn < 0.1:
+            return
+        if patience.ended(float(np.linalg.norm(error)) + 0.1 * turn):
             return
         height = np.clip(5 * (lateral - 0.007) + 0.2 * (turn - 0.1), 0, 0.07)
         yield towards(world, grip + _up(height), yaw, OPEN, speed=0.8)
@@ -92,6 +99,9 @@ def _place(world: LiberoWorld, source: str, target: str, yaw: float, rng: np.ran
     over = there + grip + _up(height) + _jitter(rng, jitter) * [1, 1, 0]
     yield from _go(world, over, yaw, CLOSED, steps=70, tolerance=0.02)
     grip = hand_position(world) - world.position(source)  # the bowl may have turned in the fingers
+    if np.linalg.norm(grip) > HELD:
+        yield from _go(world, hand_position(world) + _up(0.1), yaw, OPEN, steps=8)
+        return
     yield from _go(world, there + grip + _up(DROP), yaw, CLOSED, steps=40, tolerance=0.012, speed=0.8)
     for _ in range(12):
         yield np.array([0, 0, 0, 0, 0, 0, OPEN], dtype=np.float64)
@@ -110,20 +120,43 @@ def _go(
     speed: float = 1.0,
 ) -> Actions:
     """Towards a pose until it is reached or the steps are used up."""
+    patience = _Patience(PATIENCE)
     for _ in range(steps):
-        if distance(world, position) < tolerance and np.linalg.norm(turn_to(world, yaw)) < turned:
+        away, turn = distance(world, position), float(np.linalg.norm(turn_to(world, yaw)))
+        if (away < tolerance and turn < turned) or patience.ended(away + 0.1 * turn):
             return
         yield towards(world, position, yaw, gripper, speed=speed)
 
 
 def _sides(world: LiberoWorld, source: str) -> list[float]:
-    """Angles [rad] of the rim to grip at."""
-    return [np.deg2rad(side) for side in SIDES_DEG]
+    """Angles [rad] of the rim to grip at, those that the arm hardly reaches last."""
+    if any(predicate[:2] == ["in", source] for predicate in world.env.parsed_problem["initial_state"]):
+        return list(np.deg2rad(SIDES_INSIDE_DEG))
+    base = np.asarray(world.env.robots[0].base_pos)[:2]
+    bowl = world.position(source)[:2]
+    sides = np.deg2rad(SIDES_DEG)
+    far = [np.linalg.norm(bowl + RIM * np.array([np.cos(side), np.sin(side)]) - base) > EASY_REACH for side in sides]
+    return [float(sides[index]) for index in np.argsort(far, kind="stable")]
+
+
+class _Patience:
+    """Notices that an error has not become smaller for a while."""
+
+    def __init__(self, steps: int):
+        self._steps = steps
+        self._best = np.inf
+        self._since = 0
+
+    def ended(self, error: float) -> bool:
+        """Whether the smallest error so far [m] is that many steps old."""
+        self._since = 0 if error < self._best - 1e-3 else self._since + 1
+        self._best = min(self._best, error)
+        return self._since >= self._steps
 
 
 def _yaw(side: float) -> float:
-    """Of the hand whose fingers open along a radius, in [-pi/2, pi/2) [rad]."""
-    return (side - np.pi / 2 + np.pi / 2) % np.pi - np.pi / 2
+    """Of the hand whose fingers open along a radius, in [-pi/4, 3 pi/4) [rad]: far from the last joint's limits."""
+    return (side - np.pi / 4) % np.pi - np.pi / 4
 
 
 def _up(height: float) -> Float64[np.ndarray, "3"]:

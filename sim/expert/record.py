@@ -37,7 +37,7 @@ class Disturbance:
         labels: store the actions that the expert ``meant``, or those that were really ``sent``.
     """
 
-    action: float = 0.2
+    action: float = 0.15
     memory: float = 0.5
     waypoint: float = 0.01
     start: float = 0.05
