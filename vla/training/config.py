@@ -36,8 +36,8 @@ class TrainConfig:
 
     steps: int | None = None
     minutes: float | None = None
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+    batch_size: int = 64
+    learning_rate: float = 7e-4
     warmup: int = 100
     final_rate: float = 0.02
     weight_decay: float = 1e-3
