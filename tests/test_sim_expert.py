@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -6,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,12 +65,10 @@ def test_expert_solves_from_sight_of_the_state_alone(clean):
 
 
 def test_labels_are_clean_and_what_was_sent_is_kept(clean, disturbed):
-    sent = {
-        name: np.array(episode.info["executed"], dtype=np.float32) for name, episode in (("c", clean), ("d", disturbed))
-    }
-    assert np.array_equal(sent["c"], clean.action)
-    off = (sent["d"] - disturbed.action)[:, :6] / (0.05, 0.05, 0.05, 0.5, 0.5, 0.5)
-    assert 0.1 < off[:, :3].std() < 0.25  # 0.2, less what was clipped
+    assert np.array_equal(np.array(clean.info["executed"], dtype=np.float32), clean.action)
+    sent = np.array(disturbed.info["executed"], dtype=np.float32)
+    off = (sent - disturbed.action)[:, :6] / (0.05, 0.05, 0.05, 0.5, 0.5, 0.5)
+    assert 0.08 < off[:, :3].std() < 0.2  # 0.15, less what was clipped
     assert np.array_equal(sent[:, 6], disturbed.action[:, 6])
 
 
@@ -187,8 +187,19 @@ def test_interrupt_ends_the_workers(tmp_path, task):
     assert process.returncode != 0
     assert "Process Spawn" not in errors  # no worker's traceback
     time.sleep(0.5)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    assert not alive_in_group(process.pid)
+
+
+def alive_in_group(group: int) -> list[str]:
+    """Command names of the group's processes that are not only waiting to be reaped."""
+    names = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = path.read_text().rpartition(")")
+            state, _, its_group = rest.split()[:3]
+            if int(its_group) == group and state != "Z":
+                names.append(name)
+    return names
 
 
 @pytest.mark.slow
