@@ -69,10 +69,13 @@ def test_scene_state_and_pictures_are_the_stock_ones_and_so_is_every_step(stock,
         assert np.abs(flat(env)[1:] - world.get_state()[1:]).max() < 1e-6
 
 
-def test_the_stock_step_is_kept_as_an_option_and_does_not_stop_at_1000(entry):
-    kept = LiberoWorld(entry.bddl, fused=False, settle_steps=2)
+def test_exact_pictures_and_the_stock_step_are_kept_as_options(stock, entry):
+    kept = LiberoWorld(entry.bddl, render="exact", fused=False)
     kept.reset(entry.initial_states()[INIT], seed=SEED)
-    kept.env.timestep = 1500
+    for camera in ("agentview", "robot0_eye_in_hand"):
+        policies = stock[1][f"{camera}_image"][::-1, ::-1].astype(int)
+        assert np.abs(policies - kept.render(camera, 128)[:, ::-1]).mean() < 0.1
+    kept.env.timestep = 1500  # LIBERO itself stops at 1,000
     kept.step(np.zeros(7))
     kept.step(np.zeros(7))
     assert kept.time == pytest.approx(0.1)
