@@ -29,9 +29,9 @@ class Train:
     """Optimizer steps: such a run repeats bit for bit."""
     minutes: float | None = None
     """Or wall-clock minutes."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Observations a step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 7e-4
     """Highest learning rate of the cosine."""
     stride: int = 2
     """Windows begin at every n-th step of an episode."""
