@@ -21,6 +21,7 @@ class VlaPolicy:
         checkpoint: the model and its border.
         embodiment: which of the checkpoint's embodiments to be; None if it has one only.
         ode_steps: of the flow.
+        temperature: scale of the noise that the flow starts from; below 1 answers are closer to the likeliest one.
         blank_images: show grey instead of pictures, to measure whether they matter.
         device: of the model.
 
@@ -35,6 +36,7 @@ class VlaPolicy:
         embodiment: str | None = None,
         *,
         ode_steps: int = 10,
+        temperature: float = 1.0,
         blank_images: bool = False,
         device: str = "cpu",
     ):
@@ -44,7 +46,7 @@ class VlaPolicy:
         self.encoder = checkpoint.encoder
         self.model = checkpoint.model.to(device).eval()
         self.body = self.encoder.index(embodiment or names[0])
-        self.ode_steps, self.blank_images, self.device = ode_steps, blank_images, device
+        self.ode_steps, self.temperature, self.blank_images, self.device = ode_steps, temperature, blank_images, device
         self._fingerprint = fingerprint(checkpoint.path)
         self._instruction, self._seed, self._chunks = "", 0, 0
 
@@ -78,7 +80,9 @@ class VlaPolicy:
         )
         self._chunks += 1
         inputs = self.encoder.inputs(self.body, seen).to(self.device)
-        actions = self.model.sample(inputs, self.ode_steps, generator)[0].float().cpu().numpy()
+        size = (1, self.model.config.horizon, self.model.config.action_size)
+        noise = self.temperature * torch.randn(size, generator=generator)
+        actions = self.model.sample(inputs, self.ode_steps, noise=noise.to(self.device))[0].float().cpu().numpy()
         return ActionChunk(self.encoder.decode(self.body, actions), observation.time, 1 / self.spec.action.rate)
 
     def _check(self, observation: Observation) -> None:
@@ -97,6 +101,7 @@ class Config:
         checkpoint: its folder, or a run's, which stands for its newest.
         embodiment: which of its embodiments to be; may be left out if it has one.
         ode_steps: Euler steps of the flow from noise to action.
+        temperature: scale of the noise that the flow starts from; 1 samples what was learnt, 0 gives one answer only.
         blank_images: show it grey pictures.
         untrained: the same network with fresh weights, to compare with.
         weights: averaged over training, or the last.
@@ -107,6 +112,7 @@ class Config:
     checkpoint: Path
     embodiment: str | None = None
     ode_steps: int = 10
+    temperature: float = 1.0
     blank_images: bool = False
     untrained: bool = False
     weights: str = "ema"
@@ -121,8 +127,8 @@ class Config:
             StatisticsMissing: a channel has no statistics.
             ConfigError: a setting is out of its range, or the embodiment has to be named.
         """
-        if self.ode_steps < 1 or self.weights not in ("ema", "model"):
-            raise ConfigError("ode_steps starts at 1; weights are 'ema' or 'model'")
+        if self.ode_steps < 1 or self.temperature < 0 or self.weights not in ("ema", "model"):
+            raise ConfigError("ode_steps starts at 1, temperature at 0; weights are 'ema' or 'model'")
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         checkpoint = load(self.checkpoint, self.weights)  # pyright: ignore[reportArgumentType]
@@ -132,6 +138,7 @@ class Config:
             checkpoint,
             self.embodiment,
             ode_steps=self.ode_steps,
+            temperature=self.temperature,
             blank_images=self.blank_images,
             device=self.device,
         )
