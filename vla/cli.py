@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
             tyro.conf.FlagCreatePairsOff,
         ),
     )
-    console = Console(stderr=options.json)
+    console = Console(stderr=options.json, soft_wrap=True)  # a line is a line, also in a log
     sys.exit(run(options.command, console, as_json=options.json))
 
 

@@ -35,6 +35,8 @@ class Train:
     """Highest learning rate of the cosine."""
     stride: int = 2
     """Windows begin at every n-th step of an episode."""
+    save_every: int | None = None
+    """Steps between checkpoints, from which a killed run goes on; by default one every five minutes."""
     seed: int = 0
     """Everything random follows from it."""
     threads: int | None = None
@@ -60,6 +62,7 @@ class Train:
             minutes=self.minutes,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            save_every=self.save_every,
             seed=self.seed,
             threads=self.threads,
             device=self.device,  # pyright: ignore[reportArgumentType]
