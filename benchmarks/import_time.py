@@ -28,7 +28,8 @@ def main() -> None:
     files = Path(vla.__path__[0]).glob("*.py")
     ours = "import " + ", ".join(f"vla.{path.stem}" for path in sorted(files) if path.stem not in ("__init__", "cli"))
     peer = "import lerobot.robots.robot"
-    seconds(ours), seconds(peer)  # the first import of each writes byte code
+    for code in (ours, peer):
+        seconds(code)  # the first import of each writes byte code
     pairs = [(seconds(ours), seconds(peer)) for _ in range(PAIRS)]
     result = {
         "question": "import time of the vocabulary",

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,9 @@ def test_the_plugins_that_must_be_there():
 
 @pytest.mark.parametrize(("folder", "name"), ALL, ids=lambda value: value)
 def test_a_plugin_is_a_frozen_documented_config_that_makes(folder, name):
-    config = plugin(folder, name).Config
-    assert dataclasses.is_dataclass(config) and config.__dataclass_params__.frozen
+    config: Any = plugin(folder, name).Config
+    parameters = getattr(config, "__dataclass_params__", None)
+    assert parameters is not None and parameters.frozen
     assert callable(config.make) and inspect.getdoc(config.make)
     text = inspect.getdoc(config) or ""
     for field in dataclasses.fields(config):

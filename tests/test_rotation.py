@@ -26,6 +26,7 @@ def test_composition_agrees_with_scipy(a, b, form):
     assert np.allclose(to_matrix(ours, form), (second * first).as_matrix(), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Gimbal lock")
 @given(rotations)
 def test_forms_agree_with_scipy(quaternion):
     rotation = Rotation.from_quat(quaternion)
@@ -48,8 +49,9 @@ def test_libero_axis_angle_keeps_the_quaternions_sign(quaternion):
     quaternion = quaternion / np.linalg.norm(quaternion)
     vector = axis_angle_of_quaternion(quaternion)
     angle = np.linalg.norm(vector)
-    assert angle <= 2 * np.pi + 1e-6
+    assert angle < 2 * np.pi + 0.05  # robosuite's formula, kept as policies were trained on it, is coarse near w = -1
     if abs(quaternion[3]) < 0.999:
+        assert angle <= 2 * np.pi
         assert (angle > np.pi) == (quaternion[3] < 0) or np.isclose(angle, np.pi, atol=1e-5)
         assert np.allclose(to_matrix(vector, "axis_angle_2pi"), Rotation.from_quat(quaternion).as_matrix(), atol=1e-5)
 

@@ -3,6 +3,8 @@
 Matrices are the hub: every form converts to ``[..., 3, 3]`` and back.
 """
 
+import warnings
+
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
@@ -53,7 +55,10 @@ def from_matrix(matrices: Matrices, form: RotationForm) -> Vectors:
     if form == "axis_angle":
         return rotation.as_rotvec().reshape(*batch, 3)
     if form == "euler_xyz":
-        return rotation.as_euler("xyz").reshape(*batch, 3)
+        with warnings.catch_warnings():
+            # at a pitch of 90 degrees roll and yaw are not told apart; SciPy's choice, yaw 0, is as good as any
+            warnings.filterwarnings("ignore", message="Gimbal lock")
+            return rotation.as_euler("xyz").reshape(*batch, 3)
     if form == "quat_xyzw":
         return rotation.as_quat(canonical=True).reshape(*batch, 4)
     if form == "axis_angle_2pi":
