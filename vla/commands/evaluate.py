@@ -41,7 +41,7 @@ class Evaluate:
     sampled: int = 0
     """Instead: n scenes a task with the objects placed anew."""
     widen: float = 1.0
-    """Factor for the regions of sampled scenes; they are 2 cm wide, few of the arm's centimetres need eyes there."""
+    """Factor for the regions of sampled scenes. They are 2 cm wide, which an arm can solve blind; 3 needs eyes."""
     seed: int = 0
     """Of the first row; the others count up."""
     against: tuple[Variant, ...] = ()
