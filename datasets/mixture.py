@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,21 +19,13 @@ from jaxtyping import Int64
 from vla.datasets.shuffle import mixed, permuted
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
-from vla.experience import Window
+from vla.experience import Place, Window
 from vla.protocols import EpisodeSource
 
 _BLOCK = 1024  # slots within which the order of the sources is shuffled
 _SHARES = 1 << 32  # weights are whole shares of this, so that counting draws is exact
 
 Episodes = slice | Sequence[int] | None
-
-
-class Place(NamedTuple):
-    """Where a window comes from: numbers of the source, of the episode in it, and of the step."""
-
-    source: int
-    episode: int
-    step: int
 
 
 @dataclass(frozen=True)
@@ -133,11 +124,10 @@ class Mixture:
         window = permuted(turn, selection.count, (self.seed, 1, number, epoch))
         return Place(number, *selection.at(window, self.stride))
 
-    def window(self, place: tuple[int, int, int], *, images: bool = True) -> Window:
+    def window(self, place: Place, *, images: bool = True) -> Window:
         """The window at a place; without ``images`` no picture is decoded."""
-        source, episode, step = place
-        window = self.sources[source][episode].window(step, self.horizon, images=images)
-        return replace(window, origin=(source, episode, step))
+        window = self.sources[place.source][place.episode].window(place.step, self.horizon, images=images)
+        return replace(window, origin=place)
 
     def frames(self) -> Iterator[Place]:
         """Every place that can be drawn, episode by episode, e.g. to compute features of all pictures once."""

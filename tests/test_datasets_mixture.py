@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla.datasets.mixture import Mixture, Place
+from vla.datasets.mixture import Mixture
 from vla.datasets.shuffle import permuted
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.errors import ConfigError
-from vla.experience import Episode
+from vla.experience import Episode, Place
 from vla.protocols import WindowSource
 
 
@@ -68,7 +68,7 @@ def test_it_is_a_window_source():
     assert source == 0 and window.actions.shape == (3, 7)
     assert window.actions[0, :2].tolist() == [episode, step]
     assert window.observation.instruction == f"episode {episode}"
-    assert np.array_equal(mixture.window((source, episode, step), images=False).actions, window.actions)
+    assert np.array_equal(mixture.window(window.origin, images=False).actions, window.actions)
     assert window.valid.tolist() == [step + k < (4, 5)[episode] for k in range(3)]
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from vla.errors import ConfigError, DataError, StatisticsMissing
+from vla.experience import Place
 from vla.model.checkpoint import load
 from vla.model.config import ExpertConfig, NanoConfig, VlaConfig
 from vla.normalize import Statistics
@@ -70,7 +71,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted: Path):
 class Stopping(FakeWindows):
     """Asks for a stop when a certain index is drawn, as Ctrl-C would."""
 
-    def place(self, index: int) -> tuple[int, int, int]:
+    def place(self, index: int) -> Place:
         if index == 4 * SHORT.batch_size:
             signal.raise_signal(signal.SIGINT)
         return super().place(index)
@@ -206,7 +207,7 @@ def test_it_learns_to_look_and_to_listen(tmp_path: Path):
     def error(swap: bool = False, blank: bool = False) -> float:
         found = []
         for number in range(60):
-            window = unseen.window((0, 0, number))
+            window = unseen.window(Place(0, 0, number))
             observation = window.observation
             if swap:
                 words = {"red": "blue", "blue": "red"}

@@ -5,7 +5,7 @@ All arrays are numpy and in raw units; normalisation happens at the model's bord
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
@@ -105,6 +105,17 @@ class Episode:
         return Window(self.spec, self.observation(step, images=images), actions, valid)
 
 
+class Place(NamedTuple):
+    """Where a training window comes from: numbers of the source, of the episode in it, and of the step."""
+
+    source: int
+    episode: int
+    step: int
+
+
+_START = Place(0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Window:
     """One training example.
@@ -114,11 +125,11 @@ class Window:
         observation: what the policy will be given.
         actions: what it should answer, raw units.
         valid: False where the episode had already ended.
-        origin: number of the source, of the episode in it, and of the step: the same place has the same pictures.
+        origin: the same place has the same pictures.
     """
 
     spec: EmbodimentSpec
     observation: Observation
     actions: Float32[np.ndarray, "h a"]
     valid: Bool[np.ndarray, "h"]
-    origin: tuple[int, int, int] = (0, 0, 0)
+    origin: Place = _START

@@ -4,6 +4,7 @@ A body is a simulator or an arm, a policy turns an observation into a chunk, a s
 sets a scene and knows when it is solved, an observer watches a run without being able to change it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vla.embodiment import EmbodimentSpec
-from vla.experience import ActionChunk, Episode, Observation, Window
+from vla.experience import ActionChunk, Episode, Observation, Place, Window
 
 
 @runtime_checkable
@@ -121,6 +122,18 @@ class WindowSource(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Window: ...
+
+    def place(self, index: int) -> Place:
+        """Where the window of an index comes from; reads nothing."""
+        ...
+
+    def window(self, place: Place, *, images: bool = True) -> Window:
+        """The window at a place; without ``images`` no picture is decoded."""
+        ...
+
+    def frames(self) -> Iterable[Place]:
+        """Every place that can be drawn, each once."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
-from vla.experience import Observation, Window
+from vla.experience import Observation, Place, Window
 from vla.normalize import Statistics, StatisticsEstimator
 from vla.training.chance import numpy_chance
 
@@ -62,18 +62,18 @@ class FakeWindows:
         """The window of an index."""
         return self.window(self.place(index))
 
-    def place(self, index: int) -> tuple[int, int, int]:
+    def place(self, index: int) -> Place:
         """Round and round, each round in its own order."""
         epoch, turn = divmod(index, self.count)
-        return 0, 0, int(numpy_chance(self.seed, "order", epoch).permutation(self.count)[turn])
+        return Place(0, 0, int(numpy_chance(self.seed, "order", epoch).permutation(self.count)[turn]))
 
-    def frames(self) -> Iterable[tuple[int, int, int]]:
+    def frames(self) -> Iterable[Place]:
         """Every place."""
-        return [(0, 0, number) for number in range(self.count)]
+        return [Place(0, 0, number) for number in range(self.count)]
 
-    def window(self, place: tuple[int, ...], *, images: bool = True) -> Window:
+    def window(self, place: Place, *, images: bool = True) -> Window:
         """The window at a place."""
-        chance = numpy_chance(self.seed, "window", place[2])
+        chance = numpy_chance(self.seed, "window", place.step)
         hand, targets = chance.uniform(-0.5, 0.5, 2), chance.uniform(-0.5, 0.5, (len(COLOURS), 2))
         wanted = int(chance.integers(len(COLOURS)))
         actions = np.zeros((self.horizon, self.spec.action.size), dtype=np.float32)
@@ -81,9 +81,9 @@ class FakeWindows:
         actions[: self.horizon // 2, 2] = 1.0
         pictures = {camera.name: draw(targets, camera.height) for camera in self.spec.cameras} if images else {}
         instruction = f"Reach the {list(COLOURS)[wanted]} square."
-        valid = np.arange(self.horizon) < (self.horizon if place[2] % 4 else self.horizon - 2)
+        valid = np.arange(self.horizon) < (self.horizon if place.step % 4 else self.horizon - 2)
         observation = Observation(pictures, hand.astype(np.float32), instruction, 0.0)
-        return replace(Window(self.spec, observation, actions, valid), origin=(place[0], place[1], place[2]))
+        return replace(Window(self.spec, observation, actions, valid), origin=place)
 
     def statistics(self) -> dict[str, Statistics]:
         """Of all windows, by embodiment name."""

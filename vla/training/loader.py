@@ -16,7 +16,7 @@ from vla.training.augment import shifted
 from vla.training.chance import numpy_chance, torch_chance
 from vla.training.config import TrainConfig
 from vla.training.features import FeatureStore
-from vla.training.windows import PlacedSource, Windows, check_horizon
+from vla.training.windows import Windows, check_horizon
 
 
 class Loader(Protocol):
@@ -39,7 +39,7 @@ class CachedLoader:
     """
 
     def __init__(
-        self, source: PlacedSource, windows: Windows, store: FeatureStore, encoder: Encoder, config: TrainConfig
+        self, source: WindowSource, windows: Windows, store: FeatureStore, encoder: Encoder, config: TrainConfig
     ):
         self.source, self.windows, self.store, self.config = source, windows, store, config
         self.body = np.array([encoder.index(name) for name in windows.embodiment])
@@ -60,7 +60,7 @@ class CachedLoader:
         """The batch of one step."""
         size = self.config.batch_size
         places = (self.source.place(index) for index in range(step * size, (step + 1) * size))
-        chosen = np.array([self.windows.number[tuple(place)] for place in places])
+        chosen = np.array([self.windows.number[place] for place in places])
         chance = numpy_chance(self.config.seed, step, "augment")
         rows = self.windows.rows[chosen]
         present = rows >= 0

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from vla.errors import ConfigError
+from vla.experience import Place
 from vla.model.checkpoint import Checkpoint, text_suffix
 from vla.model.config import HfConfig, VlaConfig
 from vla.model.encode import Encoder
@@ -16,7 +16,7 @@ from vla.training.config import TrainConfig
 from vla.training.features import FeatureStore, weights_name
 from vla.training.journal import Journal
 from vla.training.loader import CachedLoader, LiveLoader, Loader
-from vla.training.windows import Place, PlacedSource, read_windows
+from vla.training.windows import read_windows
 
 
 def make_encoder(
@@ -55,17 +55,9 @@ def make_loader(
         cache: folder for features.
         journal: shown the progress.
         resumed: whether the tokenizer is the checkpoint's.
-
-    Raises:
-        ConfigError: features are to be cached and the source cannot say where its windows come from.
     """
     if model.backbone.frozen_vision is None:
         return LiveLoader(source, encoder, config)
-    placed = cast(PlacedSource, source)  # checked below: protocols with properties cannot be checked by type
-    if not all(hasattr(source, name) for name in ("place", "window", "frames")):
-        raise ConfigError(
-            f"{type(source).__name__} cannot say where its windows come from, so features cannot be cached"
-        )
     store = FeatureStore(
         cache,
         model.backbone.features,
@@ -74,9 +66,9 @@ def make_loader(
         versions=config.versions,
         shift=config.shift,
     )
-    places = needed_places(placed, config)
+    places = needed_places(source, config)
     windows = read_windows(
-        placed,
+        source,
         places,
         lambda name, images: encoder.pictures(encoder.index(name), images),
         store,
@@ -85,16 +77,16 @@ def make_loader(
     )
     if not resumed:
         encoder.text = make_text(model.config, windows.sentences)
-    return CachedLoader(placed, windows, store, encoder, config)
+    return CachedLoader(source, windows, store, encoder, config)
 
 
-def needed_places(source: PlacedSource, config: TrainConfig) -> list[Place]:
+def needed_places(source: WindowSource, config: TrainConfig) -> list[Place]:
     """Places that the run will look at, in the source's own order: all, unless its steps end before that."""
-    places = [(int(number), int(episode), int(step)) for number, episode, step in source.frames()]
+    places = list(source.frames())
     draws = None if config.steps is None else config.steps * config.batch_size
     if draws is None or draws >= len(places):
         return places
-    drawn = {tuple(source.place(index)) for index in range(draws)}
+    drawn = {source.place(index) for index in range(draws)}
     return [place for place in places if place in drawn]
 
 

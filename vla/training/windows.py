@@ -1,38 +1,19 @@
 """All windows of a source read once: small numbers in memory, pictures as rows of a feature store."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from vla.errors import ConfigError
-from vla.experience import Window
+from vla.experience import Place, Window
 from vla.protocols import WindowSource
 from vla.training.features import FeatureStore
 
 _TOGETHER = 16  # pictures are handed to the extractor in groups of so many windows
 
-Place = tuple[int, ...]
-"""Numbers of the source, of the episode in it, and of the step, as in ``Window.origin``."""
 Pictures = Callable[[str, Mapping[str, np.ndarray]], tuple[np.ndarray, np.ndarray]]
-
-
-class PlacedSource(WindowSource, Protocol):
-    """A window source that can say where an index leads without reading it."""
-
-    def place(self, index: int) -> Place:
-        """Where the window of an index comes from."""
-        ...
-
-    def window(self, place: Place, *, images: bool = True) -> Window:
-        """The window at a place."""
-        ...
-
-    def frames(self) -> Iterable[Place]:
-        """Every place there is."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +45,7 @@ class Windows:
 
 
 def read_windows(
-    source: PlacedSource,
+    source: WindowSource,
     places: Sequence[Place],
     pictures: Pictures,
     store: FeatureStore,
@@ -105,7 +86,7 @@ def read_windows(
             windows.append(replace(item, observation=replace(item.observation, images={})))
         progress(len(windows))
     return Windows(
-        {tuple(place): number for number, place in enumerate(places)},
+        {place: number for number, place in enumerate(places)},
         [item.spec.name for item in windows],
         [item.observation.state for item in windows],
         [item.actions for item in windows],
