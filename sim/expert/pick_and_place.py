@@ -22,6 +22,7 @@ SIDES_DEG = (135.0, 180.0, -45.0, 90.0, 0.0, 45.0, -90.0)  # of the rim in the o
 SIDES_INSIDE_DEG = (-45.0, 0.0, 135.0, 180.0, 90.0, 45.0, -90.0)  # in a drawer, where the near walls are in the way
 LIFTED = 0.05  # [m] above where it lay: the grasp holds
 HELD = 0.12  # [m] from the finger tips to the bowl's origin: farther away it has been lost
+SLACK = 0.3  # [rad] by which the hand may be turned away where the bowl is only carried
 DROP = 0.03  # [m] above the target when the gripper opens
 ROUNDS = 3  # of picking and placing
 EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
@@ -97,12 +98,13 @@ def _place(world: LiberoWorld, source: str, target: str, yaw: float, rng: np.ran
     grip = hand_position(world) - world.position(source)
     height = max(hand_position(world)[2] - grip[2] - there[2], 0.12)
     over = there + grip + _up(height) + _jitter(rng, jitter) * [1, 1, 0]
-    yield from _go(world, over, yaw, CLOSED, steps=70, tolerance=0.02)
+    yield from _go(world, over, yaw, CLOSED, steps=70, tolerance=0.02, turned=SLACK)
     grip = hand_position(world) - world.position(source)  # the bowl may have turned in the fingers
     if np.linalg.norm(grip) > HELD:
         yield from _go(world, hand_position(world) + _up(0.1), yaw, OPEN, steps=8)
         return
-    yield from _go(world, there + grip + _up(DROP), yaw, CLOSED, steps=40, tolerance=0.012, speed=0.8)
+    # opens while still under way: a policy that has to come to rest first learns to hover there, and stays
+    yield from _go(world, there + grip + _up(DROP), yaw, CLOSED, steps=40, tolerance=0.02, turned=SLACK, speed=0.8)
     for _ in range(12):
         yield np.array([0, 0, 0, 0, 0, 0, OPEN], dtype=np.float64)
     yield from _go(world, hand_position(world) + _up(0.1), yaw, OPEN, steps=25)

@@ -36,7 +36,7 @@ class Quickstart:
     def run(self, console: Console) -> dict[str, Any]:
         """All steps in turn."""
         suite, tasks = self.suite or "libero_spatial", () if self.suite else TASKS
-        episodes, minutes, inits = (30, 20.0, 10) if self.suite else (90, 9.0, 20)
+        episodes, minutes, inits = (30, 20.0, 10) if self.suite else (60, 8.5, 20)
         if self.short:
             episodes, minutes, inits = 4, 0.5, 2
         demos, run = self.out / "demos", self.out / "policy"
