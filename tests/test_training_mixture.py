@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, SmolVLMConfig
 
 from vla.embodiment import ActionSpec, EmbodimentSpec
-from vla.experience import Window
+from vla.experience import Place, Window
 from vla.model.checkpoint import load
 from vla.model.config import ExpertConfig, HfConfig, NanoConfig, VlaConfig
 from vla.model.text import word_tokenizer
@@ -33,16 +33,16 @@ class Two:
         self.arms = (FakeWindows(count=12), FakeWindows(count=6, spec=fake_embodiment("twin", cameras=("a", "b"))))
         self.specs = (self.arms[0].spec, shorter(self.arms[1].spec))
 
-    def place(self, index: int) -> tuple[int, ...]:
+    def place(self, index: int) -> Place:
         arm = int(index % 3 == 2)
-        return (arm, *self.arms[arm].place(index // 3)[1:])
+        return self.arms[arm].place(index // 3)._replace(source=arm)
 
-    def frames(self) -> list[tuple[int, ...]]:
-        return [(arm, *place[1:]) for arm, source in enumerate(self.arms) for place in source.frames()]
+    def frames(self) -> list[Place]:
+        return [place._replace(source=arm) for arm, source in enumerate(self.arms) for place in source.frames()]
 
-    def window(self, place: tuple[int, ...], *, images: bool = True) -> Window:
-        window = self.arms[place[0]].window(place, images=images)
-        if place[0]:
+    def window(self, place: Place, *, images: bool = True) -> Window:
+        window = self.arms[place.source].window(place, images=images)
+        if place.source:
             observation = replace(window.observation, state=window.observation.state[:1])
             window = replace(window, spec=self.specs[1], observation=observation, actions=window.actions[:, :2])
         return replace(window, origin=place)
