@@ -1,9 +1,7 @@
 """Simplified meshes by content on disk: ``$XDG_CACHE_HOME/vla/meshes``, else ``~/.cache/vla/meshes``."""
 
-import contextlib
 import hashlib
 import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
+from vla.files import whole_file
 from vla.sim.rendering.simplify import Mesh
 
 VERSION = "1"  # part of every key: raise it when the algorithm changes
@@ -64,15 +63,7 @@ def _read(path: Path, limit: int) -> Int32[np.ndarray, "k"] | None:
 def _write(path: Path, corners: Int32[np.ndarray, "k"]) -> None:
     """Written beside and renamed, so that another process sees a whole file or none."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, corners=corners)
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
+        with whole_file(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, corners=corners)
     except OSError as error:
         warnings.warn(f"simplified meshes are not kept: {error}", stacklevel=2)
