@@ -4,6 +4,7 @@ Reading needs no LeRobot and no torch: the tables are Parquet and JSON. Numbers 
 picture is decoded when asked for.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,15 +21,16 @@ from vla.datasets.lerobot_writer import Writer
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, DataError
 from vla.experience import Episode
+from vla.quirks import Quirk
 
 __all__ = ["LAYOUT", "Config", "LeRobotSource", "Writer", "accepts"]
 
 LAYOUT = "a LeRobot v3.0 folder (meta/info.json, meta/episodes/ and data/)"
 
 
-def accepts(path: Path) -> bool:
+def accepts(path: str | Path) -> bool:
     """Whether the folder looks like a LeRobot data set, of any version."""
-    return (path / INFO_FILE).is_file()
+    return (Path(path) / INFO_FILE).is_file()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,18 @@ class LeRobotSource:
 
     def __post_init__(self):
         _ = self._rows  # a damaged file shows when it is opened, not in the middle of a training
+
+    @property
+    def quirks(self) -> tuple[Quirk, ...]:
+        """None are read around."""
+        return ()
+
+    @property
+    def content(self) -> str:
+        """Of the files' names, sizes and times, and the embodiment."""
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        facts = [(str(path.relative_to(self.folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return hashlib.sha256(repr((facts, self.spec.fingerprint)).encode()).hexdigest()[:16]
 
     @cached_property
     def _episodes(self) -> EpisodeTable:

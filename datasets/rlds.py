@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import overload
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from vla.datasets.array_file import read_meta
 from vla.datasets.oxe.mapping import OxeMapping, oxe_mapping
 from vla.datasets.picture import decode_picture
 from vla.datasets.rlds_index import RldsIndex, cache_folder, rlds_index
@@ -25,13 +27,14 @@ from vla.datasets.rlds_specification import FEATURES, INFO, data_set_name
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError, UnknownName
 from vla.experience import Episode, Image
+from vla.quirks import Quirk
 
 LAYOUT = f"an RLDS folder ({FEATURES}, {INFO} and *.tfrecord-*)"
 
 
-def accepts(path: Path) -> bool:
+def accepts(path: str | Path) -> bool:
     """Whether the folder looks like RLDS."""
-    return (path / FEATURES).is_file() and (path / INFO).is_file()
+    return (Path(path) / FEATURES).is_file() and (Path(path) / INFO).is_file()
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,17 @@ class RldsSource:
     spec: EmbodimentSpec
     index_file: Path
     fixes: bool
+
+    @property
+    def quirks(self) -> tuple[Quirk, ...]:
+        """None are read around."""
+        return ()
+
+    @property
+    def content(self) -> str:
+        """Of the index, the cameras and the fixes."""
+        key = (read_meta(self.index_file), self.spec.fingerprint, self.fixes)
+        return hashlib.sha256(repr(key).encode()).hexdigest()[:16]
 
     @cached_property
     def _index(self) -> RldsIndex:

@@ -51,7 +51,7 @@ def test_a_wrong_option_is_answered_with_the_right_one(vla):
 
 
 def test_info_and_stats_of_real_data(vla, bridge):
-    code, out, _ = vla("data", "info", bridge, "--json")
+    code, out, _ = vla("data", "info", bridge, "--raw", "--json")
     facts = json.loads(out)
     assert code == 0 and (facts["episodes"], facts["steps"]) == (25, 250)
     assert len(facts["instructions"]) == 4 and len(facts["cameras"]) == 4

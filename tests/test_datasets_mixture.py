@@ -16,6 +16,7 @@ from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.errors import ConfigError
 from vla.experience import Episode, Place
 from vla.protocols import WindowSource
+from vla.quirks import Quirk
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Fake:
     """Episodes whose every number tells where it is from: action = [episode, step, ...]."""
 
     steps: tuple[int, ...]
+    content: str = "fake"
+    quirks: tuple[Quirk, ...] = ()
 
     @property
     def spec(self) -> EmbodimentSpec:

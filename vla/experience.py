@@ -4,11 +4,11 @@ All arrays are numpy and in raw units; normalisation happens at the model's bord
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from vla.embodiment import EmbodimentSpec
 from vla.errors import PolicyFault
@@ -103,6 +103,42 @@ class Episode:
         valid = places < len(self)
         actions = self.action[np.minimum(places, len(self) - 1)]
         return Window(self.spec, self.observation(step, images=images), actions, valid)
+
+    def take(self, steps: Int64[np.ndarray, "n"]) -> "Episode":
+        """The same episode with only these steps, in this order; pictures stay where they are, times unchanged."""
+        return replace(
+            self,
+            state=self.state[steps],
+            action=self.action[steps],
+            time=self.time[steps],
+            images={name: ChosenFrames(frames, steps) for name, frames in self.images.items()},
+        )
+
+
+@dataclass(frozen=True)
+class ChosenFrames(Sequence[Image]):
+    """Some pictures of a sequence, each still decoded only when asked for.
+
+    Attributes:
+        frames: all of them.
+        steps: numbers of those chosen.
+    """
+
+    frames: Sequence[Image]
+    steps: Int64[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ChosenFrames": ...
+    def __getitem__(self, index: int | slice) -> "Image | ChosenFrames":
+        """One picture, or fewer of them."""
+        if isinstance(index, slice):
+            return ChosenFrames(self.frames, self.steps[index])
+        return self.frames[int(self.steps[index])]
 
 
 class Place(NamedTuple):

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -36,20 +37,23 @@ def plugins(folder: Folder) -> dict[str, ModuleType]:
     return {name: plugin(folder, name) for name in plugin_names(folder)}
 
 
-def open_source(path: Path, *, split: str = "train", fixes: bool = True, **options: Any) -> EpisodeSource:
-    """The episodes at a path, by the first data set format that recognises it.
+def open_source(
+    path: str | Path, *, split: str = "train", fixes: bool = True, tolerate: Sequence[str] = (), **options: Any
+) -> EpisodeSource:
+    """The episodes at a path or URL, by the first data set format that recognises it.
 
     Args:
-        path: a data set's folder or file.
+        path: a data set's folder or file, or an fsspec URL (``gs://``, ``s3://``, ``hf://``...).
         split: part of the data set, for formats that have several.
         fixes: mend what is known to be wrong, for formats that know anything; off shows the data as stored.
+        tolerate: kinds of quirks to read around (:mod:`vla.quirks`), or ``"all"``.
         options: further fields of the format's ``Config``.
 
     Raises:
         DataError: no format recognises the path.
         ConfigError: the format has no such option, or no splits.
     """
-    path = Path(path)
+    path = str(path)  # Path would take one slash out of a URL
     layouts = []
     for name, module in plugins("datasets").items():
         layouts.append(getattr(module, "LAYOUT", name))
@@ -65,6 +69,8 @@ def open_source(path: Path, *, split: str = "train", fixes: bool = True, **optio
             raise ConfigError(f"{path} is {layouts[-1]}, which has no splits: {split!r} cannot be chosen")
         if "fixes" in known:
             options["fixes"] = fixes
+        if "tolerate" in known:
+            options["tolerate"] = tuple(tolerate)
         return module.Config(path=path, **options).make()
     raise DataError(path, "data set", expected=" or ".join(layouts), found=_listing(path))
 
@@ -74,7 +80,10 @@ def _has_config(file: Path) -> bool:
     return any(isinstance(node, ast.ClassDef) and node.name == "Config" for node in tree.body)
 
 
-def _listing(path: Path) -> str:
+def _listing(place: str) -> str:
+    if "://" in place:
+        return "something else, or nothing"
+    path = Path(place)
     if not path.exists():
         return "nothing there"
     if path.is_file():

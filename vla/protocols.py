@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 
 from vla.embodiment import EmbodimentSpec
 from vla.experience import ActionChunk, Episode, Observation, Place, Window
+from vla.quirks import Quirk
 
 
 @runtime_checkable
@@ -96,6 +97,16 @@ class EpisodeSource(Protocol):
     @property
     def spec(self) -> EmbodimentSpec:
         """Shared by all its episodes."""
+        ...
+
+    @property
+    def content(self) -> str:
+        """Hex digits that change whenever its files, or settings that change its episodes, do."""
+        ...
+
+    @property
+    def quirks(self) -> tuple[Quirk, ...]:
+        """What is wrong with its files and was read around, because the user said so."""
         ...
 
     @property

@@ -1,0 +1,43 @@
+"""``vla data info``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vla.commands.source import SourceOptions
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a data set holds: episodes, steps, instructions, cameras, channels and their meaning."""
+
+    source: SourceOptions
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Print tables; return them as JSON."""
+        from vla.describe import info
+
+        facts = info(self.source.open())
+        action = facts["action"]
+        console.print(f"[bold]{self.source.path}[/]: {facts['episodes']} episodes, {facts['steps']} steps")
+        console.print(
+            f"embodiment {facts['embodiment']} ({facts['fingerprint']}), {action['mode']} actions in the "
+            f"{action['frame']} frame at {facts['rate']:g} Hz, gripper {action['gripper']}"
+        )
+        cameras = Table("camera", "size", "orientation", "role")
+        for camera in facts["cameras"]:
+            size = f"{camera['height']}x{camera['width']}"
+            cameras.add_row(camera["name"], size, camera["orientation"], camera["role"])
+        channels = Table("", "channel", "unit", "kind")
+        for kind in ("state", "action"):
+            for channel in facts[kind]["channels"]:
+                form = f" ({facts[kind]['rotation']})" if channel["kind"] == "rotation" else ""
+                channels.add_row(kind, channel["name"], channel["unit"], channel["kind"] + form)
+        instructions = Table("episodes", "instruction")
+        for instruction, count in facts["instructions"].items():
+            instructions.add_row(str(count), instruction or "(none)")
+        for table in (cameras, channels, instructions):
+            console.print(table)
+        return facts
