@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vla.describe import info, statistics
+from vla.describe import info
 from vla.plugins import open_source
+from vla.statistics_cache import pooled
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_info_of_the_bridge_sample(raw):
 def test_statistics_against_numpy(raw, shared_data):
     import tensorflow_datasets as tfds
 
-    measured = statistics(raw).arrays((*raw.spec.state_names, *raw.spec.action.names))
+    measured = pooled([raw]).arrays((*raw.spec.state_names, *raw.spec.action.names))
     folder = shared_data / "oxe_bridge_sample" / "bridge_dataset" / "1.0.0"
     features = tfds.features.FeaturesDict.from_config(str(folder))
     data, rows = (folder / "bridge_dataset-train.tfrecord-00000-of-00001").read_bytes(), []

@@ -13,7 +13,8 @@ from vla.model.config import distinct_specs, fit_to
 from vla.model.encode import Encoder
 from vla.model.presets import preset
 from vla.model.text import Text, read_tokenizer, word_tokenizer
-from vla.normalize import Statistics, StatisticsEstimator
+from vla.normalize import Statistics
+from vla.statistics_estimator import StatisticsEstimator
 
 SPECS = (libero_panda(64), bridge_widowx())
 TEXT = Text(word_tokenizer(["put the bowl on the plate"], 100), 12)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vla.errors import ConfigError, StatisticsMissing
-from vla.normalize import Normalize, NormalizeSpec, Statistics, StatisticsEstimator
+from vla.normalize import Normalize, NormalizeSpec, Statistics
+from vla.statistics_estimator import StatisticsEstimator
 
 NAMES = ("a", "b", "still")
 

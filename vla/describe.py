@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from vla.embodiment import ActionSpec, Channel
-from vla.errors import ConfigError, StatisticsMissing
-from vla.normalize import Statistics, StatisticsEstimator
+from vla.errors import StatisticsMissing
 from vla.protocols import EpisodeSource
 
 
@@ -40,26 +39,6 @@ def info(source: EpisodeSource) -> dict[str, Any]:
         "state": {"channels": _channels(spec.state), "rotation": spec.state_rotation},
         "action": _action(spec.action),
     }
-
-
-def statistics(*sources: EpisodeSource) -> Statistics:
-    """Statistics of all state and action channels by name, pooled over sources of one embodiment; decodes no picture.
-
-    Raises:
-        StatisticsMissing: there is no step.
-        ConfigError: a number is not finite, or the embodiments differ.
-    """
-    specs = {source.spec.fingerprint: source.spec for source in sources}
-    if len(specs) != 1:
-        names = ", ".join(f"{spec.name} ({fingerprint})" for fingerprint, spec in specs.items()) or "no source"
-        raise ConfigError(f"statistics are pooled over one embodiment, found {names}")
-    (spec,) = specs.values()
-    estimator = StatisticsEstimator((*spec.state_names, *spec.action.names))
-    for source in sources:
-        for index in range(len(source)):
-            episode = source[index]
-            estimator.add(np.concatenate([episode.state, episode.action], axis=1))
-    return estimator.finish()
 
 
 def _channels(channels: tuple[Channel, ...]) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ things elsewhere: "bounds" is q01/q99 in Octo and min/max in OpenVLA; a constant
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -20,15 +20,28 @@ FIELDS = ("mean", "std", "min", "max", "q01", "q99")
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Of one channel over ``count`` values, raw units; ``std`` is the population's, quantiles interpolate linearly."""
+    """Of one channel over ``count`` values, raw units; ``std`` is the population's.
+
+    Attributes:
+        mean: exact.
+        std: exact.
+        min: exact; None where a file of another program has none.
+        max: likewise.
+        q01: 1 % quantile; None where a file of another program has none: nothing else can stand in for it.
+        q99: 99 % quantile, likewise.
+        count: values.
+        quantile_error: the quantiles' ranks are off by this fraction of ``count`` at most; 0 where they are exact
+            (and interpolate linearly), None where nobody says.
+    """
 
     mean: float
     std: float
-    min: float
-    max: float
-    q01: float
-    q99: float
+    min: float | None
+    max: float | None
+    q01: float | None
+    q99: float | None
     count: int
+    quantile_error: float | None = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,17 +50,24 @@ class Statistics:
 
     channels: Mapping[str, ChannelStatistics]
 
-    def arrays(self, names: Sequence[str]) -> dict[str, Float[np.ndarray, "c"]]:
-        """One array for each of mean, std, min, max, q01, q99, in the order of ``names``.
+    def arrays(self, names: Sequence[str], wanted: Sequence[str] = FIELDS) -> dict[str, Float[np.ndarray, "c"]]:
+        """One array for each of ``wanted`` (mean, std, min, max, q01, q99), in the order of ``names``.
 
         Raises:
-            StatisticsMissing: a channel has none.
+            StatisticsMissing: a channel has none, or not all of these.
         """
         missing = [name for name in names if name not in self.channels]
         if missing:
             present = ", ".join(sorted(self.channels)) or "none"
             raise StatisticsMissing(f"no statistics for {', '.join(missing)}; there are some for {present}")
-        return {key: np.array([getattr(self.channels[name], key) for name in names]) for key in FIELDS}
+        for key in wanted:
+            without = [name for name in names if getattr(self.channels[name], key) is None]
+            if without:
+                raise StatisticsMissing(
+                    f"no {key} for {', '.join(without)}: the file that the statistics come from has none; "
+                    "compute them from the data"
+                )
+        return {key: np.array([getattr(self.channels[name], key) for name in names]) for key in wanted}
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :meth:`from_json` reads back."""
@@ -60,83 +80,26 @@ class Statistics:
         Raises:
             StatisticsMissing: a number of a channel is missing or not finite.
         """
-        wanted = {entry.name for entry in fields(ChannelStatistics)}
         channels = {}
         for name, numbers in value.items():
-            if not isinstance(numbers, Mapping) or not wanted <= numbers.keys():
-                absent = sorted(wanted - set(numbers)) if isinstance(numbers, Mapping) else sorted(wanted)
+            absent = sorted(_REQUIRED - set(numbers)) if isinstance(numbers, Mapping) else sorted(_REQUIRED)
+            if absent:
                 raise StatisticsMissing(f"statistics of {name}: {', '.join(absent)} missing")
-            if not all(isinstance(numbers[key], int | float) and math.isfinite(numbers[key]) for key in wanted):
+            # files older than the sketch have exact quantiles and do not say so
+            read: dict[str, Any] = {"quantile_error": 0.0} | {key: numbers[key] for key in numbers if key in _KNOWN}
+            if not all(_is_number(item) or (item is None and key in _OPTIONAL) for key, item in read.items()):
                 raise StatisticsMissing(f"statistics of {name}: expected finite numbers, found {json.dumps(numbers)}")
-            channels[name] = ChannelStatistics(**{key: numbers[key] for key in wanted})
+            channels[name] = ChannelStatistics(**read)
         return cls(channels)
 
 
-@dataclass
-class StatisticsEstimator:
-    """Collects values and computes :class:`Statistics`: mean and std merged as in Chan et al. 1979, quantiles exact.
+_KNOWN = {entry.name for entry in fields(ChannelStatistics)}
+_REQUIRED = _KNOWN - {"quantile_error"}
+_OPTIONAL = {"min", "max", "q01", "q99", "quantile_error"}
 
-    Keeps all values (4 bytes a number) for the quantiles.
-    """
 
-    names: tuple[str, ...]
-    _count: int = 0
-    _mean: np.ndarray = field(init=False)
-    _squares: np.ndarray = field(init=False)
-    _values: list[np.ndarray] = field(default_factory=list)
-
-    def __post_init__(self):
-        self._mean = np.zeros(len(self.names))
-        self._squares = np.zeros(len(self.names))
-
-    def add(self, values: Float[np.ndarray, "n c"]) -> None:
-        """Take in rows of raw numbers, columns in the order of ``names``.
-
-        Raises:
-            ConfigError: the columns are not as many as the names, or a number is not finite.
-        """
-        values = np.asarray(values)
-        if values.ndim != 2 or values.shape[1] != len(self.names):
-            raise ConfigError(f"statistics of {len(self.names)} channels were given an array of shape {values.shape}")
-        if not len(values):
-            return
-        if not np.isfinite(values).all():
-            column = int(np.nonzero(~np.isfinite(values))[1][0])
-            raise ConfigError(f"channel {self.names[column]} holds a number that is not finite")
-        wide = values.astype(np.float64)
-        count, mean = len(wide), wide.mean(0)
-        squares = ((wide - mean) ** 2).sum(0)
-        shift, total = mean - self._mean, self._count + count
-        self._squares += squares + shift**2 * (self._count * count / total)
-        self._mean += shift * (count / total)
-        self._count = total
-        self._values.append(values.astype(np.float32))
-
-    def finish(self) -> Statistics:
-        """The statistics of all rows so far.
-
-        Raises:
-            StatisticsMissing: there were no rows.
-        """
-        if not self._count:
-            raise StatisticsMissing("no values to compute statistics from")
-        values = np.concatenate(self._values)
-        low, high = np.quantile(values.astype(np.float64), [0.01, 0.99], axis=0)
-        std = np.sqrt(self._squares / self._count)
-        return Statistics(
-            {
-                name: ChannelStatistics(
-                    float(self._mean[i]),
-                    float(std[i]),
-                    float(values[:, i].min()),
-                    float(values[:, i].max()),
-                    float(low[i]),
-                    float(high[i]),
-                    self._count,
-                )
-                for i, name in enumerate(self.names)
-            }
-        )
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -196,11 +159,12 @@ class Normalize:
         base, frozen = np.zeros(len(names)), np.zeros(len(names), dtype=bool)
         used = [i for i, name in enumerate(names) if name not in spec.skip]
         if spec.kind != "identity" and used:
-            numbers = statistics.arrays([names[i] for i in used])
+            wanted = {"mean_std": ("mean", "std"), "quantile": ("q01", "q99"), "min_max": ("min", "max")}[spec.kind]
+            numbers = statistics.arrays([names[i] for i in used], wanted)
             if spec.kind == "mean_std":
                 low, width, factor, floor = numbers["mean"], numbers["std"], 1.0, 0.0
             else:
-                first, last = ("q01", "q99") if spec.kind == "quantile" else ("min", "max")
+                first, last = wanted
                 low, width, factor, floor = numbers[first], numbers[last] - numbers[first], 2.0, 1.0
             still = width <= 0 if spec.constant != "scaled" else np.zeros(len(used), dtype=bool)
             shift[used], base[used], frozen[used] = low, floor, still

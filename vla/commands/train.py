@@ -47,10 +47,12 @@ class Train:
     def run(self, console: Console) -> dict[str, Any]:
         """Train or resume."""
         from vla.datasets.mixture import Mixture
-        from vla.describe import info, statistics
+        from vla.commands.progress import counted
+        from vla.describe import info
         from vla.files import write_text
         from vla.model.presets import preset
         from vla.plugins import open_source
+        from vla.statistics_cache import default_cache, pooled
         from vla.training.config import TrainConfig
         from vla.training.loop import train
 
@@ -69,7 +71,11 @@ class Train:
         )
         sources = [open_source(path) for path in self.data]
         names = dict.fromkeys(source.spec.name for source in sources)
-        measured = {name: statistics(*(one for one in sources if one.spec.name == name)) for name in names}
+        with counted(console, "measuring", "steps") as show:
+            measured = {
+                name: pooled([one for one in sources if one.spec.name == name], cache=default_cache(), progress=show)
+                for name in names
+            }
         mixture = Mixture(sources, self.weights or None, horizon=model.horizon, seed=self.seed, stride=self.stride)
         result = train(config, model, mixture, measured, self.out, resume=True)
         described = {str(path): info(source) for path, source in zip(self.data, sources, strict=True)}

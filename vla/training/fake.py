@@ -12,7 +12,8 @@ from jaxtyping import Float32, UInt8
 
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
 from vla.experience import Observation, Place, Window
-from vla.normalize import Statistics, StatisticsEstimator
+from vla.normalize import Statistics
+from vla.statistics_estimator import StatisticsEstimator
 from vla.training.chance import numpy_chance
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
