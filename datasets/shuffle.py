@@ -5,6 +5,7 @@ A Feistel network permutes a power of four; places past the end are walked on un
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 _ROUNDS = 6
 _MASK = (1 << 64) - 1
@@ -20,14 +21,23 @@ def permuted(place: int, size: int, key: Sequence[int]) -> int:
         raise ValueError(f"place {place} is outside range({size})")
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     low = (1 << half) - 1
-    keys = [mixed(*key, turn) for turn in range(_ROUNDS)]
+    begun = _begun(tuple(key))
     while True:
         left, right = place >> half, place & low
-        for subkey in keys:
-            left, right = right, left ^ (mixed(subkey, right) & low)
+        for state in begun:
+            state = (state ^ right) + 0x9E3779B97F4A7C15 & _MASK  # the second turn of mixed(subkey, right)
+            state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+            state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
+            left, right = right, left ^ ((state ^ state >> 31) & low)
         place = left << half | right
         if place < size:
             return place
+
+
+@lru_cache(maxsize=256)
+def _begun(key: tuple[int, ...]) -> tuple[int, ...]:
+    """Of each round the hash's state after its subkey; a loader asks for the same few keys again and again."""
+    return tuple(mixed(mixed(*key, turn)) for turn in range(_ROUNDS))
 
 
 def mixed(*numbers: int) -> int:
