@@ -19,6 +19,20 @@ CAMERA_PREFIX = "observation.images."
 INFO_FILE = Path("meta/info.json")
 SPEC_FILE = Path("meta/vla.json")
 EPISODES_FILE = Path("meta/vla_episodes.jsonl")
+STATS_FILE, TASKS_FILE = Path("meta/stats.json"), Path("meta/tasks.parquet")
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+CHUNK_FILES = 1000
+"""Files in a folder."""
+INDEX_FEATURES: dict[str, dict[str, Any]] = {
+    "timestamp": {"dtype": "float32", "shape": (1,), "names": None},
+    "frame_index": {"dtype": "int64", "shape": (1,), "names": None},
+    "episode_index": {"dtype": "int64", "shape": (1,), "names": None},
+    "index": {"dtype": "int64", "shape": (1,), "names": None},
+    "task_index": {"dtype": "int64", "shape": (1,), "names": None},
+}
+"""What LeRobot adds to the columns of every data set."""
 FORMAT = 1
 
 ImageStorage = Literal["image", "video"]

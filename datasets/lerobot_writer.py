@@ -1,93 +1,93 @@
-"""Writes episodes as a LeRobot v3.0 data set.
+"""Writes episodes as a LeRobot v3.0 data set, without LeRobot: Parquet, JSON and videos that it opens.
 
-LeRobot's own metadata class writes ``meta/``; the rows go to Parquet directly, because ``LeRobotDataset.add_frame``
-writes each picture to a file at PNG level 6, reads it back and takes statistics over every pixel: 46 frames/s with two
-128x128 cameras where this does several hundred. What comes out is the same layout, opened by ``LeRobotDataset`` in a
-test.
+::
+
+    episode ─check─▶ pictures encoded (or passed through) ─▶ one row group ─▶ data file, full at 100 MB ─▶ journal
+                                                                                     finish: meta/ from the journal
+
+``LeRobotDataset.add_frame`` writes each picture to a file at PNG level 6, reads it back and takes statistics over many
+of them; ``benchmarks/writing.py`` compares.
 """
 
 import contextlib
-import io
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image as PilImage
 
-from vla.datasets.lerobot_layout import (
-    ACTION,
-    EPISODES_FILE,
-    FORMAT,
-    SPEC_FILE,
-    STATE,
-    TIME,
-    ImageStorage,
-    camera_key,
-    features_of,
-)
+from vla.datasets.episode_check import check_episode, info_text
+from vla.datasets.lerobot_layout import ACTION, INDEX_FEATURES, STATE, TIME, camera_key, features_of
+from vla.datasets.lerobot_metadata import Layout, write_metadata
+from vla.datasets.lerobot_statistics import number_stats, picture_stats
+from vla.datasets.partial_folder import PartialFolder
+from vla.datasets.picture_writer import PictureEncoder, checked_picture, sampled_steps, suffix
+from vla.datasets.video_writer import VideoOptions, VideoWriter
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, DataError
 from vla.experience import Episode, Image
 
-_PNG_LEVEL = 1  # 10 % larger and 4 times faster than level 6
-_STATISTICS_PICTURES = 16  # pictures an episode that LeRobot's image statistics are taken from
-_STATISTICS_STRIDE = 2  # every n-th pixel in both directions of those
+Storage = Literal["image", "jpeg", "video"]
+
+_STATISTICS_PICTURES = 8  # pictures an episode that LeRobot's image statistics are taken from
+_GROUP_BYTES = 64 * 2**20  # an episode is one row group, unless its pictures are more than this
+_VIDEO_RATIO = 20  # by which videos are taken to shrink pictures when files are cut: the encoder's output lags behind
 
 
 class Writer:
     """A LeRobot v3.0 data set being written; it appears under its name only when it is complete.
 
-    Use as a context manager: leaving it normally finishes, leaving it by an error removes what was written so far.
+    Use as a context manager: leaving it normally finishes. Leaving it by an error removes what was written so far, or,
+    with a ``key``, keeps the finished files for a writer with the same key, which then goes on at :attr:`episodes`.
 
     Args:
         path: folder to make; must not exist yet.
         spec: embodiment that all episodes share.
-        storage: ``image`` is lossless (PNG in Parquet) and read at random at once; ``video`` is smaller.
+        storage: ``image``: pictures in the tables, JPEG and PNG as they were, others as PNG; ``jpeg``: as JPEG;
+            ``video``: smaller, with the codec's loss.
+        key: what is being written, from which data and with which options; None for a set that is not gone on with.
+        quality: of JPEG pictures.
+        video: how videos are encoded.
+        file_bytes: size from which a data file is full.
+        chunk_files: data files in a folder.
 
     Raises:
-        ConfigError: the folder exists already.
-        DataError: the folder cannot be made.
+        ConfigError: the folder exists already, or an option is out of range.
+        DataError: the folder cannot be made, or what was begun is damaged.
     """
 
-    def __init__(self, path: Path, spec: EmbodimentSpec, storage: ImageStorage = "image"):
-        from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-        from lerobot.datasets.feature_utils import get_hf_features_from_features
-
+    def __init__(
+        self,
+        path: Path,
+        spec: EmbodimentSpec,
+        storage: Storage = "image",
+        *,
+        key: str | None = None,
+        quality: int = 95,
+        video: VideoOptions | None = None,
+        file_bytes: int = 100 * 2**20,
+        chunk_files: int = 1000,
+    ):
+        if storage not in ("image", "jpeg", "video"):
+            raise ConfigError(f"storage {storage!r} is none of image, jpeg, video")
         self.path, self.spec, self.storage = Path(path), spec, storage
-        if self.path.exists():
-            raise ConfigError(f"{self.path} exists already; choose another folder or remove it")
-        rate = spec.action.rate
-        if storage == "video" and rate != round(rate):
-            raise ConfigError(f"video needs a whole number of pictures a second, the action rate is {rate} Hz")
-        self._finished = False
-        self._folder: Path | None = None
-        self._meta: Any = None
+        options = (video or VideoOptions()) if storage == "video" else None
+        if options is not None:
+            options.check(spec)
+        self._encoder = PictureEncoder("jpeg" if storage == "jpeg" else "image", quality)
+        self._layout = Layout(spec, options, file_bytes, chunk_files)
+        self._over = False
         self._parquet: Any = None
-        self._place = (0, 0)  # chunk and file being written
-        self._file_bytes = 0
-        self._frames = 0
-        with self._guarded():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}-"))
-            self._folder.chmod(0o755)  # mkdtemp's folders are private, a data set is not
-            self._meta = LeRobotDatasetMetadata.create(
-                repo_id=f"local/{self.path.name}",
-                fps=int(rate) if rate == round(rate) else rate,  # type: ignore[arg-type]
-                features=features_of(spec, storage),
-                robot_type=spec.name,
-                root=self._folder / "set",
-                use_videos=storage == "video",
-            )
-            text = json.dumps(
-                {"format": FORMAT, "fingerprint": spec.fingerprint, "embodiment": spec.to_json()}, indent=1
-            )
-            (self._root / SPEC_FILE).write_text(text)
-            (self._root / EPISODES_FILE).touch()
-        self._schema = get_hf_features_from_features(self._meta.features).arrow_schema
+        self._videos: dict[str, VideoWriter] = {}
+        self._rows: list[dict[str, Any]] = []  # of the file being written
+        self._bytes = 0
+        self._schema = _schema(spec, storage)
+        self._partial = PartialFolder(self.path, key)
+        self.episodes, self._frames = 0, 0
+        self._tasks: dict[str, int] = {}
+        for _, row in self._partial.rows():
+            self._count(row)
 
     def __enter__(self) -> "Writer":
         return self
@@ -98,112 +98,131 @@ class Writer:
         else:
             self._abort()
 
-    @property
-    def _root(self) -> Path:
-        return Path(self._meta.root)
-
     def add(self, episode: Episode) -> None:
         """Append one episode; its pictures are read once, in order.
 
         Raises:
-            DataError: the episode does not fit the spec, holds a number that is not finite, or the disk is full; in
-                that last case everything written so far is removed.
+            DataError: the episode does not fit the spec, holds a number that is not finite, or the disk is full.
             ConfigError: the data set is finished already.
         """
-        if self._finished:
+        if self._over:
             raise ConfigError(f"{self.path} is finished: no episode can be added")
-        index = self._meta.total_episodes
-        self._check(episode, f"episode {index}")
-        row = {"success": episode.success, "source": episode.source, "info": dict(episode.info)}
-        try:
-            line = json.dumps(row, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise DataError(self.path, f"episode {index}: info", expected="JSON values", found=str(error)) from error
+        where = f"episode {self.episodes}"
+        check_episode(episode, self.spec, self.path, where)
+        extra = {"success": episode.success, "source": episode.source}
+        extra["info"] = json.loads(info_text(episode, self.path, where))
+        task = self._tasks.get(episode.instruction, len(self._tasks))
         with self._guarded():
-            pictures = {camera.name: _encoded(episode, camera.name) for camera in self.spec.cameras}
-            self._meta.save_episode_tasks([episode.instruction])
-            table = self._table(episode, index, {name: encoded for name, (encoded, _) in pictures.items()})
-            places = self._write_rows(table)
-            if self.storage == "video":
-                for name, (encoded, _) in pictures.items():
-                    places |= self._write_video(name, encoded, index, len(episode))
-            statistics = _statistics(episode, {name: some for name, (_, some) in pictures.items()})
-            self._meta.save_episode(index, len(episode), [episode.instruction], statistics, places)
-            with (self._root / EPISODES_FILE).open("a") as file:
-                file.write(line + "\n")
-        self._frames += len(episode)
+            if self._parquet is None:
+                self._begin_file()
+            first = next((video.pictures for video in self._videos.values()), 0)
+            stats = {name: number_stats(values) for name, values in _numbers(episode).items()}
+            pictures: dict[str, list[bytes]] = {}
+            for camera in self.spec.cameras:
+                frames, size = episode.images[camera.name], (camera.height, camera.width)
+                field, samples = f"{where}: camera {camera.name}", sampled_steps(len(frames), _STATISTICS_PICTURES)
+                if self.storage == "video":
+                    some = self._film(camera.name, frames, size, field, samples)
+                else:
+                    encoded, some = self._encoder.encode(frames, size, self.path, field, samples)
+                    pictures[camera.name] = encoded
+                stats[camera_key(camera.name)] = picture_stats(some)
+            self._write_rows(self._table(episode, task, pictures))
+            row = {"task": episode.instruction, "length": len(episode), "stats": stats, "extra": extra}
+            self._rows.append(row | {"first_picture": first})
+            self._count(row)
+            if self._bytes >= self._layout.file_bytes:
+                self._end_file()
 
     def finish(self) -> None:
         """Complete the data set and give it its name. Safe to call more than once.
 
         Raises:
-            DataError: there is no episode, or the disk is full; nothing is left behind.
+            DataError: there is no episode, or the disk is full.
         """
-        if self._finished:
+        if self._over:
             return
-        if not self._frames:
+        if not self.episodes:
             self._abort()
             raise DataError(self.path, "episodes", expected="at least one", found="none")
         with self._guarded():
-            self._close_parquet()
-            self._meta.finalize()
-            assert self._folder is not None
-            self._root.rename(self.path)
-            shutil.rmtree(self._folder)
-        self._finished = True
+            if self._parquet is not None:
+                self._end_file()
+            write_metadata(self._partial.folder, self._layout, self._partial.rows(), self._tasks)
+            self._partial.finish()
+        self._over = True
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Whatever fails to be written becomes one clear error, and nothing is left behind."""
         try:
-            yield
-        except OSError as error:
-            self._abort()
-            found = error.strerror or str(error)
-            raise DataError(self.path, "disk", expected="a writable folder with space", found=found) from error
+            with self._partial.guarded():
+                yield
         except BaseException:
             self._abort()
             raise
 
     def _abort(self) -> None:
-        if self._finished:
+        if self._over:
             return
-        self._finished = True
-        with contextlib.suppress(OSError):
-            self._close_parquet()  # writes a footer, which fails again on a full disk
-        if self._meta is not None:
-            with contextlib.suppress(OSError):
-                self._meta.finalize()
-            self._meta._finalized = True  # else its destructor would make the folder again
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._over = True
+        for file in (self._parquet, *self._videos.values()):
+            with contextlib.suppress(OSError):  # a footer is written, which fails again on a full disk
+                if file is not None:
+                    file.close()
+        self._partial.abandon()
 
-    def _check(self, episode: Episode, where: str) -> None:
-        def refuse(field: str, expected: str, found: str) -> DataError:
-            return DataError(self.path, f"{where}: {field}", expected=expected, found=found)
+    def _count(self, row: dict[str, Any]) -> None:
+        self.episodes += 1
+        self._frames += row["length"]
+        self._tasks.setdefault(row["task"], len(self._tasks))
 
-        if episode.spec != self.spec:
-            ours, theirs = (f"{spec.name} ({spec.fingerprint})" for spec in (self.spec, episode.spec))
-            raise refuse("embodiment", ours, theirs)
-        steps = len(episode)
-        if not steps:
-            raise refuse("steps", "at least one", "none")
-        for name, values, size in (
-            ("state", episode.state, len(self.spec.state)),
-            ("action", episode.action, self.spec.action.size),
-        ):
-            if values.shape != (steps, size) or values.dtype != np.float32:
-                raise refuse(name, f"float32 of shape {(steps, size)}", f"{values.dtype} of shape {values.shape}")
-            if not np.isfinite(values).all():
-                raise refuse(name, "finite numbers", f"{values[~np.isfinite(values)][0]}")
-        if episode.time.shape != (steps,) or not np.isfinite(episode.time).all():
-            raise refuse("time", f"{steps} finite times", f"shape {episode.time.shape}")
-        for camera in self.spec.cameras:
-            count = len(episode.images.get(camera.name, ()))
-            if count != steps:
-                raise refuse(f"camera {camera.name}", f"{steps} pictures", str(count))
+    def _begin_file(self) -> None:
+        import pyarrow.parquet as pq
 
-    def _table(self, episode: Episode, index: int, pictures: dict[str, list[bytes]]) -> Any:
+        root, number = self._partial.folder, self._partial.commits
+        path = root / self._layout.data(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # pictures neither compress further nor repeat: such columns are stored as they are and read back as fast
+        numbers = [field.name for field in self._schema if not field.name.startswith(camera_key(""))]
+        compression: Any = dict.fromkeys(numbers, "snappy")
+        some: Any = numbers  # statistics of pictures would be whole pictures, in every page's header
+        self._parquet = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression=compression,
+            use_dictionary=some,
+            write_statistics=some,
+            write_page_checksum=True,
+        )
+        if self._layout.video is not None:
+            for camera in self.spec.cameras:
+                file, size = root / self._layout.film(camera.name, number), (camera.height, camera.width)
+                self._videos[camera.name] = VideoWriter(file, int(self._layout.rate), size, self._layout.video)
+        self._bytes = 0
+
+    def _end_file(self) -> None:
+        root, number = self._partial.folder, self._partial.commits
+        self._parquet.close()
+        for video in self._videos.values():
+            video.close()
+        films = [root / self._layout.film(camera, number) for camera in self._videos]
+        self._partial.commit([root / self._layout.data(number), *films], self._rows)
+        self._parquet, self._videos, self._rows = None, {}, []
+
+    def _film(
+        self, camera: str, frames: Sequence[Image], size: tuple[int, int], field: str, samples: set[int]
+    ) -> list[Image]:
+        """Append the pictures to the camera's video; returns some of them."""
+        some = []
+        for step in range(len(frames)):
+            picture = checked_picture(frames[step], size, self.path, f"{field}, step {step}")
+            self._videos[camera].add(picture)
+            if step in samples:
+                some.append(picture)
+        self._bytes += len(frames) * size[0] * size[1] * 3 // _VIDEO_RATIO
+        return some
+
+    def _table(self, episode: Episode, task: int, pictures: dict[str, list[bytes]]) -> Any:
         import pyarrow as pa
 
         steps = len(episode)
@@ -214,9 +233,9 @@ class Writer:
             TIME: episode.time,
             "timestamp": (places / self.spec.action.rate).astype(np.float32),
             "frame_index": places,
-            "episode_index": np.full(steps, index),
+            "episode_index": np.full(steps, self.episodes),
             "index": places + self._frames,
-            "task_index": np.full(steps, self._meta.get_task_index(episode.instruction)),
+            "task_index": np.full(steps, task),
         }
         arrays = []
         for field in self._schema:
@@ -224,87 +243,41 @@ class Writer:
                 arrays.append(_number_array(columns[field.name], field.type))
             else:
                 encoded = pictures[field.name.removeprefix(camera_key(""))]
-                names = [f"frame-{step:06d}.png" for step in range(steps)]
+                names = [f"frame-{step:06d}{suffix(data)}" for step, data in enumerate(encoded)]
                 arrays.append(
                     pa.StructArray.from_arrays([pa.array(encoded, pa.binary()), pa.array(names)], ["bytes", "path"])
                 )
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
-    def _write_rows(self, table: Any) -> dict[str, Any]:
-        """Append one row group; returns where it is, as LeRobot's episode table says it."""
-        import pyarrow.parquet as pq
-
-        size = table.nbytes
-        if self._parquet is not None and self._file_bytes + size > self._meta.data_files_size_in_mb * 2**20:
-            self._close_parquet()
-            self._place = _next_place(self._place, self._meta.chunks_size)
-        if self._parquet is None:
-            path = self._root / self._meta.data_path.format(chunk_index=self._place[0], file_index=self._place[1])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # PNG neither compresses further nor repeats: such columns are stored as they are and read back as fast
-            numbers = [field.name for field in self._schema if not field.name.startswith(camera_key(""))]
-            compression: Any = dict.fromkeys(numbers, "snappy")
-            dictionary: Any = numbers
-            self._parquet = pq.ParquetWriter(path, self._schema, compression=compression, use_dictionary=dictionary)
-            self._file_bytes = 0
-        self._parquet.write_table(table)
-        self._file_bytes += size
-        return {
-            "data/chunk_index": self._place[0],
-            "data/file_index": self._place[1],
-            "dataset_from_index": self._frames,
-            "dataset_to_index": self._frames + table.num_rows,
-        }
-
-    def _write_video(self, camera: str, pictures: list[bytes], index: int, steps: int) -> dict[str, Any]:
-        """One video file for the episode; returns where it is, as LeRobot's episode table says it."""
-        from lerobot.datasets.video_utils import encode_video_frames
-
-        key, rate = camera_key(camera), int(self.spec.action.rate)
-        chunk, file = divmod(index, self._meta.chunks_size)
-        path = self._root / self._meta.video_path.format(video_key=key, chunk_index=chunk, file_index=file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._folder) as frames:
-            for step, picture in enumerate(pictures):
-                (Path(frames) / f"frame-{step:06d}.png").write_bytes(picture)
-            encode_video_frames(Path(frames), path, rate)
-        if index == 0:
-            self._meta.update_video_info(key)
-        return {
-            f"videos/{key}/chunk_index": chunk,
-            f"videos/{key}/file_index": file,
-            f"videos/{key}/from_timestamp": 0.0,
-            f"videos/{key}/to_timestamp": steps / rate,
-        }
-
-    def _close_parquet(self) -> None:
-        if self._parquet is not None:
-            parquet, self._parquet = self._parquet, None
-            parquet.close()
+    def _write_rows(self, table: Any) -> None:
+        """Append one row group, or several if it would be large."""
+        groups = -(-table.nbytes // _GROUP_BYTES)
+        self._parquet.write_table(table, row_group_size=-(-table.num_rows // groups))
+        self._bytes += table.nbytes
 
 
-def _next_place(place: tuple[int, int], files_a_chunk: int) -> tuple[int, int]:
-    chunk, file = place
-    return (chunk, file + 1) if file + 1 < files_a_chunk else (chunk + 1, 0)
+def _numbers(episode: Episode) -> dict[str, np.ndarray]:
+    """Columns that statistics are taken of."""
+    numbers = {STATE: episode.state, ACTION: episode.action}
+    return {name: values for name, values in numbers.items() if values.shape[1]}
 
 
-def _encoded(episode: Episode, camera: str) -> tuple[list[bytes], np.ndarray]:
-    """All pictures as PNG, and a few of them thinned out for statistics: UInt8[n c h w]."""
-    frames: Sequence[Image] = episode.images[camera]
-    size = (episode.spec.camera(camera).height, episode.spec.camera(camera).width, 3)
-    chosen = set(np.linspace(0, len(frames) - 1, _STATISTICS_PICTURES).astype(int).tolist())
-    encoded, some = [], []
-    for step in range(len(frames)):
-        picture = np.asarray(frames[step])
-        if picture.shape != size or picture.dtype != np.uint8:
-            found = f"{picture.dtype} of shape {picture.shape}"
-            raise DataError(episode.source, f"{camera}[{step}]", expected=f"uint8 of shape {size}", found=found)
-        buffer = io.BytesIO()
-        PilImage.fromarray(picture).save(buffer, "PNG", compress_level=_PNG_LEVEL)
-        encoded.append(buffer.getvalue())
-        if step in chosen:
-            some.append(picture[::_STATISTICS_STRIDE, ::_STATISTICS_STRIDE].transpose(2, 0, 1))
-    return encoded, np.stack(some)
+def _schema(spec: EmbodimentSpec, storage: Storage) -> Any:
+    """Columns of the data files, with the note by which Hugging Face's library knows pictures."""
+    import pyarrow as pa
+
+    fields, notes = [], {}
+    for name, feature in (features_of(spec, "image") | INDEX_FEATURES).items():
+        if feature["dtype"] == "image":
+            if storage != "video":
+                fields.append(pa.field(name, pa.struct({"bytes": pa.binary(), "path": pa.string()})))
+                notes[name] = {"_type": "Image"}
+            continue
+        kind, (size,) = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64()}, feature["shape"]
+        number, note = kind[feature["dtype"]], {"dtype": feature["dtype"], "_type": "Value"}
+        fields.append(pa.field(name, number if size == 1 else pa.list_(number, size)))
+        notes[name] = note if size == 1 else {"feature": note, "length": size, "_type": "List"}
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": notes}})})
 
 
 def _number_array(values: np.ndarray, kind: Any) -> Any:
@@ -315,19 +288,3 @@ def _number_array(values: np.ndarray, kind: Any) -> Any:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, type=kind)
     return pa.array(np.ascontiguousarray(values).reshape(-1), kind)
-
-
-def _statistics(episode: Episode, pictures: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """LeRobot's statistics of one episode; those of pictures in [0, 1], of shape (3, 1, 1)."""
-    from lerobot.datasets.compute_stats import get_feature_stats
-
-    numbers = {STATE: episode.state, ACTION: episode.action, TIME: episode.time[:, None]}
-    result = {
-        name: get_feature_stats(values, axis=0, keepdims=False) for name, values in numbers.items() if values.shape[1]
-    }
-    for camera, some in pictures.items():
-        whole = get_feature_stats(some, axis=(0, 2, 3), keepdims=True)
-        result[camera_key(camera)] = {
-            key: value if key == "count" else np.squeeze(value / 255.0, axis=0) for key, value in whole.items()
-        }
-    return result
