@@ -93,6 +93,52 @@ def curve(xs: Sequence[float], ys: Sequence[float], *, label: str, x_label: str)
     return "".join(parts) + "</svg>"
 
 
+def series(
+    values: Sequence[float],
+    *,
+    label: str,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+    marked: Sequence[tuple[int, int]] = (),
+    width: int = 360,
+    height: int = 84,
+) -> str:
+    """One number over steps: where it should stay as dashed lines (if near), marked steps on a coloured ground.
+
+    Args:
+        values: one a step; those that are not finite leave a break.
+        label: for those who cannot see it.
+        limits: lowest and highest allowed.
+        marked: first step and one past the last, each.
+        width: of the drawing.
+        height: of the drawing.
+    """
+    seen = [value for value in values if math.isfinite(value)]
+    low, high = (min(seen), max(seen)) if seen else (0.0, 1.0)
+    pad = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    near = [end for end in limits if math.isfinite(end) and low - 4 * pad <= end <= high + 4 * pad]
+    low, high = min(low, *near, low) - pad, max(high, *near, high) + pad
+    scale_x = _Scale(0, max(1, len(values) - 1), _LEFT, width - _RIGHT)
+    scale_y = _Scale(low, high, height - 16, 4)
+    parts = [_open(width, height, label, "series")]
+    for first, end in marked:
+        x, right = scale_x(max(0, first - 0.5)), scale_x(min(len(values) - 1, end - 0.5))
+        parts.append(f'<rect class="mark" x="{x:.1f}" y="0" width="{max(2.0, right - x):.1f}" height="{height - 14}"/>')
+    for end in near:
+        y = scale_y(end)
+        parts.append(f'<line class="limit" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    for value in (low + pad, high - pad):
+        y = scale_y(value) + 4
+        text = _short(float(f"{value:.3g}"))
+        parts.append(f'<text class="tick" text-anchor="end" x="{_LEFT - 4}" y="{y:.1f}">{text}</text>')
+    for step, anchor in ((0, "start"), (len(values) - 1, "end")):
+        x = scale_x(max(0, step))
+        parts.append(f'<text class="tick" text-anchor="{anchor}" x="{x:.1f}" y="{height - 2}">{max(0, step)}</text>')
+    for run in _unbroken(values):
+        points = " ".join(f"{scale_x(x):.1f},{scale_y(y):.1f}" for x, y in _extremes(run))
+        parts.append(f'<polyline class="smooth" points="{points}"/>')
+    return "".join(parts) + "</svg>"
+
+
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About ``count`` round numbers that span from ``low`` to ``high``, or lie just around them."""
     if not low < high:
@@ -125,6 +171,29 @@ def _thin(values: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]
     if len(values) <= POINTS:
         return values
     return [values[round(place * (len(values) - 1) / (POINTS - 1))] for place in range(POINTS)]
+
+
+def _unbroken(values: Sequence[float]) -> list[list[tuple[float, float]]]:
+    """Runs of finite values with their places."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for place, value in enumerate(values):
+        if math.isfinite(value):
+            runs[-1].append((place, value))
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]
+
+
+def _extremes(run: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Few enough points to draw, none of the peaks lost."""
+    if len(run) <= POINTS:
+        return run
+    size = math.ceil(2 * len(run) / POINTS)
+    kept: list[tuple[float, float]] = []
+    for start in range(0, len(run), size):
+        part = run[start : start + size]
+        kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+    return kept
 
 
 def _running_median(points: Sequence[tuple[float, float]], reach: int) -> list[tuple[float, float]]:

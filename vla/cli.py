@@ -1,7 +1,8 @@
 """The command ``vla``: one subcommand a file in ``vla/commands/``, each a frozen dataclass whose ``run`` does the work.
 
 People read what is printed; programs pass ``--json`` and read one JSON object from standard output, everything else
-goes to standard error then. The exit code is 0 only on success, 2 for input that cannot be used, 130 after Ctrl-C.
+goes to standard error then. The exit code is 0 only on success, 1 when a check found errors in what it examined, 2 for
+input that cannot be used, 130 after Ctrl-C.
 """
 
 import errno
@@ -20,7 +21,7 @@ from vla.commands.evaluate import Evaluate
 from vla.commands.quickstart import Quickstart
 from vla.commands.rollout import Rollout
 from vla.commands.train import Train
-from vla.errors import VlaError
+from vla.errors import ChecksFailed, VlaError
 
 Command = (
     Annotated[Data, subcommand("data")]
@@ -64,6 +65,11 @@ def run(command: Any, console: Console, *, as_json: bool = False) -> int:
     errors = Console(stderr=True)
     try:
         summary = command.run(console)
+    except ChecksFailed as failed:
+        if as_json:
+            print(json.dumps(failed.summary))
+        errors.print(failed.message, markup=False, highlight=False, soft_wrap=True)
+        return 1
     except VlaError as error:
         errors.print(f"[bold red]error[/]: {type(error).__name__}: ", end="")
         errors.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@
     ├── StatisticsMissing    normalisation asked for a channel nobody measured
     ├── ConfigError          a setting out of its range, or two that exclude each other
     ├── DependencyMissing    a library or a system package that is not installed
+    ├── ChecksFailed         the work was done and its answer is no; the command line answers with exit code 1
     ├── PolicyFault          a policy that returned something no arm may be sent
     └── BodyFault            an arm or a simulator that stopped answering, or was stopped for safety
 """
@@ -16,6 +17,7 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class VlaError(Exception):
@@ -96,6 +98,22 @@ class ConfigError(VlaError):
 
 class DependencyMissing(VlaError):
     """A library or a system package is not installed; the message names the command that installs it."""
+
+
+class ChecksFailed(VlaError):
+    """A command did its work and found what was examined to be wrong: exit code 1, its result is still printed.
+
+    Args:
+        message: what is wrong, for people.
+        summary: what the command would have returned, a JSON value.
+    """
+
+    def __init__(self, message: str, summary: dict[str, Any]):
+        self.message, self.summary = message, summary
+        super().__init__(message)
+
+    def __reduce__(self):
+        return ChecksFailed, (self.message, self.summary)
 
 
 class PolicyFault(VlaError):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from tyro.conf import subcommand
 
+from vla.commands.data_check import Check
 from vla.commands.data_info import Info
 from vla.commands.data_stats import Stats
 from vla.commands.data_view import View
@@ -18,6 +19,7 @@ class Data:
     command: (
         Annotated[Info, subcommand("info")]
         | Annotated[Stats, subcommand("stats")]
+        | Annotated[Check, subcommand("check")]
         | Annotated[View, subcommand("view")]
     )
 
