@@ -8,6 +8,7 @@ Nothing is kept between draws: any process can compute any index, a training res
 grow with the data. A source gives each of its windows once before it gives one again.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -16,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64
 
-from vla.datasets.shuffle import mixed, permuted
+from vla.datasets.shuffle import permuted, shuffled
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
 from vla.experience import Place, Window
@@ -101,6 +102,15 @@ class Mixture:
         """Windows of each source, which it gives once an epoch of its own."""
         return tuple(selection.count for selection in self._selections)
 
+    @property
+    def order(self) -> str:
+        """Hex digits that change whenever :meth:`place` of any index does."""
+        digest = hashlib.sha256(repr((_BLOCK, self.seed, self.stride, self._splits)).encode())
+        for selection in self._selections:
+            digest.update(selection.episodes.tobytes())
+            digest.update(selection.ends.tobytes())
+        return digest.hexdigest()[:16]
+
     def __getitem__(self, index: int) -> Window:
         """The window at a place in the order.
 
@@ -118,7 +128,8 @@ class Mixture:
         if index < 0:
             raise IndexError(f"an endless order has no index {index}")
         block, offset = divmod(index, _BLOCK)
-        number, draw = _block_draws(self.seed, block, self._splits)[offset]
+        numbers, draws = _block_draws(self.seed, block, self._splits)
+        number, draw = numbers[offset], draws[offset]
         selection = self._selections[number]
         epoch, turn = divmod(draw, selection.count)
         window = permuted(turn, selection.count, (self.seed, 1, number, epoch))
@@ -139,34 +150,43 @@ class Mixture:
 
 
 @lru_cache(maxsize=8)
-def _block_draws(seed: int, block: int, splits: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """For each index of a block its source and how many draws that source had before."""
-    first = block * _BLOCK
-    shares = [_source_of(slot, splits) for slot in range(first, first + _BLOCK)]
-    draws: list[int] = [0] * len(splits)
-    for number, draw in reversed(shares):
-        draws[number] = draw  # of each source's first slot in the block
-    shuffled = sorted(range(_BLOCK), key=lambda offset: mixed(seed, 0, block, offset))
-    result = []
-    for offset in shuffled:
-        number = shares[offset][0]
-        result.append((number, draws[number]))
-        draws[number] += 1
-    return tuple(result)
+def _block_draws(seed: int, block: int, splits: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """For each index of a block its source, and how many draws that source had before."""
+    sources, before = _sources(block * _BLOCK, splits)
+    order = shuffled(_BLOCK, (seed, 0, block))
+    sources = sources[order]
+    # a source's draws count on from those it had before the block, in the block's shuffled order
+    turns = [before[number] + turn for number, turn in zip(sources.tolist(), _turns(sources, len(splits)), strict=True)]
+    return sources.tolist(), turns
 
 
-def _source_of(slot: int, splits: tuple[int, ...]) -> tuple[int, int]:
-    """Source of a slot, and how many earlier slots that source had.
+def _turns(sources: Int64[np.ndarray, "n"], count: int) -> list[int]:
+    """For each entry how many equal ones stand before it."""
+    result = np.zeros(len(sources), dtype=np.int64)
+    for number in range(count):
+        places = np.flatnonzero(sources == number)
+        result[places] = np.arange(len(places))
+    return result.tolist()
+
+
+def _sources(first: int, splits: tuple[int, ...]) -> tuple[Int64[np.ndarray, "n"], list[int]]:
+    """Sources of a block's slots, and how many slots before the block each of them had.
 
     The first source takes the slots where ``floor(slot * share)`` grows, the next one does the same with the slots
     left over, and so on: every stretch of n slots holds each source n * weight times, to within a few.
     """
+    result = np.full(_BLOCK, -1, dtype=np.int64)
+    left = np.arange(_BLOCK)  # slots of the block that nobody took yet
+    before: list[int] = []
     for number, share in enumerate(splits):
-        taken = slot * share // _SHARES
-        if (slot + 1) * share // _SHARES > taken:
-            return number, taken
-        slot -= taken
-    raise AssertionError("the last source takes all slots that are left")
+        # whole numbers of any size up to the block's first slot, 64 bits within the block
+        taken, rest = divmod(first * share, _SHARES)
+        grown = (rest + np.arange(len(left) + 1, dtype=np.int64) * share) // _SHARES
+        mine = grown[1:] > grown[:-1]
+        result[left[mine]] = number
+        before.append(taken)
+        first, left = first - taken, left[~mine]
+    return result, before
 
 
 def _select(source: EpisodeSource, which: Episodes, stride: int, number: int) -> _Selection:

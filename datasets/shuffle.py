@@ -7,6 +7,9 @@ A Feistel network permutes a power of four; places past the end are walked on un
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
+from jaxtyping import Int64
+
 _ROUNDS = 6
 _MASK = (1 << 64) - 1
 
@@ -49,3 +52,13 @@ def mixed(*numbers: int) -> int:
         state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
         state ^= state >> 31
     return state
+
+
+def shuffled(size: int, key: Sequence[int]) -> Int64[np.ndarray, "n"]:
+    """``range(size)`` in the order of ``mixed(*key, number)``: for lists short enough to be kept."""
+    numbers = np.arange(size, dtype=np.uint64)
+    with np.errstate(over="ignore"):  # the hash is made of wrapping arithmetic
+        state = (np.uint64(mixed(*key)) ^ numbers) + np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(state ^ state >> np.uint64(31), kind="stable")

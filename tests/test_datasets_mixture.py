@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,6 +146,31 @@ def test_the_order_is_the_same_as_ever():
         (1, 0, 3),
         (0, 1, 12),
     ]
+
+
+def test_the_order_has_a_name():
+    def named(sources=((10, 20), (7,)), weights=(0.3, 0.7), **options):
+        every: dict[str, Any] = {"horizon": 4, "seed": 5} | options
+        return Mixture([Fake(steps) for steps in sources], weights, **every).order
+
+    assert named() == named() == named(weights=(3, 7)) == named(horizon=9), "as many windows, in the same order"
+    others = [
+        named(weights=(0.4, 0.6)),
+        named(seed=6),
+        named(stride=2),
+        named(sources=((10, 21), (7,))),
+        named(sources=((20, 10), (7,))),
+        named(episodes=[[0], None]),
+    ]
+    assert len({named(), *others}) == 7
+
+
+def test_an_index_far_away_is_exact():
+    """Past 64 bits as well: the order has no end."""
+    mixture = Mixture([Fake((3,)), Fake((5,))], [1, 2], horizon=1, seed=0)
+    for start in (2**40, 2**70):
+        counts = Counter(mixture.place(start + turn).source for turn in range(3000))
+        assert abs(counts[0] - 1000) <= 2
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ class TrainConfig:
         clip: largest norm of the gradient.
         ema: decay of the averaged weights, reached gradually.
         seed: everything random is a function of it and of the step.
+        order: names the order of the source's windows; a run goes on only with the order that it began with.
         shift: pictures are shifted at random by up to this many pixels (of the model's size), edges repeated.
         versions: how many shifted versions of each picture frozen features are computed for, beside the original.
         state_noise: standard deviation of noise on the normalised state.
@@ -45,6 +46,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 0
+    order: str | None = None
     shift: int = 4
     versions: int = 1
     state_noise: float = 0.02
