@@ -7,6 +7,7 @@
     rate = 5.0                              # control rate [Hz]
     instruction = "language_instruction"    # field of the text
     source = "features.json of release 1.0.0; Walke et al. 2023"
+    note = "what the sources do not say, and what is assumed instead"
     fixes = ["drop_first_step"]             # names in vla.datasets.oxe.fixes
 
     [state]
@@ -64,7 +65,8 @@ STANDARD: tuple[tuple[str, Unit, Kind], ...] = (
     (r"d?rot6d_[0-5](_\w+)?", "1", "rotation"),
     (r"gripper(_\w+)?", "1", "gripper"),
     (r"finger(_\w+)?", "m", "gripper"),
-    (r"(d|v)?joint(_\w+)?", "rad", "joint"),
+    (r"d?joint(_\w+)?", "rad", "joint"),
+    (r"vjoint(_\w+)?", "rad/s", "joint"),
     (r"force_\w+", "N", "force"),
     (r"torque_\w+", "Nm", "force"),
     (r"base_d[xy]", "m", "other"),
@@ -85,6 +87,7 @@ class Camera:
         role: what the view shows.
         orientation: of the stored pictures.
         bgr: the stored pictures have red and blue swapped.
+        bgr_mended: height and width [pixels] of copies in circulation whose pictures were resized and put right.
     """
 
     name: str
@@ -92,6 +95,11 @@ class Camera:
     role: Role = "other"
     orientation: Orientation = "upright"
     bgr: bool = False
+    bgr_mended: tuple[int, int] | None = None
+
+    def swapped(self, height: int, width: int) -> bool:
+        """Whether pictures stored at this size [pixels] have red and blue swapped."""
+        return self.bgr and (height, width) != self.bgr_mended
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ class Description:
         gripper: what the stored numbers of their gripper channels mean.
         cameras: in the order in which they are read.
         fixes: names of what is mended, in this order.
+        note: what the sources do not say, and what is assumed instead.
     """
 
     names: tuple[str, ...]
@@ -149,6 +158,7 @@ class Description:
     gripper: Gripper | None
     cameras: tuple[Camera, ...]
     fixes: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -216,10 +226,15 @@ class Description:
         """Itself, if its parts fit together.
 
         Raises:
-            ConfigError: names repeat, rotation channels have no form, or a gripper has no meaning.
+            ConfigError: names repeat, rotation channels have no form, a gripper has no meaning, or a fix does not
+                suit these channels.
         """
         for fixes in (False, True):
             self.embodiment({}, fixes=fixes)
+        stored = self.embodiment({}, fixes=False)
+        state, action = np.zeros((2, len(stored.state)), np.float32), np.zeros((2, stored.action.size), np.float32)
+        for name in self.fixes:
+            FIXES[name].mend(stored, state, action)
         names = [camera.name for camera in self.cameras]
         if not self.action or len(set(names)) != len(names):
             raise ConfigError("a data set has action columns, and each camera a name of its own")
@@ -253,7 +268,7 @@ def read_description(path: Path) -> Description:
     except (OSError, ValueError) as error:
         raise DataError(path, "file", expected="TOML", found=str(error)) from error
     reader = _Reader(path)
-    known = {"names", "robot", "rate", "instruction", "source", "fixes", "state", "action", "cameras"}
+    known = {"names", "robot", "rate", "instruction", "source", "note", "fixes", "state", "action", "cameras"}
     reader.only(value, known, "file")
     state = reader.table(value, "state") if "state" in value else {"columns": []}
     action = reader.table(value, "action")
@@ -278,6 +293,7 @@ def read_description(path: Path) -> Description:
             gripper=reader.gripper(action.get("gripper")),
             cameras=tuple(reader.camera(camera) for camera in value.get("cameras", ())),
             fixes=fixes,
+            note=value.get("note", ""),
         ).checked()
     except (ConfigError, TypeError, AttributeError) as error:
         raise DataError(path, "description", expected="a consistent description", found=str(error)) from error
@@ -318,11 +334,14 @@ class _Reader:
         return Gripper(closed=float(value["closed"]), opened=float(value["open"]))
 
     def camera(self, value: Mapping[str, Any]) -> Camera:
-        self.only(value, {"name", "field", "role", "orientation", "bgr"}, "cameras")
+        self.only(value, {"name", "field", "role", "orientation", "bgr", "bgr_mended"}, "cameras")
         name, field = self.get(value, "name", str), self.get(value, "field", str)
         role = self.choice(value.get("role", "other"), get_args(Role), f"camera {name}: role")
         turn = self.choice(value.get("orientation", "upright"), get_args(Orientation), f"camera {name}: orientation")
-        return Camera(name, field, role, turn, bool(value.get("bgr", False)))
+        mended = value.get("bgr_mended")
+        if mended is not None and [type(item) for item in mended] != [int, int]:
+            raise self.refuse(f"camera {name}: bgr_mended", "height and width", mended)
+        return Camera(name, field, role, turn, bool(value.get("bgr", False)), mended and (mended[0], mended[1]))
 
     def columns(self, value: Mapping[str, Any], part: str) -> tuple[Column, ...]:
         return tuple(self.column(column, part) for column in self.get(value, "columns", list))

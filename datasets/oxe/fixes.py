@@ -2,23 +2,116 @@
 
 A fix gets the stored embodiment and the state and action of a whole episode, and gives arrays of the same shape; steps
 that it makes useless are left out later (``drop_first``, ``drop_last``), so that lengths are known without reading.
+Numbers stay as the stored embodiment means them: a mended gripper still has the data set's own closed and open values.
+
+An inverted gripper is no fix: :class:`~vla.embodiment.Gripper` says which value is open. The rules are those that Octo
+(``octo/data``) and OpenVLA (``prismatic/vla/datasets/rlds``) load these data sets with.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float32
-from numpy import ndarray
 
-from vla.embodiment import EmbodimentSpec
+from vla.embodiment import Channel, EmbodimentSpec, Gripper
+from vla.errors import ConfigError
 
-Numbers = tuple[Float32[ndarray, "t s"], Float32[ndarray, "t a"]]
-"""State and action of one episode."""
+State = Float32[np.ndarray, "t s"]
+Action = Float32[np.ndarray, "t a"]
+
+OPEN_ABOVE, CLOSED_BELOW = 0.95, 0.05
+"""How far open a gripper's command is, 0 to 1, to count as a decision for :func:`binarize_gripper`."""
+
+NO_CHANGE = 0.1
+"""Relative gripper commands within this much of the middle say nothing."""
 
 
-def unchanged(spec: EmbodimentSpec, state: Float32[ndarray, "t s"], action: Float32[ndarray, "t a"]) -> Numbers:
+def unchanged(spec: EmbodimentSpec, state: State, action: Action) -> tuple[State, Action]:
     """For fixes that only leave out steps."""
     return state, action
+
+
+def relabel_from_states(spec: EmbodimentSpec, state: State, action: Action) -> tuple[State, Action]:
+    """Motion becomes what was reached, not what was commanded: the next state minus this one; the last row stays.
+
+    As published, rotations are plain differences of Euler angles; only their jumps of 2 pi are taken out here. That is
+    the rotation between the two poses to first order while roll and pitch are small, as they are in Bridge.
+
+    Raises:
+        ConfigError: the actions are no deltas, or a motion channel ``d<name>`` has no state channel ``<name>``.
+    """
+    if spec.action.mode != "delta":
+        raise ConfigError(f"relabelling needs actions that are deltas, found {spec.action.mode}")
+    if {spec.action.rotation, spec.state_rotation} - {None, "euler_xyz"}:
+        raise ConfigError("relabelling knows rotations as euler_xyz only")
+    places = {channel.name: place for place, channel in enumerate(spec.state)}
+    result = action.copy()
+    for column, channel in enumerate(spec.action.channels):
+        if channel.kind not in ("position", "rotation"):
+            continue
+        reached = places.get(channel.name.removeprefix("d"))
+        if reached is None:
+            raise ConfigError(f"relabelling finds no state channel for {channel.name!r} among {', '.join(places)}")
+        moved = np.diff(state[:, reached])
+        result[:-1, column] = _wrapped(moved) if channel.kind == "rotation" else moved
+    return state, result
+
+
+def binarize_gripper(spec: EmbodimentSpec, state: State, action: Action) -> tuple[State, Action]:
+    """A gripper on its way counts as what it ends up as: values in between take the next decided one.
+
+    After the last decision nobody knows: those steps get the episode's last value as it is, as published.
+
+    Raises:
+        ConfigError: the action has no gripper channel.
+    """
+
+    def binary(column: Float32[np.ndarray, "t"], gripper: Gripper) -> Float32[np.ndarray, "t"]:
+        openness = (column - gripper.closed) / (gripper.opened - gripper.closed)
+        decided = (openness > OPEN_ABOVE) | (openness < CLOSED_BELOW)
+        steps = len(column)
+        places = np.where(decided, np.arange(steps), steps)
+        following = np.minimum.accumulate(places[::-1])[::-1]
+        ends = np.where(openness > 0.5, gripper.opened, gripper.closed)
+        return np.append(ends, column[-1:])[following]
+
+    return state, _grippers(spec, action, binary)
+
+
+def absolute_gripper(spec: EmbodimentSpec, state: State, action: Action) -> tuple[State, Action]:
+    """Commands that only say a change (towards open, towards closed, none) become the state that they lead to.
+
+    Before the first command the gripper was in the other state; without any command it is open throughout.
+
+    Raises:
+        ConfigError: the action has no gripper channel.
+    """
+
+    def held(column: Float32[np.ndarray, "t"], gripper: Gripper) -> Float32[np.ndarray, "t"]:
+        middle, reach = (gripper.opened + gripper.closed) / 2, (gripper.opened - gripper.closed) / 2
+        level = (column - middle) / reach
+        said = np.flatnonzero(np.abs(level) > NO_CHANGE)
+        if len(said) == 0:
+            return np.full_like(column, gripper.opened)
+        latest = np.searchsorted(said, np.arange(len(column)), side="right") - 1
+        opening = np.where(latest < 0, level[said[0]] < 0, level[said[np.maximum(latest, 0)]] > 0)
+        return np.where(opening, gripper.opened, gripper.closed)
+
+    return state, _grippers(spec, action, held)
+
+
+def clip_gripper(spec: EmbodimentSpec, state: State, action: Action) -> tuple[State, Action]:
+    """Gripper commands beyond closed or beyond open are exactly that.
+
+    Raises:
+        ConfigError: the action has no gripper channel.
+    """
+
+    def clipped(column: Float32[np.ndarray, "t"], gripper: Gripper) -> Float32[np.ndarray, "t"]:
+        return np.clip(column, min(gripper.closed, gripper.opened), max(gripper.closed, gripper.opened))
+
+    return state, _grippers(spec, action, clipped)
 
 
 @dataclass(frozen=True)
@@ -31,11 +124,41 @@ class Fix:
         drop_last: steps to leave out at the end.
     """
 
-    mend: Callable[[EmbodimentSpec, Float32[ndarray, "t s"], Float32[ndarray, "t a"]], Numbers] = unchanged
+    mend: Callable[[EmbodimentSpec, State, Action], tuple[State, Action]] = unchanged
     drop_first: int = 0
     drop_last: int = 0
 
 
 FIXES: dict[str, Fix] = {
     "drop_first_step": Fix(drop_first=1),
+    "drop_last_step": Fix(drop_last=1),
+    "relabel_from_states": Fix(relabel_from_states, drop_last=1),
+    "binarize_gripper": Fix(binarize_gripper),
+    "absolute_gripper": Fix(absolute_gripper),
+    "clip_gripper": Fix(clip_gripper),
 }
+
+
+def _grippers(
+    spec: EmbodimentSpec,
+    action: Action,
+    change: Callable[[Float32[np.ndarray, "t"], Gripper], np.ndarray],
+) -> Action:
+    """The action with every gripper channel changed."""
+    gripper = spec.action.gripper
+    if gripper is None:
+        raise ConfigError(f"the action of {spec.name!r} has no gripper to mend: {', '.join(spec.action.names)}")
+    result = action.copy()
+    for column in _columns(spec.action.channels, "gripper"):
+        result[:, column] = change(action[:, column], gripper)
+    return result
+
+
+def _columns(channels: tuple[Channel, ...], kind: str) -> list[int]:
+    return [column for column, channel in enumerate(channels) if channel.kind == kind]
+
+
+def _wrapped(angles: Float32[np.ndarray, "t"]) -> Float32[np.ndarray, "t"]:
+    """Angles in [-pi, pi]; those that lie there already keep every bit."""
+    turns = np.rint(angles / (2 * np.pi))
+    return np.where(turns == 0, angles, angles - turns * (2 * np.pi)).astype(np.float32)
