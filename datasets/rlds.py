@@ -2,231 +2,183 @@
 
 ::
 
-    features.json ─tensorflow-datasets─▶ specification ─┐
-    *.tfrecord-00000-of-00001 ──────one pass────────────┴▶ index (cached) ─▶ source[episode].images["image_0"][step]
-                                                                             one read, one JPEG decoded
+    features.json, dataset_info.json ─▶ specification ┐
+    *.tfrecord-00000-of-00001 ──────one pass──────────┴▶ index (cached) ┐
+    a description of what the fields mean ──────────────────────────────┴▶ columns (cached)
+                                          source[episode].images["image_0"][step]: one read, one JPEG decoded
+
+The index holds every field, whatever it means; what they mean is said by ``vla.json`` beside data of our own, by a file
+in ``datasets/oxe/``, or by the user's own file (:mod:`vla.datasets.description`).
 """
 
-import dataclasses
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
 
-import numpy as np
-from jaxtyping import Int32, Int64
-
-from vla.datasets.array_file import read_meta
-from vla.datasets.oxe.mapping import OxeMapping, oxe_mapping
-from vla.datasets.picture import decode_picture
-from vla.datasets.rlds_index import RldsIndex, cache_folder, rlds_index
-from vla.datasets.rlds_specification import FEATURES, INFO, data_set_name
-from vla.embodiment import EmbodimentSpec
+from vla.datasets import storage
+from vla.datasets.description import Camera
+from vla.datasets.rlds_columns import camera_sizes, columns_file, entries
+from vla.datasets.rlds_index import Progress, RldsIndex, rlds_index
+from vla.datasets.rlds_reading import Reading, camera_fields, reading
+from vla.datasets.rlds_source import Piece, RldsSource
+from vla.datasets.rlds_specification import FEATURES, INFO, Specification, TextField, read_specification
+from vla.datasets.rlds_splits import Part, parts
 from vla.errors import DataError, UnknownName
-from vla.experience import Episode, Image
-from vla.quirks import Quirk
+from vla.quirks import Quirk, admit
 
 LAYOUT = f"an RLDS folder ({FEATURES}, {INFO} and *.tfrecord-*)"
+BROKEN, MISSING = "broken-record", "missing-shard"
+
+logger = logging.getLogger(__name__)
 
 
 def accepts(path: str | Path) -> bool:
-    """Whether the folder looks like RLDS."""
-    return (Path(path) / FEATURES).is_file() and (Path(path) / INFO).is_file()
+    """Whether the folder or URL looks like RLDS."""
+    return all(storage.is_file(storage.join(path, name)) for name in (FEATURES, INFO))
 
 
 @dataclass(frozen=True)
 class Config:
-    """One split of an RLDS data set.
+    """One or more splits of an RLDS data set.
 
     Attributes:
-        path: folder with features.json, usually ``.../<name>/<version>``.
-        split: e.g. ``train``.
+        path: folder or URL with features.json, usually ``.../<name>/<version>``.
+        split: e.g. ``train``, ``train[:90%]``, ``train[10:20]+val`` (the syntax of TFDS).
         cameras: names of the cameras to read; empty for all that the data set has.
-        fixes: mend what is known to be wrong in the data set (Bridge: leave out the no-op first step); off shows the
-            data as stored.
+        fixes: mend what is known to be wrong in the data set and give canonical actions; off shows the data as stored.
+        tolerate: kinds of quirks to read around, or ``"all"``.
+        skip_broken: set records aside that are damaged or do not fit the specification, instead of refusing the set.
+        description: file that says what the fields mean; by default what is known of the data set of that name.
         cache: folder for the index; by default ``$XDG_CACHE_HOME/vla`` or ``~/.cache/vla``.
+        workers: processes that index shards; 0 for one a core where it pays, 1 for none beside this one.
+        progress: told how much of the indexing is done and how much there is, in bytes.
     """
 
-    path: Path
+    path: str | Path
     split: str = "train"
     cameras: tuple[str, ...] = ()
     fixes: bool = True
+    tolerate: tuple[str, ...] = ()
+    skip_broken: bool = False
+    description: Path | None = None
     cache: Path | None = None
+    workers: int = 0
+    progress: Progress | None = field(default=None, compare=False, repr=False)
 
-    def make(self) -> "RldsSource":
+    def make(self) -> RldsSource:
         """The episodes of the split.
 
         Raises:
-            DataError: the data set is damaged or does not match its specification.
-            UnknownName: the data set, the split or a camera is not known.
+            DataError: the data set is damaged or does not match its specification, or nobody says what it means.
+            QuirksFound: it has quirks that are not tolerated.
+            UnknownName: the split or a camera is not known.
+            ConfigError: the split is not written as it should be.
         """
-        folder = Path(self.path)
-        name = data_set_name(folder)
-        mapping = oxe_mapping(name)
-        index = rlds_index(folder, self.split, mapping, Path(self.cache) if self.cache else cache_folder())
+        specification = read_specification(storage.absolute(self.path))
+        chosen = reading(specification, self.description, fixes=self.fixes)
+        cameras, quirks = self._cameras(specification, chosen)
+        _check_instruction(specification, chosen)
+        pieces: list[Piece] = []
+        trouble: list[Quirk] = []
+        sizes: dict[str, tuple[int, int]] = {}
+        contents: list[str] = []
+        indexes: dict[str, tuple[RldsIndex, Path]] = {}
+        for part in parts(self.split, specification.splits, specification.name):
+            if part.split not in indexes:
+                indexes[part.split] = self._index(specification, part, chosen, cameras)
+            index, file = indexes[part.split]
+            piece = Piece.cut(part, index, file)
+            for name, size in camera_sizes(file).items():
+                if piece.start < piece.stop and sizes.setdefault(name, size) != size:
+                    expected = f"pictures of {sizes[name][0]}x{sizes[name][1]} as in the other splits"
+                    found = f"{size[0]}x{size[1]} in {part.split}"
+                    raise DataError(specification.folder, f"camera {name}", expected=expected, found=found)
+            pieces.append(piece)
+            contents.append(index.content)
+            trouble += [_quirk(entry) for entry in entries(file, index, part.start, part.stop)]
+        trouble = list(dict.fromkeys(trouble))
+        if trouble and not self.skip_broken and "all" not in self.tolerate:
+            _refuse([quirk for quirk in trouble if quirk.kind not in self.tolerate])
+        known = (*self.tolerate, BROKEN, MISSING)
+        admitted = admit(quirks, known) + _told_once(trouble)
+        if not any(piece.start < piece.stop for piece in pieces):
+            raise DataError(specification.folder, f"split {self.split}", expected="at least one episode", found="none")
+        spec = chosen.embodiment(sizes)
+        about = (contents, [(p.split, p.start, p.stop) for p in pieces], chosen.digest, spec.fingerprint)
+        content = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+        fields = tuple(cameras)
+        return RldsSource(
+            specification.name, spec, tuple(pieces), fields, chosen.instruction, admitted, content, chosen.own
+        )
+
+    def _cameras(self, specification: Specification, chosen: Reading) -> tuple[tuple[Camera, ...], list[Quirk]]:
+        """Those to read, and those that are described but not there."""
+        there, gone = camera_fields(specification, chosen)
+        names = {camera.name: camera for camera in there}
         for camera in self.cameras:
-            if camera not in index.sizes:
-                raise UnknownName(f"camera of {name}", camera, index.sizes)
-        cameras = self.cameras or tuple(index.sizes)
-        spec = mapping.embodiment(cameras, 1, 1)
-        sized = tuple(
-            dataclasses.replace(camera, height=index.sizes[camera.name][0], width=index.sizes[camera.name][1])
-            for camera in spec.cameras
-        )
-        spec = dataclasses.replace(spec, cameras=sized)
-        for what, found, expected in (
-            ("state", index.state.shape[1], len(spec.state)),
-            ("action", index.action.shape[1], spec.action.size),
-        ):
-            if found != expected:
-                fields = ", ".join(getattr(mapping, what))
-                channels = f"{expected} numbers, as {spec.name} has"
-                raise DataError(folder / FEATURES, fields, expected=channels, found=str(found))
-        return RldsSource(f"{name}/{self.split}", name, spec, index.file, self.fixes)
+            if camera not in names:
+                raise UnknownName(f"camera of {specification.name}", camera, names)
+        if self.cameras:
+            return tuple(names[name] for name in names if name in self.cameras), []
+        file = storage.join(specification.folder, FEATURES)
+        found = ", ".join(camera.field for camera in there) or "none"
+        remedy = "the camera is left out"
+        return there, [
+            Quirk("missing-camera", file, camera.field, f"pictures of {camera.name}", f"only {found}", remedy)
+            for camera in gone
+        ]
+
+    def _index(
+        self, specification: Specification, part: Part, chosen: Reading, cameras: Sequence[Camera]
+    ) -> tuple[RldsIndex, Path]:
+        cache = Path(self.cache) if self.cache else cache_folder()
+        index = rlds_index(specification, part.split, cache, workers=self.workers, progress=self.progress)
+        return index, columns_file(index, specification, chosen, cameras)
 
 
-@dataclass(frozen=True)
-class RldsSource:
-    """Episodes of one split; what travels to a worker process is the index's path.
-
-    Attributes:
-        name: data set and split, for ``Episode.source``.
-        data_set: name of the data set, for its mapping.
-        spec: shared by all episodes.
-        index_file: the index.
-        fixes: whether the mapping's fixes are applied.
-    """
-
-    name: str
-    data_set: str
-    spec: EmbodimentSpec
-    index_file: Path
-    fixes: bool
-
-    @property
-    def quirks(self) -> tuple[Quirk, ...]:
-        """None are read around."""
-        return ()
-
-    @property
-    def content(self) -> str:
-        """Of the index, the cameras and the fixes."""
-        key = (read_meta(self.index_file), self.spec.fingerprint, self.fixes)
-        return hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-
-    @cached_property
-    def _index(self) -> RldsIndex:
-        return RldsIndex.open(self.index_file)
-
-    @cached_property
-    def _mapping(self) -> OxeMapping:
-        return oxe_mapping(self.data_set)
-
-    @property
-    def _dropped(self) -> int:
-        return self._mapping.drop_first if self.fixes else 0
-
-    @cached_property
-    def _kept(self) -> Int64[np.ndarray, "n"]:
-        """Numbers of the stored episodes that have a step left."""
-        return np.flatnonzero(np.diff(self._index.starts) > self._dropped)
-
-    @cached_property
-    def lengths(self) -> Int64[np.ndarray, "n"]:
-        """Steps of each episode."""
-        return (np.diff(self._index.starts) - self._dropped)[self._kept]
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __getitem__(self, index: int) -> Episode:
-        """One episode; its pictures stay in the file until asked for.
-
-        Raises:
-            IndexError: there are not so many.
-        """
-        stored, data = int(self._kept[index]), self._index
-        steps = slice(int(data.starts[stored]) + self._dropped, int(data.starts[stored + 1]))
-        state, action = np.array(data.state[steps]), np.array(data.action[steps])
-        if self.fixes and self._mapping.fix is not None:
-            state, action = self._mapping.fix((state, action))
-        shard = data.shards[int(data.shard[stored])]
-        images = {
-            camera.name: EncodedFrames(
-                shard,
-                np.array(data.offsets[camera.name][steps]),
-                np.array(data.lengths[camera.name][steps]),
-                (camera.height, camera.width),
-                f"episode {stored}, {camera.name}",
-            )
-            for camera in self.spec.cameras
-        }
-        texts = np.array(data.instruction[steps])
-        changes = np.flatnonzero(np.diff(texts)) + 1
-        info = {"instruction_changes": [[int(step), data.instructions[texts[step]]] for step in changes]}
-        return Episode(
-            spec=self.spec,
-            state=state,
-            action=action,
-            images=images,
-            time=np.arange(len(action)) / self.spec.action.rate,
-            instruction=data.instructions[texts[0]],
-            source=f"{self.name}[{stored}]",
-            info=info if len(changes) else {},
-        )
-
-    def __reduce__(self):
-        return RldsSource, (self.name, self.data_set, self.spec, self.index_file, self.fixes)
+def cache_folder() -> Path:
+    """Where indexes go: ``$XDG_CACHE_HOME/vla``, else ``~/.cache/vla``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
 
 
-@dataclass(frozen=True)
-class EncodedFrames(Sequence[Image]):
-    """Pictures of one camera in one episode, decoded one by one.
+def _check_instruction(specification: Specification, chosen: Reading) -> None:
+    """The instruction is a text of each step or of the whole episode."""
+    path = chosen.instruction
+    if path and not any(
+        isinstance(where.get(path), TextField) for where in (specification.steps, specification.episode)
+    ):
+        file = storage.join(specification.folder, FEATURES)
+        raise DataError(file, path, expected="a field of text", found=f"these:\n{specification.listing()}")
 
-    Attributes:
-        file: where they lie.
-        offsets: place of each [bytes].
-        lengths: length of each [bytes].
-        size: height and width [pixels].
-        label: names them in errors.
-    """
 
-    file: Path
-    offsets: Int64[np.ndarray, "t"]
-    lengths: Int32[np.ndarray, "t"]
-    size: tuple[int, int]
-    label: str
+def _quirk(entry: dict) -> Quirk:
+    lost = entry["missing"]
+    remedy = f"{lost} record{'s' if lost != 1 else ''} set aside"
+    if entry["offset"] is None:
+        return Quirk(MISSING, entry["shard"], "shard", entry["expected"], entry["found"], remedy)
+    place = f"record {entry['record']} of the split at byte {entry['offset']}"
+    where = f"{place}: {entry['field']}" if "field" in entry else place
+    found = entry["found"]
+    if lost > 1:
+        found += f"; the {lost} records from here to the end of the file cannot be found again"
+    return Quirk(BROKEN, entry["shard"], where, entry["expected"], found, remedy)
 
-    def __len__(self) -> int:
-        return len(self.offsets)
 
-    @overload
-    def __getitem__(self, index: int) -> Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> "EncodedFrames": ...
-    def __getitem__(self, index: int | slice) -> "Image | EncodedFrames":
-        """One picture, or some of them still encoded.
+def _refuse(trouble: Sequence[Quirk]) -> None:
+    """One error for the first of them, which says how many there are."""
+    if trouble:
+        first = trouble[0]
+        more = f"; {len(trouble) - 1} more are broken" if len(trouble) > 1 else ""
+        found = f"{first.found}{more}; --skip-broken sets them aside"
+        raise DataError(first.file, first.field, expected=first.expected, found=found)
 
-        Raises:
-            DataError: the file has changed, or holds no picture there.
-            IndexError: there are not so many.
-        """
-        if isinstance(index, slice):
-            return dataclasses.replace(self, offsets=self.offsets[index], lengths=self.lengths[index])
-        offset, length = int(self.offsets[index]), int(self.lengths[index])
-        field = f"{self.label} at byte {offset}"
-        try:
-            descriptor = os.open(self.file, os.O_RDONLY)
-            try:
-                data = os.pread(descriptor, length, offset)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise DataError(self.file, field, expected=f"{length} bytes", found=str(error)) from error
-        if len(data) != length:
-            found = f"only {len(data)}: the file changed after it was indexed"
-            raise DataError(self.file, field, expected=f"{length} bytes", found=found)
-        return decode_picture(data, *self.size, self.file, field)
+
+def _told_once(trouble: Sequence[Quirk]) -> tuple[Quirk, ...]:
+    for quirk in trouble[:5]:
+        logger.warning("%s; %s", quirk, quirk.remedy)
+    if len(trouble) > 5:
+        logger.warning("%d more broken records or shards are set aside", len(trouble) - 5)
+    return tuple(trouble)

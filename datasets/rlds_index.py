@@ -1,68 +1,62 @@
-"""One pass over an RLDS split, after which every number is a row of an array and every picture a byte range.
+"""The index of a split: one pass over its shards, after which every number is a row and every picture a byte range.
 
-The index is a file in the cache folder. It is made anew when a shard's size or time, a JSON file of the data set or the
-mapping of its fields has changed.
+::
+
+    shard 0 ─index_shard─▶ part 0 ┐
+    shard 1 ─index_shard─▶ part 1 ├─joined─▶ index (mapped into memory)
+    ...          in processes     ┘
+
+It holds all fields, whatever they mean, and lies in the cache folder. It is made anew when a shard's size or time or a
+JSON file of the data set has changed. Parts of a pass that was stopped are used by the next one.
 """
 
+import fcntl
 import hashlib
+import json
 import logging
 import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Int32, Int64, Shaped, UInt8
 
-from vla.datasets.array_file import map_arrays, read_meta, write_arrays
-from vla.datasets.oxe.mapping import OxeMapping
-from vla.datasets.picture import picture_size
-from vla.datasets.rlds_specification import (
-    FEATURES,
-    INFO,
-    ImageField,
-    NumberField,
-    Specification,
-    TextField,
-    data_set_name,
-    read_specification,
-)
-from vla.datasets.tfrecord import Feature, FeatureKind, Malformed, Record, parse_example, read_records
+from vla.datasets import storage
+from vla.datasets.array_file import array_writer, map_arrays, read_meta
+from vla.datasets.rlds_shard import Job, index_shard, json_lines, part_key, planned
+from vla.datasets.rlds_specification import FEATURES, INFO, Specification
+from vla.datasets.storage import Stored
 from vla.errors import DataError
+from vla.workers import Crash, Crew
 
-FORMAT = 1
+FORMAT = 3
+Progress = Callable[[int, int], None]
+"""Told how much is done, and how much there is in all."""
+
+_ALONE = 128 << 20  # below so many bytes a pass is over before processes have started
+_CHUNK = 1 << 20  # rows that are copied at a time when parts are joined
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RldsIndex:
-    """Where everything of one split lies; arrays are mapped, not read.
+    """Where everything of one split lies; arrays are mapped, not read. :mod:`vla.datasets.rlds_shard` names them.
 
     Attributes:
         file: the index itself.
-        shards: files of the split.
-        sizes: camera name to height and width [pixels].
-        instructions: all texts that occur.
-        starts: first step of each episode, and the number of all steps.
-        shard: number of the file that an episode is in.
-        state: as stored, all steps of the split.
-        action: as stored.
-        instruction: number of each step's text.
-        offsets: camera name to the place of each step's encoded picture [bytes].
-        lengths: camera name to its length [bytes].
+        shards: files of the split; None for one that was not there.
+        content: changes with what the shards hold.
+        arrays: by name.
     """
 
     file: Path
-    shards: tuple[Path, ...]
-    sizes: dict[str, tuple[int, int]]
-    instructions: tuple[str, ...]
-    starts: Int64[np.ndarray, "episodes_and_one"]
-    shard: Int32[np.ndarray, "episodes"]
-    state: Float32[np.ndarray, "steps s"]
-    action: Float32[np.ndarray, "steps a"]
-    instruction: Int32[np.ndarray, "steps"]
-    offsets: dict[str, Int64[np.ndarray, "steps"]]
-    lengths: dict[str, Int32[np.ndarray, "steps"]]
+    shards: tuple[Stored | None, ...]
+    content: str
+    arrays: dict[str, Shaped[np.ndarray, "..."]]
 
     @classmethod
     def open(cls, file: Path) -> "RldsIndex":
@@ -73,207 +67,224 @@ class RldsIndex:
         """
         meta, arrays = read_meta(file), map_arrays(file)
         try:
-            names = list(meta["sizes"])
-            folder = Path(meta["folder"])
-            return cls(
-                file=file,
-                shards=tuple(folder / shard[0] for shard in meta["shards"]),
-                sizes={name: tuple(meta["sizes"][name]) for name in names},
-                instructions=tuple(meta["instructions"]),
-                offsets={name: arrays[f"offsets_{name}"] for name in names},
-                lengths={name: arrays[f"lengths_{name}"] for name in names},
-                **{key: arrays[key] for key in ("starts", "shard", "state", "action", "instruction")},
-            )
+            shards = tuple(None if shard is None else Stored(*shard) for shard in meta["shards"])
+            if meta["format"] != FORMAT or "starts" not in arrays:
+                raise KeyError("starts")
+            return cls(file, shards, meta["content"], arrays)
         except (KeyError, TypeError) as error:
             raise DataError(file, "index", expected=f"format {FORMAT}", found=f"no {error}") from error
 
+    @property
+    def starts(self) -> Int64[np.ndarray, "episodes_and_one"]:
+        """First step of each episode, and the number of all steps."""
+        return self.arrays["starts"]
 
-def cache_folder() -> Path:
-    """Where indexes go: ``$XDG_CACHE_HOME/vla``, else ``~/.cache/vla``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
+    @property
+    def shard(self) -> Int32[np.ndarray, "episodes"]:
+        """Number of the file that an episode is in."""
+        return self.arrays["shard"]
+
+    def text(self, number: int) -> str:
+        """A text by its number; empty for -1."""
+        if number < 0:
+            return ""
+        ends = self.arrays["text_ends"]
+        return self.arrays["text_bytes"][int(ends[number - 1]) if number else 0 : int(ends[number])].tobytes().decode()
+
+    def entries(self, name: str) -> list[dict[str, Any]]:
+        """``flaws`` or ``broken``."""
+        return _entries(self.arrays[name])
 
 
-def rlds_index(folder: Path, split: str, mapping: OxeMapping, cache: Path) -> RldsIndex:
+def rlds_index(
+    specification: Specification, split: str, cache: Path, *, workers: int = 0, progress: Progress | None = None
+) -> RldsIndex:
     """The index of one split, from the cache folder if it is still true, else made now.
 
+    Args:
+        specification: of the data set.
+        split: one of its splits.
+        cache: folder of the index.
+        workers: processes that read shards; 0 for one a core, 1 for none beside this one.
+        progress: told the bytes read and the bytes there are.
+
     Raises:
-        DataError: a file of the data set is damaged or does not match its specification, or the cache is not writable.
-        UnknownName: there is no such split.
+        DataError: a file cannot be read, or the cache is not writable; damage within shards is noted in the index.
     """
-    folder = folder.resolve()
-    fields = (mapping.state, mapping.action, mapping.cameras, mapping.instruction)
-    key = hashlib.sha256(repr((FORMAT, str(folder), split, fields)).encode()).hexdigest()[:16]
-    file = cache / f"{data_set_name(folder)}-{split}-{key}.npz"
-    if not _is_true(file, folder):
-        specification = read_specification(folder, split)
-        logger.info("indexing %s, split %s", folder, split)
-        arrays, meta = _build(specification, mapping)
-        write_arrays(file, arrays, meta)
+    key = hashlib.sha256(repr((specification.folder, split)).encode()).hexdigest()[:16]
+    file = cache / f"{specification.name}-{split}-{key}.index"
+    shards = [storage.stored(storage.join(specification.folder, name)) for name in specification.splits[split].files]
+    truth = {
+        "format": FORMAT,
+        "shards": [None if shard is None else [shard.place, shard.size, shard.token] for shard in shards],
+        "json": _json_digest(specification.folder),
+    }
+    if not _is_true(file, truth):
+        with _locked(file):
+            if not _is_true(file, truth):  # another process may have made it while this one waited
+                logger.info("indexing %s, split %s", specification.folder, split)
+                _build(specification, split, shards, file, truth, workers, progress)
     return RldsIndex.open(file)
 
 
-def _is_true(file: Path, folder: Path) -> bool:
+def _is_true(file: Path, truth: dict[str, Any]) -> bool:
     if not file.exists():
         return False
     try:
         meta = read_meta(file)
-        return meta["json"] == _json_digest(folder) and meta["shards"] == [
-            _shard_stat(folder / shard[0]) for shard in meta["shards"]
-        ]
-    except (DataError, KeyError, TypeError, IndexError):
+        return all(meta.get(key) == value for key, value in truth.items())
+    except (DataError, AttributeError):
         return False  # a damaged or outdated index costs a new pass, nothing else
 
 
-def _json_digest(folder: Path) -> str:
+def _json_digest(folder: str) -> str:
+    texts = (storage.read(storage.join(folder, name)) for name in (FEATURES, INFO))
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Only one process of this machine makes an index; the others wait for it."""
     try:
-        return hashlib.sha256((folder / FEATURES).read_bytes() + (folder / INFO).read_bytes()).hexdigest()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise DataError(folder, FEATURES, expected="a readable file", found=str(error)) from error
-
-
-def _shard_stat(path: Path) -> list[Any]:
+        raise DataError(file, "index", expected="a writable folder with space", found=str(error)) from error
     try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(path, "shard", expected="a file", found=error.strerror or str(error)) from error
-    return [path.name, status.st_size, status.st_mtime_ns]
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
-class _Columns:
-    """Collects the arrays of an index, episode by episode."""
-
-    def __init__(self, specification: Specification, mapping: OxeMapping):
-        self.specification = specification
-        self.cameras = [(name, path) for name, path in mapping.cameras if path in specification.fields]
-        self.numbers = {path: specification.field(path, NumberField) for path in (*mapping.state, *mapping.action)}
-        self.images = {name: specification.field(path, ImageField) for name, path in self.cameras}
-        specification.field(mapping.instruction, TextField)
-        self.mapping = mapping
-        self.lengths: list[int] = []
-        self.shard: list[int] = []
-        self.state: list[np.ndarray] = []
-        self.action: list[np.ndarray] = []
-        self.texts: dict[str, int] = {}
-        self.text_of_step: list[np.ndarray] = []
-        self.places: dict[str, list[np.ndarray]] = {name: [] for name, _ in self.cameras}
-        self.sizes: dict[str, tuple[int, int]] = {}
-
-    def add(self, record: Record, number: int, shard: int) -> None:
-        path = self.specification.shards[shard]
-        name = f"record {number} at byte {record.offset}"
-        reader = _RecordReader(path, name, record.data, parse_example(record.data, path, name))
-        texts = reader.elements(self.mapping.instruction, None)
-        steps = len(texts)
-        if not steps:
-            raise reader.error(self.mapping.instruction, "at least one step", "none")
-        self.state.append(self._numbers(reader, self.mapping.state, steps))
-        self.action.append(self._numbers(reader, self.mapping.action, steps))
-        for name, field in self.cameras:
-            ranges = reader.elements(field, steps)
-            self._check_size(reader, name, field, ranges[0])
-            place = np.array(ranges, dtype=np.int64)
-            place[:, 0] += record.offset
-            self.places[name].append(place)
-        spoken = [reader.text(self.mapping.instruction, *place) for place in texts]
-        numbered = [self.texts.setdefault(text, len(self.texts)) for text in spoken]
-        self.text_of_step.append(np.array(numbered, dtype=np.int32))
-        self.lengths.append(steps)
-        self.shard.append(shard)
-
-    def _numbers(self, reader: "_RecordReader", fields: tuple[str, ...], steps: int) -> Float32[np.ndarray, "t n"]:
-        return np.concatenate([reader.numbers(field, self.numbers[field], steps) for field in fields], axis=1)
-
-    def _check_size(self, reader: "_RecordReader", name: str, field: str, place: tuple[int, int]) -> None:
-        """All pictures of a camera have one size, the specification's; an episode's first one stands for it."""
-        first = reader.data[place[0] : place[0] + place[1]]
-        size = picture_size(first, reader.file, f"{reader.record}: steps/{field}")
-        declared = (self.images[name].height, self.images[name].width)
-        known = self.sizes.setdefault(name, size)
-        if size != known or any(want not in (None, have) for want, have in zip(declared, size, strict=True)):
-            height, width = (want or have for want, have in zip(declared, known, strict=True))
-            raise reader.error(field, f"pictures of {height}x{width}", f"{size[0]}x{size[1]}")
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        places = {name: np.concatenate(parts) for name, parts in self.places.items()}
-        return {
-            "starts": np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),
-            "shard": np.array(self.shard, dtype=np.int32),
-            "state": np.concatenate(self.state),
-            "action": np.concatenate(self.action),
-            "instruction": np.concatenate(self.text_of_step),
-            **{f"offsets_{name}": place[:, 0].copy() for name, place in places.items()},
-            **{f"lengths_{name}": place[:, 1].astype(np.int32) for name, place in places.items()},
-        }
+def _build(
+    specification: Specification,
+    split: str,
+    shards: Sequence[Stored | None],
+    file: Path,
+    truth: dict[str, Any],
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    parts = file.with_suffix(".parts")
+    lengths = specification.splits[split].lengths
+    jobs = [
+        Job(shard, length, specification.steps, specification.episode, parts / f"{number}.part")
+        for number, (shard, length) in enumerate(zip(shards, lengths, strict=True))
+        if shard is not None
+    ]
+    _read_shards(jobs, workers, progress)
+    files = specification.splits[split].files
+    _join(specification, files, shards, lengths, parts, file, truth)
+    shutil.rmtree(parts, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class _RecordReader:
-    """Fields of one record's steps, compared with the specification."""
+def _read_shards(jobs: Sequence[Job], workers: int, progress: Progress | None) -> None:
+    total, done = sum(job.shard.size for job in jobs), 0
 
-    file: Path
-    record: str
-    data: bytes
-    features: dict[str, Feature]
+    def told(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
 
-    def elements(self, field: str, steps: int | None) -> tuple[tuple[int, int], ...]:
-        """Byte ranges of a field with one element a step."""
-        ranges = self._feature(field, "bytes").ranges
-        if steps is not None and len(ranges) != steps:
-            raise self.error(field, f"{steps} elements, one a step", f"{len(ranges)}")
-        return ranges
-
-    def numbers(self, field: str, want: NumberField, steps: int) -> Float32[np.ndarray, "t n"]:
-        """Numbers of a field, one row a step."""
-        feature = self._feature(field, want.kind)
-        try:
-            values = feature.floats(self.data) if want.kind == "float" else feature.integers(self.data)
-        except Malformed as error:
-            raise self.error(field, "a list of numbers", str(error)) from error
-        if len(values) != steps * want.size:
-            raise self.error(field, f"{steps} steps x {want.size} numbers as in {FEATURES}", f"{len(values)} numbers")
-        rows = values.reshape(steps, want.size).astype(np.float32)
-        if not np.isfinite(rows).all():
-            step = int(np.nonzero(~np.isfinite(rows))[0][0])
-            raise self.error(field, "finite numbers", f"{rows[step].tolist()} in step {step}")
-        return rows
-
-    def text(self, field: str, offset: int, length: int) -> str:
-        """One text."""
-        try:
-            return self.data[offset : offset + length].decode()
-        except UnicodeDecodeError as error:
-            raise self.error(field, "UTF-8", str(error)) from error
-
-    def error(self, field: str, expected: str, found: str) -> DataError:
-        return DataError(self.file, f"{self.record}: steps/{field}", expected=expected, found=found)
-
-    def _feature(self, field: str, kind: FeatureKind) -> Feature:
-        feature = self.features.get(f"steps/{field}")
-        if feature is None:
-            raise self.error(field, f"a {kind} list as in {FEATURES}", f"only {', '.join(sorted(self.features))}")
-        if feature.kind != kind:
-            raise self.error(field, f"a {kind} list as in {FEATURES}", f"a {feature.kind} list")
-        return feature
+    waiting = [job for job in jobs if not _has_part(job)]
+    told(total - sum(job.shard.size for job in waiting))
+    count = min(workers or len(os.sched_getaffinity(0)), len(waiting))
+    alone = any(job.shard.place.startswith("memory://") for job in jobs)  # other processes have another memory
+    if count < 2 or alone or (not workers and sum(job.shard.size for job in waiting) < _ALONE):
+        for job in waiting:
+            index_shard(job, told)
+        return
+    with Crew(ShardReader, count) as crew:
+        for answer in crew.run(waiting):
+            if isinstance(answer.value, Crash):
+                found = f"the process that read it ended twice: {answer.value.error}"
+                raise DataError(answer.job.shard.place, "shard", expected="a file that can be indexed", found=found)
+            told(answer.job.shard.size)
 
 
-def _build(specification: Specification, mapping: OxeMapping) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    before = [_shard_stat(path) for path in specification.shards]
-    columns = _Columns(specification, mapping)
-    for shard, (path, expected) in enumerate(zip(specification.shards, specification.shard_lengths, strict=True)):
-        count = 0
-        for record in read_records(path):
-            columns.add(record, count, shard)
-            count += 1
-        if count != expected:
-            raise DataError(path, "records", expected=f"{expected} as in {INFO}", found=str(count))
-    if not columns.lengths:
-        raise DataError(specification.folder, "split", expected="at least one episode", found="none")
-    meta = {
-        "format": FORMAT,
-        "folder": str(specification.folder),
-        "json": _json_digest(specification.folder),
-        "shards": before,
-        "sizes": columns.sizes,
-        "instructions": list(columns.texts),
-    }
-    return columns.arrays(), meta
+class ShardReader:
+    """Indexes shards inside a worker process."""
+
+    def __call__(self, job: Job) -> Path:
+        """Write the part of one shard."""
+        return index_shard(job)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _has_part(job: Job) -> bool:
+    try:
+        return read_meta(job.part)["shard"] == part_key(job)
+    except (DataError, KeyError, TypeError):
+        return False  # not there yet, or of another pass
+
+
+def _join(
+    specification: Specification,
+    files: Sequence[str],
+    shards: Sequence[Stored | None],
+    lengths: Sequence[int],
+    folder: Path,
+    file: Path,
+    truth: dict[str, Any],
+) -> None:
+    """Copy the parts one after the other into one file; only their sizes are in memory together."""
+    fields = planned(specification.steps, specification.episode)
+    parts = [None if shard is None else folder / f"{number}.part" for number, shard in enumerate(shards)]
+    sizes: dict[str, int] = dict.fromkeys([*fields, "length", "text_bytes", "text_ends"], 0)
+    for part in parts:
+        if part is not None:
+            arrays = map_arrays(part)
+            for name in sizes:
+                sizes[name] += len(arrays[name])
+    episodes = sizes["length"]
+    plan = {name: (dtype, (sizes[name], *width)) for name, (dtype, width) in fields.items()}
+    plan |= {"starts": ("<i8", (episodes + 1,)), "shard": ("<i4", (episodes,))}
+    plan |= {name: ("<i8", (episodes,)) for name in ("record", "offset")}
+    plan |= {"text_bytes": ("|u1", (sizes["text_bytes"],)), "text_ends": ("<i8", (sizes["text_ends"],))}
+    digest = hashlib.sha256(truth["json"].encode())
+    flaws: list[dict[str, Any]] = []
+    broken: list[dict[str, Any]] = []
+    steps = texts = text_bytes = before = count = 0
+    with array_writer(file, plan) as out:
+        out.append("starts", np.zeros(1, np.int64))
+        for number, (part, length) in enumerate(zip(parts, lengths, strict=True)):
+            place = storage.join(specification.folder, files[number])
+            if part is None:
+                gone = {"expected": "a file", "found": "No such file", "missing": length}
+                broken.append({"shard": place, "record": before, "offset": None, **gone})
+                before += length
+                continue
+            arrays = map_arrays(part)
+            digest.update(read_meta(part)["digest"].encode())
+            ends = steps + np.cumsum(arrays["length"])
+            out.append("starts", ends)
+            out.append("shard", np.full(len(ends), number, np.int32))
+            out.append("record", arrays["record"] + before)
+            out.append("offset", arrays["offset"])
+            out.append("text_bytes", arrays["text_bytes"])
+            out.append("text_ends", arrays["text_ends"] + text_bytes)
+            for name in fields:
+                for start in range(0, len(arrays[name]), _CHUNK):
+                    rows = arrays[name][start : start + _CHUNK]
+                    out.append(name, np.where(rows < 0, rows, rows + texts) if name.startswith(_TEXTS) else rows)
+            flaws += [entry | {"episode": entry["episode"] + count} for entry in _entries(arrays["flaws"])]
+            broken += [
+                {"shard": place} | entry | {"record": entry["record"] + before} for entry in _entries(arrays["broken"])
+            ]
+            steps, count = int(ends[-1]) if len(ends) else steps, count + len(ends)
+            texts, text_bytes = texts + len(arrays["text_ends"]), text_bytes + len(arrays["text_bytes"])
+            before += length
+        out.add("flaws", json_lines(flaws))
+        out.add("broken", json_lines(broken))
+        out.meta = {**truth, "content": digest.hexdigest()[:32]}
+
+
+_TEXTS = ("texts/", "said/")
+
+
+def _entries(lines: UInt8[np.ndarray, "n"]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines.tobytes().splitlines()]

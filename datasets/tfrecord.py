@@ -12,6 +12,7 @@ alone. Every length is compared with what is left of its surroundings before a b
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -24,6 +25,8 @@ from vla.errors import DataError
 FeatureKind = Literal["bytes", "float", "int64"]
 _KINDS: dict[int, FeatureKind] = {1: "bytes", 2: "float", 3: "int64"}
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+_HEADER = 12  # bytes: a length and its CRC
+_ELEMENTS = 1 << 22  # of one list: far above any episode, far below what would fill the memory
 
 
 class Malformed(ValueError):
@@ -37,10 +40,12 @@ class Record:
     Attributes:
         offset: of ``data`` within the file [bytes].
         data: checked against its CRC.
+        crc: of the data, masked as it is stored.
     """
 
     offset: int
     data: bytes
+    crc: int
 
 
 @dataclass(frozen=True)
@@ -68,36 +73,105 @@ class Feature:
         """Numbers of an int64 list.
 
         Raises:
-            Malformed: a number is cut off.
+            Malformed: a number is cut off or too long.
         """
-        values: list[int] = []
-        for offset, length in self.ranges:
-            place = offset
-            while place < offset + length:
-                value, place = _varint(data, place, offset + length)
-                values.append(value - (1 << 64) if value >> 63 else value)
-        return np.array(values, dtype=np.int64)
+        runs = [self._run(data, offset, length) for offset, length in self.ranges]
+        return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+    def count(self, data: bytes) -> int:
+        """How many values there are; decodes none."""
+        if self.kind == "bytes":
+            return len(self.ranges)
+        if self.kind == "float":
+            return sum(length for _, length in self.ranges) // 4
+        return sum(
+            int(np.count_nonzero(np.frombuffer(data, np.uint8, length, offset) < 0x80))
+            for offset, length in self.ranges
+            if length
+        )
+
+    @staticmethod
+    def _run(data: bytes, offset: int, length: int) -> Int64[np.ndarray, "n"]:
+        """Base-128 numbers, lowest seven bits first, side by side."""
+        raw = np.frombuffer(data, np.uint8, length, offset)
+        last = np.flatnonzero(raw < 0x80)
+        if len(last) == length:
+            return raw.astype(np.int64)
+        if not len(last) or last[-1] != length - 1:
+            raise Malformed(f"a number cut off at byte {offset + length}")
+        first = np.concatenate([[0], last[:-1] + 1])
+        sizes = last - first + 1
+        if sizes.max() > 10:
+            raise Malformed(f"a number of more than 10 bytes before byte {offset + int(last[sizes.argmax()])}")
+        shifts = 7 * (np.arange(length) - np.repeat(first, sizes))
+        parts = (raw & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
+        return np.bitwise_or.reduceat(parts, first).view(np.int64)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A record that cannot be used.
+
+    Attributes:
+        offset: of the record's header within the file [bytes].
+        expected: what the format asks for.
+        found: what is there.
+        lost: nothing after it can be found, since only its length says where the next one begins.
+    """
+
+    offset: int
+    expected: str
+    found: str
+    lost: bool
+
+
+def scan_records(file: BinaryIO, size: int) -> Iterator[Record | Broken]:
+    """All records of a file in their order, with both checksums verified; memory for one record at a time.
+
+    Args:
+        file: from its start.
+        size: of it [bytes].
+    """
+    offset = 0
+    while offset < size:
+        rest = size - offset
+        header = file.read(min(_HEADER, rest))
+        if len(header) < _HEADER:
+            yield Broken(offset, "record header", f"only {len(header)} bytes before the file ends", lost=True)
+            return
+        length, stored = struct.unpack("<QI", header)
+        found = masked_crc32c(header[:8])
+        if found != stored:
+            found = f"{found:08x}, so that its length is not known"
+            yield Broken(offset, f"masked CRC-32C {stored:08x} of the record's length", found, lost=True)
+            return
+        whole = _HEADER + length + 4
+        data, tail = (file.read(length), file.read(4)) if whole <= rest else (b"", b"")
+        if len(data) + len(tail) < length + 4:
+            expected = f"record of {length} bytes and its CRC"
+            yield Broken(offset, expected, f"only {rest - _HEADER} bytes before the file ends", lost=True)
+            return
+        (stored,) = struct.unpack("<I", tail)
+        found = masked_crc32c(data)
+        if found != stored:
+            yield Broken(offset, f"masked CRC-32C {stored:08x} as stored", f"{found:08x}", lost=False)
+        else:
+            yield Record(offset + _HEADER, data, stored)
+        offset += whole
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """All records of a file in their order, with both checksums verified.
+    """All records of a file in their order.
 
     Raises:
         DataError: the file ends within a record or a checksum is wrong.
     """
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        offset = 0
-        while offset < size:
-            header = _take(file, 12, path, offset, size, "record header")
-            (length,) = struct.unpack_from("<Q", header)
-            _check(header[:8], header[8:], path, f"length of the record at byte {offset}")
-            body = _take(file, length + 4, path, offset + 12, size, f"record of {length} bytes and its CRC")
-            data = body[:length]
-            _check(data, body[length:], path, f"record at byte {offset}")
-            yield Record(offset + 12, data)
-            offset += 12 + length + 4
+        for record in scan_records(file, path.stat().st_size):
+            if isinstance(record, Broken):
+                field = f"record at byte {record.offset}"
+                raise DataError(path, field, expected=record.expected, found=record.found)
+            yield record
 
 
 def parse_example(data: bytes, file: str | Path, record: str) -> dict[str, Feature]:
@@ -125,21 +199,6 @@ def parse_example(data: bytes, file: str | Path, record: str) -> dict[str, Featu
     return features
 
 
-def _take(file: BinaryIO, count: int, path: Path, offset: int, size: int, what: str) -> bytes:
-    if count > size - offset:
-        raise DataError(path, f"byte {offset}", expected=what, found=f"only {size - offset} bytes before the file ends")
-    data = file.read(count)
-    if len(data) != count:
-        raise DataError(path, f"byte {offset}", expected=what, found=f"only {len(data)} bytes: it shrank while read")
-    return data
-
-
-def _check(data: bytes, stored: bytes, path: Path, what: str) -> None:
-    expected, found = struct.unpack("<I", stored)[0], masked_crc32c(data)
-    if expected != found:
-        raise DataError(path, what, expected=f"masked CRC-32C {expected:08x} as stored", found=f"{found:08x}")
-
-
 def _map_entry(data: bytes, start: int, end: int) -> tuple[str, Feature]:
     name, feature = "", Feature("bytes", ())
     for number, first, last in _messages(data, start, end):
@@ -157,11 +216,20 @@ def _feature(data: bytes, start: int, end: int) -> Feature:
     result = Feature("bytes", ())
     for number, first, last in _messages(data, start, end):
         kind = _KINDS.get(number)
-        if kind == "bytes":
-            result = Feature(kind, tuple((a, b - a) for n, a, b in _messages(data, first, last) if n == 1))
-        elif kind:
-            result = Feature(kind, tuple(_runs(data, first, last, kind)))
+        if kind:
+            elements = _elements(data, first, last) if kind == "bytes" else _runs(data, first, last, kind)
+            ranges = tuple(islice(elements, _ELEMENTS + 1))
+            if len(ranges) > _ELEMENTS:
+                raise Malformed(f"a list of more than {_ELEMENTS} elements at byte {first}")
+            result = Feature(kind, ranges)
     return result
+
+
+def _elements(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Elements of a bytes list."""
+    for number, first, last in _messages(data, start, end):
+        if number == 1:
+            yield first, last - first
 
 
 def _runs(data: bytes, start: int, end: int, kind: FeatureKind) -> Iterator[tuple[int, int]]:

@@ -107,7 +107,7 @@ def test_a_file_cut_anywhere_is_an_error_that_names_the_place(tmp_path):
         if length in (0, first):  # a file may end after any whole record: only the specification knows better
             assert len(list(read_records(path))) == (length > 0)
             continue
-        with pytest.raises(DataError, match=r"cut\.tfrecord: byte \d+: expected .* found only \d+ bytes"):
+        with pytest.raises(DataError, match=r"cut\.tfrecord: record at byte \d+: expected .* found only \d+ bytes"):
             list(read_records(path))
 
 

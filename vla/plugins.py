@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -38,7 +38,13 @@ def plugins(folder: Folder) -> dict[str, ModuleType]:
 
 
 def open_source(
-    path: str | Path, *, split: str = "train", fixes: bool = True, tolerate: Sequence[str] = (), **options: Any
+    path: str | Path,
+    *,
+    split: str = "train",
+    fixes: bool = True,
+    tolerate: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> EpisodeSource:
     """The episodes at a path or URL, by the first data set format that recognises it.
 
@@ -47,6 +53,7 @@ def open_source(
         split: part of the data set, for formats that have several.
         fixes: mend what is known to be wrong, for formats that know anything; off shows the data as stored.
         tolerate: kinds of quirks to read around (:mod:`vla.quirks`), or ``"all"``.
+        progress: told how much of a long pass over the data is done and how much there is, by formats that need one.
         options: further fields of the format's ``Config``.
 
     Raises:
@@ -71,6 +78,8 @@ def open_source(
             options["fixes"] = fixes
         if "tolerate" in known:
             options["tolerate"] = tuple(tolerate)
+        if "progress" in known:
+            options["progress"] = progress
         return module.Config(path=path, **options).make()
     raise DataError(path, "data set", expected=" or ".join(layouts), found=_listing(path))
 

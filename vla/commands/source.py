@@ -1,6 +1,7 @@
 """Options that name a data set, shared by every command that reads one."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tyro.conf import Positional
 
@@ -19,13 +20,31 @@ class SourceOptions:
     """As stored, without the data set's known fixes."""
     tolerate: tuple[str, ...] = ()
     """Kinds of quirks to read around, or: all."""
+    skip_broken: bool = False
+    """Set records aside that are damaged, and say how many (RLDS)."""
+    description: Path | None = None
+    """File that says what the data set's fields mean (TOML), where that is not known already."""
 
     def open(self) -> EpisodeSource:
         """The episodes.
 
         Raises:
             DataError: nothing reads the path, or the data set is damaged.
+            ConfigError: the data set's format does not have one of the options.
         """
+        from rich.console import Console
+
+        from vla.commands.progress import counted
         from vla.plugins import open_source
 
-        return open_source(self.path, split=self.split, fixes=not self.raw, tolerate=self.tolerate)
+        options = {"skip_broken": self.skip_broken, "description": self.description}
+        given = {name: value for name, value in options.items() if value}
+        with counted(Console(stderr=True), "indexing", "%") as told:
+            return open_source(
+                self.path,
+                split=self.split,
+                fixes=not self.raw,
+                tolerate=self.tolerate,
+                progress=lambda done, total: told(100 * done // max(1, total), 100),
+                **given,
+            )
