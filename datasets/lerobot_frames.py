@@ -1,5 +1,13 @@
-"""Pictures of one camera in one episode of a LeRobot data set, decoded one by one."""
+"""Pictures that a LeRobot data set embeds in its Parquet files, each read and decoded alone.
 
+Where the column is stored as it is (:mod:`vla.datasets.lerobot_pages`) a picture is a range of bytes of the data file.
+Where it is compressed, the file's pictures are copied once, when the first of them is asked for, to a file in the cache
+folder, because a compressed page can only be unpacked whole.
+"""
+
+import hashlib
+import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,62 +16,94 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from jaxtyping import Int64
 
+from vla.datasets.array_file import map_arrays, read_meta, write_arrays
+from vla.datasets.lerobot_pages import picture_ranges
+from vla.datasets.lerobot_parquet import open_parquet, parquet_errors
 from vla.datasets.picture import decode_picture
 from vla.errors import DataError
 from vla.experience import Image
+from vla.files import whole_file
 
-_CACHE_BYTES = 256 * 2**20  # encoded pictures kept in each process
+_LIMIT = 64 * 2**20  # bytes of ranges kept in each process: 4 million pictures
+_ROWS = 64  # pictures unpacked at once
+_FORMAT = 1
+logger = logging.getLogger(__name__)
+
+type _Stat = tuple[int, int]
 
 
-class _RowGroups:
-    """Recently used columns of encoded pictures, one row group each, up to a number of bytes.
-
-    Parquet is read by the row group (here an episode): the last ones are kept, since a loader that draws windows at
-    random comes back to the same episode for its other cameras and soon for other steps.
-    """
+class _Ranges:
+    """Where the pictures of recently used files lie, up to a number of bytes."""
 
     def __init__(self, limit: int):
-        self._limit = limit
-        self._size = 0
-        self._columns: OrderedDict[tuple[Path, str, int], Any] = OrderedDict()
-        self._rows: dict[Path, np.ndarray] = {}
+        self._limit, self._size = limit, 0
+        self._known: OrderedDict[tuple[Path, str, _Stat], tuple[Path, Int64[np.ndarray, "n 2"]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def picture(self, path: Path, column: str, row: int) -> bytes:
-        """Encoded picture in a row of a file."""
+    def find(self, path: Path, column: str, row: int, cache: Path) -> tuple[Path, int, int]:
+        """File, offset and length of the encoded picture in a row."""
+        status = path.stat()
+        key = (path, column, (status.st_size, status.st_mtime_ns))
         with self._lock:
-            ends = self._row_ends(path)
-            group = int(np.searchsorted(ends, row, side="right"))
-            start = int(ends[group - 1]) if group else 0
-            return self._column(path, column, group)[row - start].as_py()
-
-    def _row_ends(self, path: Path) -> np.ndarray:
-        if path not in self._rows:
-            with _open(path) as file:
-                counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            self._rows[path] = np.cumsum(counts)
-        return self._rows[path]
-
-    def _column(self, path: Path, column: str, group: int) -> Any:
-        key = (path, column, group)
-        if key in self._columns:
-            self._columns.move_to_end(key)
-            return self._columns[key]
-        with _open(path) as file:
-            values = file.read_row_group(group, columns=[f"{column}.bytes"]).column(column).combine_chunks()
-        encoded = values.field("bytes")
-        if encoded.null_count:
-            found = f"{encoded.null_count} missing ones in row group {group}"
-            raise DataError(path, column, expected="embedded pictures", found=found)
-        self._columns[key] = encoded
-        self._size += encoded.nbytes
-        while self._size > self._limit and len(self._columns) > 1:
-            self._size -= self._columns.popitem(last=False)[1].nbytes
-        return encoded
+            if key not in self._known:
+                self._known[key] = _ranges(path, column, key[2], cache)
+                self._size += self._known[key][1].nbytes
+                while self._size > self._limit and len(self._known) > 1:
+                    self._size -= self._known.popitem(last=False)[1][1].nbytes
+            self._known.move_to_end(key)
+            file, ranges = self._known[key]
+        if row >= len(ranges):
+            raise DataError(path, f"{column}, row {row}", expected="a picture", found=f"only {len(ranges)} rows")
+        return file, int(ranges[row, 0]), int(ranges[row, 1])
 
 
-_row_groups = _RowGroups(_CACHE_BYTES)
+_found = _Ranges(_LIMIT)
+
+
+def _ranges(path: Path, column: str, status: _Stat, cache: Path) -> tuple[Path, Int64[np.ndarray, "n 2"]]:
+    """From the cache folder if there is anything, else found now."""
+    key = hashlib.sha256(repr((_FORMAT, str(path.resolve()), column)).encode()).hexdigest()[:24]
+    index, pictures = cache / "pictures" / f"{key}.npz", cache / "pictures" / f"{key}.bin"
+    if index.exists():
+        try:
+            meta = read_meta(index)
+            if meta["status"] == list(status) and (not meta["unpacked"] or pictures.stat().st_size == meta["unpacked"]):
+                return pictures if meta["unpacked"] else path, np.array(map_arrays(index)["ranges"])
+        except (DataError, KeyError, TypeError, OSError) as error:
+            logger.warning("%s is damaged (%s); it is made anew", index, error)
+    with parquet_errors(path, column), open_parquet(path) as file:
+        name = f"{column}.bytes"
+        plain = picture_ranges(path, name, file.metadata)
+        if plain is not None:
+            ranges, checked = plain
+            if checked:  # so that checksums are computed once, not once a process
+                write_arrays(index, {"ranges": ranges}, {"status": list(status), "unpacked": 0})
+            return path, ranges
+        lengths = _unpack(file, path, column, pictures)
+    ranges = np.stack([np.cumsum(lengths) - lengths, lengths], axis=1)
+    write_arrays(index, {"ranges": ranges}, {"status": list(status), "unpacked": int(lengths.sum())})
+    return pictures, ranges
+
+
+def _unpack(file: Any, path: Path, column: str, pictures: Path) -> Int64[np.ndarray, "n"]:
+    """Copy a column's pictures one after the other to a file; their lengths."""
+    logger.info("%s: pictures of %s are compressed: unpacking them to %s", path, column, pictures)
+    lengths: list[int] = []
+    try:
+        with whole_file(pictures) as temporary, temporary.open("wb") as target:
+            for batch in file.iter_batches(_ROWS, columns=[f"{column}.bytes"]):
+                values = batch.column(column).field("bytes")
+                if values.null_count:
+                    found = f"a missing one near row {len(lengths)}"
+                    raise DataError(path, column, expected="embedded pictures", found=found)
+                for value in values:
+                    lengths.append(target.write(value.as_buffer()))
+    except OSError as error:
+        expected = "a whole Parquet file, and a cache folder with space"
+        raise DataError(path, f"{column}, unpacked to {pictures}", expected=expected, found=str(error)) from error
+    return np.array(lengths, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -76,6 +116,7 @@ class ParquetFrames(Sequence[Image]):
         first: row of the first picture.
         steps: number of pictures.
         size: height and width [pixels].
+        cache: folder for pictures that must be unpacked.
     """
 
     file: Path
@@ -83,6 +124,7 @@ class ParquetFrames(Sequence[Image]):
     first: int
     steps: int
     size: tuple[int, int]
+    cache: Path
 
     def __len__(self) -> int:
         return self.steps
@@ -101,80 +143,52 @@ class ParquetFrames(Sequence[Image]):
         if isinstance(index, slice):
             return [self[step] for step in range(*index.indices(self.steps))]
         row = self.first + range(self.steps)[index]
-        import pyarrow as pa
+        return decode_picture(self._read(row), *self.size, self.file, f"{self.column}, row {row}")
 
+    def encoded(self, index: int) -> bytes:
+        """The picture as stored, JPEG or PNG.
+
+        Raises:
+            DataError: the file holds no picture there.
+            IndexError: there are not so many.
+        """
+        return self._read(self.first + range(self.steps)[index])
+
+    def _read(self, row: int) -> bytes:
+        field = f"{self.column}, row {row}"
         try:
-            data = _row_groups.picture(self.file, self.column, row)
-        except (OSError, KeyError, IndexError, pa.ArrowException) as error:
-            expected = "an embedded picture"
-            raise DataError(self.file, f"{self.column}, row {row}", expected=expected, found=str(error)) from error
-        return decode_picture(data, *self.size, self.file, f"{self.column}, row {row}")
+            file, offset, length = _found.find(self.file, self.column, row, self.cache)
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                data = os.pread(descriptor, length, offset)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise DataError(self.file, field, expected="a readable file", found=str(error)) from error
+        if len(data) != length:
+            raise DataError(self.file, field, expected=f"{length} bytes", found=f"only {len(data)}")
+        return data
 
 
 @dataclass(frozen=True)
-class VideoFrames(Sequence[Image]):
-    """Pictures of a video file.
+class SwappedFrames(Sequence[Image]):
+    """Pictures stored with red and blue swapped, put right.
 
     Attributes:
-        file: the video.
-        start: time of the first picture in it [s].
-        steps: number of pictures.
-        rate: pictures a second.
-        size: height and width [pixels].
+        frames: as stored.
     """
 
-    file: Path
-    start: float
-    steps: int
-    rate: float
-    size: tuple[int, int]
+    frames: Sequence[Image]
 
     def __len__(self) -> int:
-        return self.steps
+        return len(self.frames)
 
     @overload
     def __getitem__(self, index: int) -> Image: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Image]: ...
     def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
-        """One picture, decoded from the nearest key frame before it; of a slice, a list.
-
-        Raises:
-            DataError: the video has no picture at that time.
-            IndexError: there are not so many.
-        """
+        """One picture; of a slice, a list."""
         if isinstance(index, slice):
-            return [self[step] for step in range(*index.indices(self.steps))]
-        time = self.start + range(self.steps)[index] / self.rate
-        return self._at(time)
-
-    def _at(self, time: float) -> Image:
-        import av
-
-        field, half = f"picture at {time:.4f} s", 0.5 / self.rate
-        try:
-            with av.open(str(self.file)) as container:
-                stream = container.streams.video[0]
-                base = stream.time_base
-                if base is None:
-                    raise DataError(self.file, field, expected="a stream with a time base", found="none")
-                container.seek(max(0, int((time - half) / base)), stream=stream, backward=True)
-                for frame in container.decode(stream):
-                    if frame.time is not None and frame.time > time - half:
-                        break
-                else:
-                    raise DataError(self.file, field, expected="a picture", found="the end of the video")
-        except (OSError, IndexError) as error:  # PyAV's errors are OSErrors
-            raise DataError(self.file, field, expected="a readable video", found=str(error)) from error
-        if frame.time is None or abs(frame.time - time) > half:
-            raise DataError(self.file, field, expected="a picture", found=f"the nearest at {frame.time} s")
-        if (frame.height, frame.width) != self.size:
-            expected, found = "{}x{}".format(*self.size), f"{frame.height}x{frame.width}"
-            raise DataError(self.file, field, expected=expected, found=found)
-        return frame.to_ndarray(format="rgb24")
-
-
-def _open(path: Path) -> Any:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(path)
+            return [self[step] for step in range(*index.indices(len(self)))]
+        return np.ascontiguousarray(self.frames[index][..., ::-1])

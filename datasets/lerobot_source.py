@@ -1,0 +1,218 @@
+"""Episodes of a LeRobot data set of any version at random access.
+
+::
+
+    info.json ─▶ v2 or v3 tables ─▶ index (cached, mapped) ─▶ source[episode].images["top"][step]
+    vla.json, or the user's description ─▶ what the numbers mean         one picture read or decoded
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from vla.datasets.description import Camera
+from vla.datasets.lerobot_build import Wanted
+from vla.datasets.lerobot_checks import split_range
+from vla.datasets.lerobot_frames import ParquetFrames, SwappedFrames
+from vla.datasets.lerobot_index import LeRobotIndex, cache_folder, lerobot_index
+from vla.datasets.lerobot_info import Info, read_info
+from vla.datasets.lerobot_layout import ACTION, EPISODES_FILE, STATE
+from vla.datasets.lerobot_listing import Tables
+from vla.datasets.lerobot_meaning import Meaning, described_meaning, own_meaning
+from vla.datasets.lerobot_mirror import local_folder
+from vla.datasets.lerobot_video import VideoFrames, check_decoder
+from vla.embodiment import EmbodimentSpec
+from vla.errors import DataError
+from vla.experience import Episode
+from vla.quirks import Quirk, admit
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a data set is read; the fields of both versions' ``Config``."""
+
+    split: str
+    fixes: bool
+    tolerate: tuple[str, ...]
+    description: Path | None
+    decoder: str
+    cache: Path | None
+
+
+def open_lerobot(path: str, versions: dict[str, Tables], options: Options) -> "LeRobotSource":
+    """The episodes of a folder or URL.
+
+    Args:
+        path: folder that holds ``meta/`` and ``data/``, or an fsspec URL of one.
+        versions: how each version that the caller reads writes its tables.
+        options: see :class:`Options`.
+
+    Raises:
+        DataError: the data set is damaged, of another version, or nobody says what its numbers mean.
+        QuirksFound: something is wrong that can be read around, and it is not tolerated.
+        ConfigError: there is no such split or decoder.
+    """
+    check_decoder(options.decoder)
+    cache = Path(options.cache) if options.cache else cache_folder()
+    folder = local_folder(path, cache)
+    info = read_info(folder, tuple(versions))
+    _check_any_data(info)
+    meaning = own_meaning(info) if options.description is None else described_meaning(info, Path(options.description))
+    cameras = tuple(camera.field for camera in meaning.cameras)
+    fields = tuple((name, info.features[name].width) for name in meaning.fields)
+    wanted = Wanted(fields, meaning.clock, meaning.instruction, cameras)
+    index_file = lerobot_index(info, versions[info.version], wanted, cache)
+    index = LeRobotIndex.open(index_file)
+    quirks = admit(index.quirks, options.tolerate)
+    spec = meaning.spec(index.sizes, fixes=options.fixes)
+    part = split_range(info, options.split, index.listed)
+    return LeRobotSource(
+        folder.name, info, meaning, spec, index_file, part, options.fixes, options.decoder, cache, quirks
+    )
+
+
+@dataclass(frozen=True)
+class LeRobotSource:
+    """Episodes of one data set; what travels to a worker process is where things are.
+
+    Attributes:
+        name: of the data set, for ``Episode.source``.
+        info: its info.json.
+        meaning: of its columns.
+        spec: shared by all episodes.
+        index_file: the index.
+        part: first listed episode of the split, and one past the last.
+        fixes: mended and canonical; else as stored.
+        decoder: of videos.
+        cache: folder for pictures that must be unpacked.
+        quirks: what is wrong with the data set and was read around.
+    """
+
+    name: str
+    info: Info
+    meaning: Meaning
+    spec: EmbodimentSpec
+    index_file: Path
+    part: tuple[int, int]
+    fixes: bool
+    decoder: str
+    cache: Path
+    quirks: tuple[Quirk, ...]
+
+    def __reduce__(self):
+        fields = (self.name, self.info, self.meaning, self.spec, self.index_file, self.part)
+        return LeRobotSource, (*fields, self.fixes, self.decoder, self.cache, self.quirks)
+
+    @cached_property
+    def content(self) -> str:
+        """Of the files' names, sizes and times, the meaning of the columns, and the settings."""
+        facts = (self._index.files, self.spec.fingerprint, self.meaning, self.part, self.fixes, self.decoder)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+    @cached_property
+    def _index(self) -> LeRobotIndex:
+        return LeRobotIndex.open(self.index_file)
+
+    @property
+    def _dropped(self) -> tuple[int, int]:
+        description = self.meaning.description
+        return description.dropped(fixes=self.fixes) if description else (0, 0)
+
+    @cached_property
+    def _kept(self) -> Int64[np.ndarray, "n"]:
+        """Places in the index of the episodes of the split that have a step left."""
+        index = self._index
+        inside = (index.position >= self.part[0]) & (index.position < self.part[1])
+        return np.flatnonzero(inside & (index.steps > sum(self._dropped)))
+
+    @cached_property
+    def lengths(self) -> Int64[np.ndarray, "n"]:
+        """Steps of each episode."""
+        return self._index.steps[self._kept] - sum(self._dropped)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> Episode:
+        """One episode; its pictures stay in the file until asked for.
+
+        Raises:
+            IndexError: there are not so many.
+            DataError: a file has changed.
+        """
+        place, data = int(self._kept[index]), self._index
+        start, steps = int(data.start[place]), int(data.steps[place])
+        rows = slice(start, start + steps)
+        state, action = self._numbers(rows)
+        texts = data.text[rows]
+        changes = np.flatnonzero(np.diff(texts)) + 1
+        spoken = [[int(step), data.instruction(int(texts[step]))] for step in changes]
+        extra = self._extra(place)
+        episode = Episode(
+            spec=self.spec,
+            state=state,
+            action=action,
+            images={camera.name: self._frames(camera, place, steps) for camera in self._cameras},
+            time=np.array(data.time[rows]),
+            instruction=data.instruction(int(texts[0])),
+            success=extra.get("success"),
+            source=extra.get("source") or f"{self.name}[{data.number[place]}]",
+            info=extra.get("info") or ({"instruction_changes": spoken} if spoken else {}),
+        )
+        first, last = self._dropped
+        return episode.take(np.arange(first, steps - last)) if first or last else episode
+
+    def _numbers(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        numbers = {name: np.array(values[rows]) for name, values in self._index.columns.items()}
+        if self.meaning.description is not None:
+            return self.meaning.description.columns(numbers, fixes=self.fixes)
+        return numbers.get(STATE, np.zeros((rows.stop - rows.start, 0), np.float32)), numbers[ACTION]
+
+    @cached_property
+    def _cameras(self) -> tuple[Camera, ...]:
+        return tuple(camera for camera in self.meaning.cameras if camera.field in self._index.sizes)
+
+    def _frames(self, camera: Camera, place: int, steps: int) -> Any:
+        data, key = self._index, camera.field
+        size = data.sizes[key]
+        if key in data.films:
+            file = self.info.video_file(key, *data.films[key][place].tolist())
+            frames: Any = VideoFrames(
+                file, float(data.film_start[key][place]), steps, self.info.fps, size, self.decoder
+            )
+        else:
+            file = self.info.data_file(*data.place[place].tolist())
+            frames = ParquetFrames(file, key, int(data.row[place]), steps, size, self.cache)
+        return SwappedFrames(frames) if camera.bgr else frames
+
+    def _extra(self, place: int) -> dict[str, Any]:
+        """Success, source and info of an episode, where we wrote them."""
+        if not len(self._index.extra):
+            return {}
+        path = self.info.folder / EPISODES_FILE
+        first, last = self._index.extra[place].tolist()
+        try:
+            with path.open("rb") as file:
+                file.seek(first)
+                value = json.loads(file.read(last - first))
+            if not isinstance(value, dict):
+                raise ValueError(f"a {type(value).__name__}")
+        except (OSError, ValueError, RecursionError) as error:
+            field = f"line of episode {self._index.number[place]}"
+            raise DataError(path, field, expected="a JSON object", found=str(error)) from error
+        return value
+
+
+def _check_any_data(info: Info) -> None:
+    """A folder with ``meta/`` alone is named as such before anything else is asked of the user."""
+    first = info.data_file(0, 0)
+    top = info.folder / first.relative_to(info.folder).parts[0]
+    if not first.is_file() and next(top.rglob(f"*{first.suffix}"), None) is None:
+        found = "nothing there, nor any other data file"
+        raise DataError(first, "file", expected="the data set's first data file", found=found)

@@ -1,0 +1,55 @@
+"""LeRobot v2.0 and v2.1 data sets: one Parquet file and one MP4 of each camera an episode; reading only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vla.datasets.lerobot_listing import Tables, episodes_v2, tasks_v2
+from vla.datasets.lerobot_mirror import version_at
+from vla.datasets.lerobot_source import LeRobotSource, Options, open_lerobot
+
+__all__ = ["LAYOUT", "Config", "accepts"]
+
+LAYOUT = "a LeRobot v2.0 or v2.1 folder (meta/info.json, meta/episodes.jsonl and data/)"
+VERSIONS = {
+    "v2.0": Tables(episodes_v2, tasks_v2, "meta/stats.json"),
+    "v2.1": Tables(episodes_v2, tasks_v2, "meta/episodes_stats.jsonl"),
+}
+
+
+def accepts(path: str | Path) -> bool:
+    """Whether the folder or URL is a LeRobot data set of these versions."""
+    return version_at(str(path)) in VERSIONS
+
+
+@dataclass(frozen=True)
+class Config:
+    """A LeRobot v2.0 or v2.1 data set.
+
+    Attributes:
+        path: folder that holds ``meta/`` and ``data/``, or an fsspec URL of one (``hf://datasets/user/name``).
+        split: name of a range of episodes in info.json.
+        fixes: mend what the description names and make actions canonical; off shows the data as stored.
+        tolerate: kinds of quirks to read around, or ``"all"``.
+        description: TOML file that says what the columns mean (:mod:`vla.datasets.description`).
+        decoder: of videos; ``torchcodec`` where it is installed.
+        cache: folder for indexes and downloads; by default ``$XDG_CACHE_HOME/vla`` or ``~/.cache/vla``.
+    """
+
+    path: str | Path
+    split: str = "train"
+    fixes: bool = True
+    tolerate: tuple[str, ...] = ()
+    description: Path | None = None
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    cache: Path | None = None
+
+    def make(self) -> LeRobotSource:
+        """The episodes.
+
+        Raises:
+            DataError: the data set is damaged, of another version, or nobody says what its numbers mean.
+            QuirksFound: something is wrong that can be read around, and it is not tolerated.
+        """
+        options = Options(self.split, self.fixes, tuple(self.tolerate), self.description, self.decoder, self.cache)
+        return open_lerobot(str(self.path), VERSIONS, options)
