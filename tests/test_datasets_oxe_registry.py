@@ -1,0 +1,294 @@
+"""Every Open X-Embodiment description against a small data set with that set's own published features.
+
+The features are written by tensorflow-datasets, the records by the protobuf library, and both are read through the RLDS
+reader. What must come out stands in ``data/oxe_features.toml``, written down from the publishers' documents and code,
+not from the descriptions.
+"""
+
+import io
+import json
+import re
+import struct
+import tomllib
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PilImage
+
+from vla.datasets.checksum import masked_crc32c
+from vla.datasets.oxe.registry import oxe_description, oxe_files
+from vla.datasets.rlds import Config
+from vla.errors import UnknownName
+
+STEPS = 6
+INSTRUCTION = "put the Löffel away"
+TABLE: dict[str, dict[str, Any]] = tomllib.loads((Path(__file__).parent / "data/oxe_features.toml").read_text())
+
+FLAGS = "is_first bool\nis_last bool\nis_terminal bool\n"
+GROUPS = {
+    "rtx": FLAGS + "reward float32\n",
+    "plain": FLAGS + "reward float32\ndiscount float32\n",
+    "builder": FLAGS + "reward float32\ndiscount float32\nlanguage_embedding float32 512\n",
+    "gnm": FLAGS + "reward float64\ndiscount float64\nlanguage_embedding float32 512\n",
+}
+TEXTS, PICTURES = ("string", "text", "codes"), ("jpeg", "png", "png16", "image", "floatimage")
+RED, BLUE = (200, 60, 20), (20, 60, 200)
+
+
+def fields(entry: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Path to kind and shape, of every step feature."""
+    lines = (GROUPS[entry["steps"]] + entry["fields"]).split("\n")
+    words = [line.split() for line in lines if line.strip()]
+    return {path: (kind, tuple(int(size) for size in shape)) for path, kind, *shape in words}
+
+
+def stored(path: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of a field, (steps, numbers): different in each column, grippers among them both ways and in between."""
+    count = int(np.prod(shape, dtype=int))
+    steps, columns = np.arange(STEPS)[:, None], np.arange(count)[None, :]
+    if kind == "bool" or kind.startswith(("int", "uint")):
+        return (steps + columns) % 2
+    values = ((zlib.crc32(path.encode()) % 89 + 13 * columns + 29 * steps) % 97) / 48.0 - 1.0
+    return values.astype(np.float32)
+
+
+def picture(kind: str, height: int, width: int, depth: int, color: tuple[int, int, int]) -> bytes:
+    if kind == "floatimage":
+        pixels = np.full((height, width, 4), 7, np.uint8)  # four bytes of a float a pixel, as tensorflow-datasets does
+    elif depth == 1:
+        pixels = np.full((height, width), 7, np.uint16 if kind == "png16" else np.uint8)
+    else:
+        pixels = np.full((height, width, 3), color, np.uint8)
+    buffer = io.BytesIO()
+    PilImage.fromarray(pixels).save(buffer, "JPEG" if kind == "jpeg" else "PNG")
+    return buffer.getvalue()
+
+
+def feature(kind: str, shape: tuple[int, ...]) -> Any:
+    import tensorflow_datasets as tfds
+
+    kinds = tfds.features
+    if kind in PICTURES:
+        dtype = {"png16": np.uint16, "floatimage": np.float32}.get(kind, np.uint8)
+        coding = {"jpeg": "jpeg", "png": "png", "png16": "png"}.get(kind)
+        return kinds.Image(
+            shape=(shape[0], shape[1], shape[2] if len(shape) == 3 else 3), dtype=dtype, encoding_format=coding
+        )
+    if kind == "text":
+        return kinds.Text()
+    if kind == "string":
+        return kinds.Tensor(shape=(), dtype=np.object_)
+    if kind == "zlib":
+        return kinds.Tensor(shape=shape, dtype=np.float32, encoding="zlib")
+    return kinds.Tensor(shape=shape, dtype=np.int32 if kind == "codes" else np.dtype(kind).type)
+
+
+def nested(flat: dict[str, Any], make: Callable[[dict[str, Any]], Any]) -> Any:
+    """Paths as a tree of two levels: further slashes belong to the name, as in some of the published features."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        head, slash, rest = path.partition("/")
+        if slash:
+            tree.setdefault(head, {})[rest] = value
+        else:
+            tree[path] = value
+    return make({name: make(value) if isinstance(value, dict) else value for name, value in tree.items()})
+
+
+def encoded(kind: str, shape: tuple[int, ...], numbers: np.ndarray | None) -> list[Any]:
+    """What the record holds of one field, all steps after another."""
+    if kind in ("string", "text"):
+        return [INSTRUCTION.encode()] * STEPS
+    if kind == "codes":
+        codes = list(INSTRUCTION.encode())
+        return (codes + [0] * (shape[0] - len(codes))) * STEPS
+    assert numbers is not None
+    if kind == "zlib":
+        return [zlib.compress(np.asarray(row, np.float32).tobytes()) for row in numbers]
+    return list(numbers.reshape(-1))
+
+
+def write_set(name: str, folder: Path, size: tuple[int, int] | None = None) -> None:
+    """One episode of the data set; ``size`` in place of that of its pictures, with red and blue put right."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    entry = TABLE[name]
+    swapped = {word.partition(":")[0] for word in entry["cameras"].split() if word.endswith(":bgr") and size is None}
+    features, values = {}, {}
+    for path, (kind, shape) in fields(entry).items():
+        if size is not None and kind in ("jpeg", "png", "image"):
+            shape = (*size, *shape[2:])
+        features[path] = feature(kind, shape)
+        if kind in PICTURES:
+            color = BLUE if path.rpartition("/")[2] in swapped else RED
+            depth = shape[2] if len(shape) == 3 else 3
+            values[path] = [picture(kind, shape[0], shape[1], depth, color)] * STEPS
+        else:
+            values[path] = encoded(kind, shape, None if kind in TEXTS else stored(path, kind, shape))
+    folder.mkdir(parents=True)
+    tree = nested(features, lambda tree: tree)
+    tfds.features.FeaturesDict({"steps": tfds.features.Dataset(tree)}).save_config(str(folder))
+    example: Any = getattr(tf_example_pb2, "Example")()  # noqa: B009 - made at run time, unknown to type checkers
+    for path, items in values.items():
+        target = example.features.feature[f"steps/{path}"]
+        if isinstance(items[0], bytes):
+            target.bytes_list.value.extend(items)
+        elif isinstance(items[0], float | np.floating):
+            target.float_list.value.extend(float(item) for item in items)
+        else:
+            target.int64_list.value.extend(int(item) for item in items)
+    data = example.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    framed = length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
+    (folder / f"{name}-train.tfrecord-00000-of-00001").write_bytes(framed)
+    split = {"name": "train", "shardLengths": ["1"], "numBytes": str(len(data))}
+    split["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # type: ignore[assignment]
+    info = {"name": name, "version": "0.1.0", "fileFormat": "tfrecord", "splits": [split]}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+
+
+def relative(column: np.ndarray) -> np.ndarray:
+    """Gripper changes, 1 closes, -1 opens, as states, 1 open, written as a plain loop."""
+    said = [0 if abs(value) <= 0.1 else 1 if value < 0 else -1 for value in column]
+    first = next((value for value in said if value), -1)
+    state, states = -first, []
+    for value in said:
+        state = value or state
+        states.append((state + 1) / 2)
+    return np.array(states)
+
+
+def binary(column: np.ndarray) -> np.ndarray:
+    held, result = column[-1], []
+    for value in column[::-1]:
+        held = 1.0 if value > 0.95 else 0.0 if value < 0.05 else held
+        result.append(held)
+    return np.array(result[::-1])
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "": lambda x: x,
+    "1-": lambda x: 1 - x,
+    "clip:": lambda x: np.clip(x, 0, 1),
+    "1-clip:": lambda x: 1 - np.clip(x, 0, 1),
+    "(x+1)/2:": lambda x: (x + 1) / 2,
+    "(1-x)/2:": lambda x: (1 - x) / 2,
+    "relative:": relative,
+    "binary:": binary,
+    "moved:": lambda x: np.append(x[1:] - x[:-1], 0.0),
+}
+CHANGE = "|".join(re.escape(change) for change in CHANGES if change)
+TERM = re.compile(
+    rf"(?P<change>{CHANGE})?((?P<factor>[\d.]+)\*)?(?P<path>[a-z][\w/]*)\[(?P<start>\d+)(:(?P<stop>\d+))?\]"
+)
+
+
+def expected(entry: dict[str, Any], part: str) -> np.ndarray:
+    """Columns as the table says, before steps are left out."""
+    columns = []
+    for term in entry[part].split():
+        match = TERM.fullmatch(term)
+        assert match, term
+        kind, shape = fields(entry)[match["path"]]
+        numbers = stored(match["path"], kind, shape)
+        start, convert, factor = int(match["start"]), CHANGES[match["change"] or ""], float(match["factor"] or 1)
+        columns += [factor * convert(numbers[:, place]) for place in range(start, int(match["stop"] or start + 1))]
+    return np.stack(columns, axis=1) if columns else np.zeros((STEPS, 0))
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_data_set_with_its_own_features_gives_canonical_actions(name, tmp_path):
+    entry = TABLE[name]
+    write_set(name, tmp_path / "set")
+    source = Config(tmp_path / "set", cache=tmp_path / "cache").make()
+    episode = source[0]
+    first, last = entry.get("drop", [0, 0])
+    kept = slice(first, STEPS - last)
+    assert len(source) == 1 and len(episode) == STEPS - first - last == source.lengths[0]
+    np.testing.assert_allclose(episode.state, expected(entry, "state")[kept], atol=1e-6)
+    np.testing.assert_allclose(episode.action, expected(entry, "action")[kept], atol=1e-6)
+    assert episode.instruction == INSTRUCTION
+    assert list(episode.images) == [word.partition(":")[0] for word in entry["cameras"].split()]
+    for camera, frames in episode.images.items():
+        np.testing.assert_allclose(frames[0][3, 3], RED, atol=6, err_msg=camera)  # JPEG keeps colours to a few steps
+    spec = source.spec.action
+    assert all(channel.scale == 1 for channel in spec.channels)
+    grippers = [column for column, channel in enumerate(spec.channels) if channel.kind == "gripper"]
+    assert spec.gripper is None or (spec.gripper.closed, spec.gripper.opened) == (0, 1)
+    assert bool(grippers) == (spec.gripper is not None)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_raw_numbers_are_those_stored(name, tmp_path):
+    entry = TABLE[name]
+    write_set(name, tmp_path / "set")
+    source = Config(tmp_path / "set", cache=tmp_path / "cache", fixes=False).make()
+    episode, description = source[0], oxe_description(name)
+    assert len(episode) == STEPS
+    column = 0
+    for part in description.action:
+        kind, shape = fields(entry)[part.field]
+        numbers = stored(part.field, kind, shape)[:, part.start : part.stop]
+        taken = [place for place, channel in enumerate(part.channels) if channel is not None]
+        np.testing.assert_array_equal(episode.action[:, column : column + len(taken)], numbers[:, taken])
+        column += len(taken)
+    assert column == episode.action.shape[1]
+
+
+@pytest.mark.parametrize("name", ["kuka", "bridge", "language_table", "bc_z", "berkeley_autolab_ur5", "droid"])
+def test_tensorflow_datasets_reads_the_same_numbers_in_these_small_sets(name, tmp_path):
+    """So that the tests above rest on records as they really are: compressed, truth values, codes, pictures."""
+    import tensorflow_datasets as tfds
+
+    write_set(name, tmp_path / "set")
+    record = next((tmp_path / "set").glob("*.tfrecord*")).read_bytes()[12:-4]
+    features: Any = tfds.features.FeaturesDict.from_config(str(tmp_path / "set"))
+    step = list(features.deserialize_example_np(record)["steps"])[2]
+    for path, (kind, shape) in fields(TABLE[name]).items():
+        if kind not in (*TEXTS, *PICTURES):
+            head, slash, rest = path.partition("/")
+            found = np.asarray(step[head][rest] if slash else step[head], dtype=float)
+            np.testing.assert_allclose(found.reshape(-1), stored(path, kind, shape)[2], atol=1e-6)
+
+
+def test_every_description_is_tested_and_says_where_it_is_from():
+    files = set(oxe_files().values())
+    assert {oxe_files()[name] for name in TABLE} == files
+    for file in files:
+        description = oxe_description(file.stem)
+        assert description.names[0] == file.stem
+        assert len(description.source) > 40, file.name
+
+
+def test_at_least_sixty_of_the_open_x_data_sets_are_described():
+    others = ("libero_", "tdroid_", "bridge_data_msr")  # came later, in the same form
+    assert len([file for file in set(oxe_files().values()) if not file.stem.startswith(others)]) >= 60
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_names_stand_in_their_usual_order(name):
+    """A wrong slice shows in the numbers; this shows a wrong name for the right number."""
+    spec = oxe_description(name).embodiment({}, fixes=True)
+    orders = ("dx dy dz", "droll_x dpitch_y dyaw_z", "drx dry drz", "dqx dqy dqz dqw", "x y z", "roll_x pitch_y yaw_z")
+    for names in (spec.state_names, spec.action.names):
+        for order in orders:
+            found = [word for word in names if word in order.split()]
+            assert found in ([], order.split(), order.split()[:2]), (found, names)
+
+
+def test_name_that_is_not_known_is_answered_with_the_closest():
+    with pytest.raises(UnknownName, match="closest: taco_play"):
+        oxe_description("taco_plai")
+
+
+def test_copies_with_their_channels_put_right_are_left_alone(tmp_path):
+    """Copies resized to 256 x 256 by rlds_dataset_mod under the same name have red and blue in order already."""
+    write_set("utaustin_mutex", tmp_path / "set", size=(256, 256))
+    episode = Config(tmp_path / "set", cache=tmp_path / "cache").make()[0]
+    for frames in episode.images.values():
+        np.testing.assert_allclose(frames[0][3, 3], RED, atol=6)
