@@ -37,7 +37,8 @@ class Config:
             GPU; ``exact`` draws what LIBERO itself draws.
         fused: run the controller inside the physics step: half the time, the same states to 1e-6.
         settle_steps: control steps with an open gripper after a scene is set, before the policy.
-        max_steps: control steps of an episode; 0 for the suite's usual limit.
+        max_steps: control steps of an episode; 0 for the suite's limit.
+        limits: control steps of an episode by suite; the usual ones (``libero_suites.MAX_STEPS``) for suites not named.
         worlds: compiled scenes kept for later rows of their tasks; each takes a second to make and memory to keep.
     """
 
@@ -46,11 +47,14 @@ class Config:
     fused: bool = True
     settle_steps: int = 10
     max_steps: int = 0
+    limits: tuple[tuple[str, int], ...] = ()
     worlds: int = 1
 
     def __post_init__(self):
         if self.camera_size < 1 or self.settle_steps < 0 or self.max_steps < 0 or self.worlds < 1:
             raise ConfigError(f"{self}: sizes and counts are positive, settle_steps and max_steps at least 0")
+        if any(limit < 1 for _, limit in self.limits):
+            raise ConfigError(f"limits {self.limits}: an episode takes at least one step")
         if self.render not in ("decimated", "exact"):
             raise ConfigError(f"render {self.render!r}: expected decimated or exact")
 
@@ -86,8 +90,9 @@ class LiberoBenchmark:
         if row.init >= len(states):
             raise ConfigError(f"{row.suite}/{row.task} has initial states 0 to {len(states) - 1}, asked for {row.init}")
         world = self._world(entry)
-        if self.config.max_steps:
-            entry = dataclasses.replace(entry, max_steps=self.config.max_steps)
+        limit = self.config.max_steps or dict(self.config.limits).get(row.suite)
+        if limit:
+            entry = dataclasses.replace(entry, max_steps=limit)
         return LiberoBody(world, entry.instruction, self.config.camera_size), LiberoTask(world, entry, row)
 
     def close(self) -> None:

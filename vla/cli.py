@@ -17,7 +17,7 @@ from tyro.conf import subcommand
 
 from vla.commands.data import Data
 from vla.commands.demos import Demos
-from vla.commands.evaluate import Evaluate
+from vla.commands.eval import Eval, with_run
 from vla.commands.quickstart import Quickstart
 from vla.commands.rollout import Rollout
 from vla.commands.train import Train
@@ -27,7 +27,7 @@ Command = (
     Annotated[Data, subcommand("data")]
     | Annotated[Demos, subcommand("demos")]
     | Annotated[Train, subcommand("train")]
-    | Annotated[Evaluate, subcommand("eval")]
+    | Annotated[Eval, subcommand("eval")]
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[Quickstart, subcommand("quickstart")]
 )
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     options: Arguments = tyro.cli(
         Arguments,
         prog="vla",
-        args=arguments,
+        args=with_run(sys.argv[1:] if arguments is None else arguments),
         config=(
             tyro.conf.CascadeSubcommandArgs,
             tyro.conf.OmitArgPrefixes,

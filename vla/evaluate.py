@@ -22,9 +22,11 @@ from vla.episode_worker import EpisodeJob, Factory, HandlerFactory, Identify
 from vla.errors import ConfigError, DataError
 from vla.files import write_text
 from vla.ledger import Ledger, open_ledger, plain
+from vla.protocol_libero import Protocol
 from vla.protocols import Policy
 from vla.results import Result, compare, read_results, summarise, write_results
 from vla.rows import Benchmark, Row
+from vla.shards import Shard
 from vla.workers import Answer, Crash, Crew
 
 __all__ = ["Result", "choose_rows", "compare", "read_recordings", "read_results", "run_rows", "summarise"]
@@ -38,6 +40,8 @@ def run_rows(
     *,
     workers: int = 1,
     execute: int | None = None,
+    protocol: Protocol | None = None,
+    shard: Shard | None = None,
     name: str = "policy",
     videos: int = 0,
     recordings: int = 0,
@@ -56,6 +60,8 @@ def run_rows(
         out: folder of this run; made if need be.
         workers: processes.
         execute: rows of each chunk to execute before asking again; None for all.
+        protocol: recorded with the run and in every result; the factories have been made according to it.
+        shard: run only this part of the rows; :func:`vla.shards.merge` joins the parts.
         name: of the policy, for people.
         videos: rows to film afterwards at most, failures first.
         recordings: rows to record for Rerun afterwards at most, failures first.
@@ -64,7 +70,7 @@ def run_rows(
         progress: show a bar on standard error.
 
     Returns:
-        results in the order of ``rows``.
+        results in the order of ``rows``, of the shard only if there is one.
 
     Raises:
         ConfigError: ``rows`` is empty or has a row twice, ``out`` holds a run under another protocol (the message says
@@ -80,7 +86,12 @@ def run_rows(
         "policy": plain(policy_factory),
         "benchmark": plain(benchmark_factory),
         "execute": execute,
+        "protocol": plain(protocol),
     }
+    if shard:
+        settings["shard"] = shard.to_json() | {"rows": [row.to_json() for row in rows]}
+        rows = shard.part(rows)
+    facts = protocol.to_json() if protocol else {}
     with open_ledger(out, rows, settings) as ledger, Crew(factory, workers, log=out / "workers.log") as crew:
         redo = {row for row, result in ledger.finished.items() if retry_errors and result.status == "error"}
         jobs = [EpisodeJob(row) for row in rows if row not in ledger.finished or row in redo]
@@ -91,7 +102,7 @@ def run_rows(
         before = [result for row, result in ledger.finished.items() if row not in redo]
         with _bar(name, len(rows), before, progress) as advance:
             for answer in crew.run(jobs, group=_scene, timeout_s=row_timeout_s):
-                result = _result(answer, name, ledger)
+                result = replace(_result(answer, name, ledger), protocol=facts)
                 ledger.append(result)
                 advance(result)
         results = [ledger.finished[row] for row in rows]
@@ -162,7 +173,7 @@ def _chosen(results: Sequence[Result], out: Path, videos: int, recordings: int) 
     """Rows to run once more, each with the files it is to leave."""
     jobs = []
     for place, row in enumerate(choose_rows(results, max(videos, recordings))):
-        name = _file_name(row)
+        name = file_name(row)
         video = out / "videos" / f"{name}.mp4" if place < videos else None
         rrd = out / "rrd" / f"{name}.rrd" if place < recordings else None
         jobs.append(EpisodeJob(row, video, rrd))
@@ -174,7 +185,7 @@ def _unrecorded(jobs: Sequence[EpisodeJob], out: Path) -> list[EpisodeJob]:
     return [
         job
         for job in jobs
-        if _file_name(job.row) not in noted or any(file and not file.exists() for file in (job.video, job.rrd))
+        if file_name(job.row) not in noted or any(file and not file.exists() for file in (job.video, job.rrd))
     ]
 
 
@@ -182,8 +193,8 @@ def _note(answer: Answer, measured: Result, jobs: Sequence[EpisodeJob], out: Pat
     """Add one to ``recordings.json``, which keeps the order of ``jobs``; the recorded run's own outcome is told."""
     job, crashed = answer.job, isinstance(answer.value, Crash)
     made = {entry["name"]: entry for entry in read_recordings(out)}
-    made[_file_name(job.row)] = {
-        "name": _file_name(job.row),
+    made[file_name(job.row)] = {
+        "name": file_name(job.row),
         "row": job.row.to_json(),
         "status": "error" if crashed else answer.value.status,
         "steps": 0 if crashed else answer.value.steps,
@@ -191,7 +202,7 @@ def _note(answer: Answer, measured: Result, jobs: Sequence[EpisodeJob], out: Pat
         "video": _there(job.video, out),
         "rrd": _there(job.rrd, out),
     }
-    kept = [made[name] for name in map(_file_name, (job.row for job in jobs)) if name in made]
+    kept = [made[name] for name in map(file_name, (job.row for job in jobs)) if name in made]
     write_text(out / "recordings.json", json.dumps(kept, indent=1) + "\n")
 
 
@@ -217,7 +228,8 @@ def _there(path: Path | None, folder: Path) -> str | None:
     return str(path.relative_to(folder)) if path and path.exists() else None
 
 
-def _file_name(row: Row) -> str:
+def file_name(row: Row) -> str:
+    """Of what is recorded of a row, without an ending."""
     task = re.sub(r"[^a-z0-9]+", "-", row.task.lower()).strip("-")[:80]
     place = f"init{row.init}" if row.init >= 0 else f"sampled{row.widen:g}"
     return f"{row.suite}-{task}-{place}-seed{row.seed}"

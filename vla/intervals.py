@@ -1,6 +1,7 @@
-"""How sure a count makes us: an interval for one rate, a test and an interval for the difference of two paired ones."""
+"""How sure counts make us: an interval for one rate; tests and intervals for the difference of two, paired or not."""
 
 import math
+from collections.abc import Sequence
 
 from vla.errors import ConfigError
 
@@ -28,6 +29,23 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
     interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def wilson_from_rate(rate: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a rate from ``n`` tries, which need not be a whole number (effective tries).
+
+    Raises:
+        ConfigError: the rate is outside [0, 1] or there is no try.
+    """
+    if not 0 <= rate <= 1 or n <= 0:
+        raise ConfigError(f"a rate of {rate} from {n} tries")
+    from scipy.stats import norm
+
+    z = float(norm.ppf(0.5 + confidence / 2))
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    # at 0 and 1 the end is the rate itself, which rounding may miss
+    return min(rate, max(0.0, centre - reach)), max(rate, min(1.0, centre + reach))
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
@@ -82,6 +100,71 @@ def paired_difference(
         return math.sqrt(max(0.0, d1**2 - 2 * phi * d1 * d2 + d2**2))
 
     return difference, difference - reach(p1 - low_1, high_2 - p2), difference + reach(high_1 - p1, p2 - low_2)
+
+
+def independent_difference(
+    first: int, first_n: int, second: int, second_n: int, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """The first rate minus the second from different rows, with Newcombe's hybrid score interval.
+
+    Two Wilson intervals, joined (Newcombe 1998, Statistics in Medicine 17, 873, method 10).
+
+    Returns:
+        difference, low, high.
+
+    Raises:
+        ConfigError: a side has no tries, or more successes than tries.
+    """
+    if min(first_n, second_n) < 1:
+        raise ConfigError(f"a difference needs tries on both sides, found {first_n} and {second_n}")
+    low_1, high_1 = wilson(first, first_n, confidence)
+    low_2, high_2 = wilson(second, second_n, confidence)
+    p1, p2 = first / first_n, second / second_n
+    below, above = math.hypot(p1 - low_1, high_2 - p2), math.hypot(high_1 - p1, p2 - low_2)
+    return p1 - p2, p1 - p2 - below, p1 - p2 + above
+
+
+def stratified_exact(tables: Sequence[tuple[int, int, int, int]]) -> float:
+    """Exact two-sided p-value that two policies succeed equally often within every stratum (a task), rows not paired.
+
+    Conditional on each stratum's successes, the first side's are hypergeometric; their sum's distribution is the
+    convolution (the exact form of the Cochran-Mantel-Haenszel test; with one stratum, Fisher's exact test). Two-sided:
+    all sums that are at most as probable as the observed one.
+
+    Args:
+        tables: of each stratum: successes and tries of the first, successes and tries of the second.
+
+    Returns:
+        1.0 if nothing differs or there is nothing to compare.
+
+    Raises:
+        ConfigError: there are more successes than tries.
+    """
+    import numpy as np
+    from scipy.stats import hypergeom
+
+    chances, start, observed = np.ones(1), 0, 0
+    for first, first_n, second, second_n in tables:
+        if not (0 <= first <= first_n and 0 <= second <= second_n):
+            raise ConfigError(f"{first} of {first_n} and {second} of {second_n}: more successes than tries")
+        solved = first + second
+        least, most = max(0, solved - second_n), min(first_n, solved)
+        chances = np.convolve(chances, hypergeom.pmf(np.arange(least, most + 1), first_n + second_n, solved, first_n))
+        start, observed = start + least, observed + first
+    return float(min(1.0, chances[chances <= chances[observed - start] * (1 + 1e-7)].sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for being several (Holm 1979, Scandinavian Journal of Statistics 6, 65), in the given order.
+
+    Comparing an adjusted value with a level keeps the chance of any false positive among all below that level.
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
 
 
 def _correlation(both: int, only_first: int, only_second: int, neither: int) -> float:

@@ -68,7 +68,7 @@ class Ledger:
             self.protocol.update(found)
             _write(self._folder, self.protocol)
             return
-        _refuse(self._folder, _differences({key: self.protocol[key] for key in found}, found))
+        _refuse(self._folder, differences({key: self.protocol[key] for key in found}, found))
 
 
 @contextmanager
@@ -104,14 +104,41 @@ def _protocol(folder: Path, wanted: dict[str, Any], *, started: bool) -> dict[st
             raise DataError(path, "file", expected="the protocol of the rows beside it", found="no such file")
         _write(folder, wanted)
         return wanted
+    stored = _parsed(path)
+    known_later = {key: stored[key] for key in ("embodiment", "checkpoint")}
+    _refuse(folder, differences(stored, wanted | known_later))
+    return stored
+
+
+def read_ledger(folder: Path) -> tuple[dict[str, Any], list[Result]]:
+    """Protocol and finished rows of a run, also of one that was stopped; nothing is changed.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    path, lines = folder / "protocol.json", folder / "rows.jsonl"
+    try:
+        protocol = _parsed(path)
+        content = lines.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(str(error.filename), "file", expected="a file of a run", found="no such file") from error
+    return protocol, list(_results(lines, content[: content.rfind(b"\n") + 1]).values())
+
+
+def write_ledger(folder: Path, protocol: dict[str, Any], results: Sequence[Result]) -> None:
+    """A run as :func:`open_ledger` would have left it; an older one in the folder is replaced."""
+    lines = "".join(json.dumps(result.to_json()) + "\n" for result in results)
+    write_text(folder / "rows.jsonl", lines)
+    _write(folder, protocol)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text())
     except ValueError as error:
         raise DataError(path, "file", expected="JSON", found=str(error)) from error
     if not isinstance(stored, dict) or not {"embodiment", "checkpoint"} <= stored.keys():
         raise DataError(path, "file", expected="a protocol", found="other JSON")
-    known_later = {key: stored[key] for key in ("embodiment", "checkpoint")}
-    _refuse(folder, _differences(stored, wanted | known_later))
     return stored
 
 
@@ -119,24 +146,25 @@ def _write(folder: Path, protocol: dict[str, Any]) -> None:
     write_text(folder / "protocol.json", json.dumps(protocol, indent=1) + "\n")
 
 
-def _refuse(folder: Path, differences: list[str]) -> None:
-    if differences:
-        listing = "\n".join(f"  - {line}" for line in differences)
+def _refuse(folder: Path, found: list[str]) -> None:
+    if found:
+        listing = "\n".join(f"  - {line}" for line in found)
         raise ConfigError(
             f"{folder} holds a run under another protocol; choose another folder or remove it:\n{listing}"
         )
 
 
-def _differences(stored: Any, wanted: Any, name: str = "") -> list[str]:
-    if name == "rows":
+def differences(stored: Any, wanted: Any, name: str = "") -> list[str]:
+    """One line for each setting that differs; of rows only how many."""
+    if name.endswith("rows") and isinstance(stored, list) and isinstance(wanted, list):
         if stored == wanted:
             return []
         common = sum(row in wanted for row in stored)
-        return [f"rows: {len(stored)} there, {len(wanted)} now, {common} in both"]
+        return [f"{name}: {len(stored)} there, {len(wanted)} now, {common} in both"]
     if isinstance(stored, dict) and isinstance(wanted, dict):
         prefix = f"{name}." if name else ""
         keys = list(dict.fromkeys([*stored, *wanted]))
-        return [line for key in keys for line in _differences(stored.get(key), wanted.get(key), f"{prefix}{key}")]
+        return [line for key in keys for line in differences(stored.get(key), wanted.get(key), f"{prefix}{key}")]
     return [] if stored == wanted else [f"{name}: {stored!r} there, {wanted!r} now"]
 
 
@@ -147,8 +175,12 @@ def _read(path: Path, file: BinaryIO) -> dict[Row, Result]:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(path, whole)
+    return _results(path, content[:whole])
+
+
+def _results(path: Path, content: bytes) -> dict[Row, Result]:
     finished: dict[Row, Result] = {}
-    for number, line in enumerate(content[:whole].splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         try:
             result = Result.from_json(json.loads(line))
         except (ValueError, TypeError, ConfigError) as error:

@@ -2,14 +2,17 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from vla.clustered import clustered_wilson
 from vla.errors import ConfigError, DataError
 from vla.files import whole_file
 from vla.intervals import mcnemar_exact, paired_difference, wilson
+from vla.protocol_libero import split_suite
 from vla.rows import Row
 
 STATUSES = ("success", "failure", "error")
@@ -31,7 +34,8 @@ class Result:
         policy: name of the policy, for people.
         embodiment: fingerprint of the policy's embodiment.
         checkpoint: fingerprint of the policy's weights; empty if it has none.
-        versions: package name to version, of those that were loaded.
+        versions: package name to version, of those that were loaded; ``renderer`` to the OpenGL library.
+        protocol: how the benchmark was run (:mod:`vla.protocol_libero`); empty if that was not said.
     """
 
     row: Row
@@ -46,6 +50,7 @@ class Result:
     embodiment: str = ""
     checkpoint: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.status not in STATUSES:
@@ -90,10 +95,13 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
             *(("status", text), ("success", pyarrow.bool_()), ("steps", whole), ("wall_s", real)),
             *(("latency_s", real), ("inferences", whole), ("error", text), ("attempts", whole)),
             *(("policy", text), ("embodiment", text), ("checkpoint", text), ("versions", text)),
+            ("protocol", text),
         ]
     )
     lines = [
-        result.to_json() | {"success": result.success, "versions": json.dumps(result.versions, sort_keys=True)}
+        result.to_json()
+        | {"success": result.success}
+        | {key: json.dumps(getattr(result, key), sort_keys=True) for key in ("versions", "protocol")}
         for result in sorted(results, key=lambda result: result.row)
     ]
     with whole_file(path) as temporary:
@@ -126,9 +134,9 @@ def _read(path: Path) -> list[Result]:
     try:
         for line in lines:
             del line["success"]
-            line["versions"] = json.loads(line["versions"])
+            line |= {key: json.loads(line[key]) for key in ("versions", "protocol") if key in line}
         return [Result.from_json(line) for line in lines]
-    except (KeyError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise DataError(path, "columns", expected="the columns of results", found=str(error)) from error
 
 
@@ -147,37 +155,58 @@ def by_row(results: Iterable[Result]) -> dict[Row, Result]:
 
 
 def summarise(results: Sequence[Result]) -> dict[str, Any]:
-    """Success by task and in all, as JSON values.
+    """Success by task, suite and perturbation and in all, as JSON values.
 
     Errors are counted apart and enter no rate.
 
     Returns:
-        ``{"total": cell, "tasks": [{"suite": ..., "task": ...} | cell, ...]}`` with the tasks in the order of their
-        first result, where a cell has ``n`` (without errors), ``successes``, ``rate`` (None if ``n`` is 0), ``low`` and
-        ``high`` (Wilson, 95 %), ``errors``, ``mean_steps`` and ``mean_steps_success`` (None if there are none).
+        ``{"total": cell, "tasks": [{"suite": ..., "task": ...} | cell, ...], "suites": [{"suite": ...} | cell, ...],
+        "perturbations": [{"perturbation": ...} | cell, ...]}`` in the order of their first result, where a cell has
+        ``n`` (without errors), ``successes``, ``rate`` (None if ``n`` is 0), ``low`` and ``high`` (Wilson, 95 %),
+        ``clustered`` (low and high with the task as the unit, None for fewer than two tasks), ``errors``,
+        ``mean_steps``, ``mean_steps_success``, ``mean_wall_s`` and ``latency_s`` (None if there are none) and
+        ``wall_s``.
     """
-    tasks: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        tasks.setdefault((result.row.suite, result.row.task), []).append(result)
+
+    def cells(key: Callable[[Result], tuple[str, ...]], *names: str) -> list[dict[str, Any]]:
+        groups: dict[tuple[str, ...], list[Result]] = {}
+        for result in results:
+            groups.setdefault(key(result), []).append(result)
+        return [dict(zip(names, group, strict=True)) | _cell(members) for group, members in groups.items()]
+
     return {
         "total": _cell(results),
-        "tasks": [{"suite": suite, "task": task} | _cell(members) for (suite, task), members in tasks.items()],
+        "tasks": cells(lambda result: (result.row.suite, result.row.task), "suite", "task"),
+        "suites": cells(lambda result: (result.row.suite,), "suite"),
+        "perturbations": cells(lambda result: (perturbation(result.row),), "perturbation"),
     }
+
+
+def perturbation(row: Row) -> str:
+    """What is changed against LIBERO's own scenes: LIBERO-PRO's suffix, ``"sampled"`` places, ``"none"``."""
+    changed = split_suite(row.suite)[1]
+    if row.init == -1:
+        widened = f"sampled x{row.widen:g}" if row.widen != 1 else "sampled"
+        return f"{changed}, {widened}" if changed else widened
+    return changed or "none"
 
 
 def _cell(results: Sequence[Result]) -> dict[str, Any]:
     scored = [result for result in results if result.status != "error"]
     solved = [result for result in scored if result.success]
     low, high = wilson(len(solved), len(scored))
+    by_task, solved_by_task = (Counter((r.row.suite, r.row.task) for r in group) for group in (scored, solved))
     return {
         "n": len(scored),
         "successes": len(solved),
         "rate": len(solved) / len(scored) if scored else None,
         "low": low,
         "high": high,
+        "clustered": clustered_wilson([solved_by_task[task] for task in by_task], list(by_task.values())),
         "errors": len(results) - len(scored),
         "mean_steps": _mean([result.steps for result in scored]),
         "mean_steps_success": _mean([result.steps for result in solved]),
+        "mean_wall_s": _mean([result.wall_s for result in scored]),
         "latency_s": _mean([result.latency_s for result in scored if not math.isnan(result.latency_s)]),
         "wall_s": sum(result.wall_s for result in results),
     }

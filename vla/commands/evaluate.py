@@ -15,8 +15,10 @@ from vla.commands.train import DATA_FILE
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, UnknownName
+from vla.protocol_libero import Protocol, find_protocol
 from vla.results import Result, compare, summarise
-from vla.rows import Row
+from vla.rows import Row, read_rows
+from vla.shards import Shard
 from vla.transforms import connect
 
 Variant = Literal["untrained", "blank"]
@@ -32,22 +34,26 @@ class Evaluate:
     """Folder for results, report, videos and Rerun recordings."""
     embodiment: str | None = None
     """Which of the checkpoint's embodiments to be, if it has several."""
+    protocol: Literal["ours", "openpi", "openvla", "openvla-oft", "lerobot"] = "ours"
+    """Whose step limits, picture size, actions per look and seeds: ours, or those of a public evaluator."""
     suite: str = "libero_spatial"
-    """LIBERO suite."""
+    """LIBERO or LIBERO-PRO suite; several with commas between them."""
     tasks: tuple[str, ...] = ()
-    """Tasks by number or name; all if none is given."""
+    """Tasks of each suite by number or name; all if none is given."""
+    rows: Path | None = None
+    """Instead of suite and tasks: a file of rows, JSON or Parquet; results.parquet of another run is one."""
     inits: int = 10
     """The first n of each task's own 50 initial states."""
     sampled: int = 0
     """Instead: n scenes a task with the objects placed anew."""
     widen: float = 1.0
     """Factor for the regions of sampled scenes. They are 2 cm wide, which an arm can solve blind; 3 needs eyes."""
-    seed: int = 0
-    """Of the first row; the others count up."""
+    seed: int | None = None
+    """Of the first row, instead of the protocol's (ours: 0, and the others count up)."""
     against: tuple[Variant, ...] = ()
     """Also run on the same rows: the untrained network, or the policy with its pictures blanked."""
-    execute: int = 8
-    """Actions of each chunk that are executed before the policy looks again."""
+    execute: int | None = None
+    """Actions of each chunk that are executed before the policy looks again, instead of the protocol's (ours: 8)."""
     ode_steps: int = 10
     """Euler steps of the flow."""
     workers: int = 0
@@ -58,14 +64,14 @@ class Evaluate:
     """Rows to record for Rerun afterwards."""
     render: Literal["decimated", "exact"] = "decimated"
     """Meshes to draw: thinned out, or LIBERO's own."""
+    shard: str | None = None
+    """Run part i of n of the rows, e.g. 2/8, on this machine; vla eval merge joins the parts."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Run the rows, compare, write the report."""
-        from vla.commands.choices import make_rows, task_names
         from vla.report import NamedRun, write_report
 
-        tasks = task_names(self.suite, self.tasks)
-        rows = make_rows(self.suite, tasks, inits=self.inits, sampled=self.sampled, widen=self.widen, seed=self.seed)
+        rows = self.make_rows()
         names = ["trained", *dict.fromkeys(self.against)]
         runs = {name: self.run_variant(name, rows) for name in names}
         for name, results in runs.items():
@@ -80,11 +86,38 @@ class Evaluate:
         )
         console.print(f"report: {report}")
         return {
-            "rows": len(rows),
+            "rows": len(next(iter(runs.values()))),
+            "protocol": self.protocol,
             "runs": {name: summarise(results)["total"] for name, results in runs.items()},
             "comparisons": comparisons,
             "report": str(report),
         }
+
+    def make_rows(self) -> list[Row]:
+        """All rows of the evaluation, of which a shard runs a part."""
+        from vla.commands.choices import check_rows, make_rows, suite_names, task_names
+
+        if self.rows:
+            if self.tasks or self.sampled:
+                raise ConfigError("a file of rows says everything: leave out --tasks and --sampled")
+            rows = read_rows(self.rows)
+        else:
+            protocol = find_protocol(self.protocol)
+            rows = [
+                row
+                for suite in suite_names(self.suite)
+                for row in make_rows(
+                    suite,
+                    task_names(suite, self.tasks),
+                    inits=self.inits,
+                    sampled=self.sampled,
+                    widen=self.widen,
+                    seed=protocol.seed if self.seed is None else self.seed,
+                    seed_rule=protocol.seed_rule,
+                )
+            ]
+        check_rows(rows)
+        return rows
 
     def run_variant(self, name: str, rows: Sequence[Row]) -> list[Result]:
         """Run the rows with the policy (``trained``) or one of its variants."""
@@ -93,24 +126,40 @@ class Evaluate:
         from vla.sim import libero
 
         spec = self._spec()
-        size = max((max(camera.height, camera.width) for camera in spec.cameras), default=128)
+        protocol = self._protocol(spec)
+        size = protocol.camera_size
         connect(libero_panda(size), spec)  # what does not fit is said before a scene is compiled
         policy = vla_policy.Config(self.checkpoint.resolve(), embodiment=spec.name, ode_steps=self.ode_steps, threads=1)
         changes = {"trained": {}, "untrained": {"untrained": True}, "blank": {"blank_images": True}}
         policy = replace(policy, **changes[name])
         workers = self.workers or os.cpu_count() or 1
+        limits = tuple((suite, protocol.limit(suite)) for suite in dict.fromkeys(row.suite for row in rows))
         return run_rows(
             rows,
-            # a picture costs the same at any size: rendered as the policy wants it, none is resized
-            libero.Config(camera_size=size, render=self.render),
+            libero.Config(camera_size=size, render=self.render, settle_steps=protocol.settle_steps, limits=limits),
             policy,
             self.out / name,
             workers=min(workers, len(rows)),
-            execute=self.execute,
+            execute=protocol.execute or None,
+            protocol=protocol,
+            shard=Shard.parse(self.shard) if self.shard else None,
             name=name,
             videos=self.videos,
             recordings=self.recordings,
         )
+
+    def _protocol(self, spec: EmbodimentSpec) -> Protocol:
+        """As chosen, with what was set by hand."""
+        protocol = find_protocol(self.protocol)
+        if not protocol.camera_size:
+            # a picture costs the same at any size: rendered as the policy wants it, none is resized
+            size = max((max(camera.height, camera.width) for camera in spec.cameras), default=128)
+            protocol = replace(protocol, camera_size=size)
+        if self.execute is not None:
+            protocol = replace(protocol, execute=self.execute)
+        if self.rows:
+            return replace(protocol, seed=0, seed_rule="rows")
+        return protocol if self.seed is None else replace(protocol, seed=self.seed)
 
     def _spec(self) -> EmbodimentSpec:
         """Of the policy, as the checkpoint has it."""
@@ -126,14 +175,25 @@ class Evaluate:
 
 
 def print_summary(console: Console, name: str, results: Sequence[Result]) -> None:
-    """A table of success by task."""
+    """A table of success by task, and by suite and perturbation where there are several."""
     summary = summarise(results)
-    table = Table("task", "success", "95 % interval", "errors", "mean steps", title=name)
-    for cell in [*summary["tasks"], summary["total"] | {"task": "all"}]:
-        interval = f"{100 * cell['low']:.0f} to {100 * cell['high']:.0f} %" if cell["n"] else ""
-        steps = "" if cell["mean_steps"] is None else f"{cell['mean_steps']:.0f}"
-        table.add_row(cell["task"], f"{cell['successes']}/{cell['n']}", interval, str(cell["errors"]), steps)
+    table = Table("", "success", "95 % Wilson", "by task", "errors", "mean steps", title=name)
+    groups = [("tasks", "task"), ("suites", "suite"), ("perturbations", "perturbation")]
+    for group, label in groups:
+        cells = summary[group]
+        if group == "tasks" or len(cells) > 1:
+            for cell in cells:
+                _add(table, cell[label], cell)
+            table.add_section()
+    _add(table, "all", summary["total"])
     console.print(table)
+
+
+def _add(table: Table, label: str, cell: dict[str, Any]) -> None:
+    spans = [(cell["low"], cell["high"]) if cell["n"] else None, cell["clustered"]]
+    said = ["" if span is None else f"{100 * span[0]:.0f} to {100 * span[1]:.0f} %" for span in spans]
+    steps = "" if cell["mean_steps"] is None else f"{cell['mean_steps']:.0f}"
+    table.add_row(label, f"{cell['successes']}/{cell['n']}", *said, str(cell["errors"]), steps)
 
 
 def compare_all(console: Console, runs: dict[str, list[Result]]) -> dict[str, Any]:
