@@ -14,7 +14,7 @@ Files that hold simulator states only have neither cameras nor state channels he
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
@@ -191,14 +191,15 @@ class Hdf5Source:
         _check_finite(states, self._file(number), f"data/{self.index.name(number)}/{STATES}")
         return states
 
-    def model_file(self, number: int) -> str:
-        """The simulator's model that an episode was made with, XML.
+    def model_files(self, numbers: Iterable[int]) -> Generator[str]:
+        """The simulator's models that episodes were made with, XML, one after the other.
 
         Raises:
-            DataError: the file does not hold it, or is damaged.
+            DataError: a file does not hold it, or is damaged.
         """
         with Sandbox() as sandbox:
-            return sandbox.model_file(Path(self._file(number)), self.index.name(number))
+            for number in numbers:
+                yield sandbox.model_file(Path(self._file(number)), self.index.name(number))
 
     def is_libero(self, number: int) -> bool:
         """Whether an episode is of a LIBERO environment."""
