@@ -1,32 +1,35 @@
-"""Episodes by number, for commands that take some of a set."""
+"""Numbers of episodes as people write them: ``3``, ``0:10``, ``20:``."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from vla.errors import ConfigError
 
-_CHOICE = re.compile(r"(\d+)|(\d*):(\d*)")
 
-
-def episode_numbers(choices: Sequence[str], count: int) -> list[int]:
-    """Numbers of the chosen episodes, each once, in the order given; all of them if none is chosen.
+def chosen_episodes(texts: Iterable[str], count: int) -> tuple[int, ...]:
+    """The numbers meant, in the order given, each once.
 
     Args:
-        choices: numbers such as ``7``, and ranges without their end such as ``0:10``, ``20:`` or ``:5``.
-        count: episodes in the set.
+        texts: numbers, or ranges of them without their end; below 0 counts from the end.
+        count: episodes that there are.
 
     Raises:
-        ConfigError: a choice is neither, or an episode is not there.
+        ConfigError: a text is none of both, or there is no episode of that number.
     """
     numbers: dict[int, None] = {}
-    for choice in choices:
-        match = _CHOICE.fullmatch(choice.strip())
-        if match is None:
-            raise ConfigError(f"episodes are chosen by numbers and ranges such as 3 or 0:10, found {choice!r}")
-        single, first, end = match.groups()
-        low = int(single) if single else int(first or 0)
-        high = low + 1 if single else min(int(end or count), count)
-        if not low < high <= count:
-            raise ConfigError(f"episode {choice} is not there: the set has {count}, counted from 0")
-        numbers.update(dict.fromkeys(range(low, high)))
-    return list(numbers) if choices else list(range(count))
+    for text in texts:
+        try:
+            ends = [int(part) if part else None for part in text.split(":")]
+        except ValueError as error:
+            raise ConfigError(f"episodes are given as 3 or 0:10, not as {text!r}") from error
+        if len(ends) == 2:
+            meant = range(count)[slice(*ends)]
+            if not meant:
+                raise ConfigError(f"episodes {text} are not there: there are {count}, counted from 0")
+            numbers |= dict.fromkeys(meant)
+        elif len(ends) == 1 and ends[0] is not None:
+            if not -count <= ends[0] < count:
+                raise ConfigError(f"episode {ends[0]} is not there: there are {count}, counted from 0")
+            numbers[range(count)[ends[0]]] = None
+        else:
+            raise ConfigError(f"episodes are given as 3 or 0:10, not as {text!r}")
+    return tuple(numbers)
