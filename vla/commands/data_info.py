@@ -14,11 +14,15 @@ class Info:
     """What a data set holds: episodes, steps, instructions, cameras, channels and their meaning."""
 
     source: SourceOptions
+    draft_description: bool = False
+    """Print instead a description of a LeRobot data set to fill in (TOML): what its files say, and ? for the rest."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Print tables; return them as JSON."""
         from vla.describe import info
 
+        if self.draft_description:
+            return {"description": self._draft(console)}
         facts = info(self.source.open())
         action = facts["action"]
         console.print(f"[bold]{self.source.path}[/]: {facts['episodes']} episodes, {facts['steps']} steps")
@@ -41,3 +45,12 @@ class Info:
         for table in (cameras, channels, instructions):
             console.print(table)
         return facts
+
+    def _draft(self, console: Console) -> str:
+        from vla.datasets.lerobot_draft import draft_description
+        from vla.datasets.lerobot_index import cache_folder
+        from vla.datasets.lerobot_mirror import local_folder
+
+        text = draft_description(local_folder(self.source.path, cache_folder(), only_meta=True))
+        console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+        return text
