@@ -14,6 +14,7 @@ from vla.datasets.oxe.fixes import FIXES
 from vla.datasets.rlds import Config
 from vla.embodiment import ActionSpec, Channel, EmbodimentSpec, Gripper
 from vla.errors import ConfigError
+from vla.statistics_cache import pooled
 
 LEVELS = st.floats(-1.5, 1.5, width=32)
 COLUMNS = arrays(np.float32, st.integers(1, 30), elements=LEVELS)
@@ -179,14 +180,13 @@ def test_bridge_statistics_after_its_fixes_equal_an_independent_computation(shar
     source = Config(folder, cache=tmp_path).make()
     episodes = [source[index] for index in range(len(source))]
     assert [len(episode) for episode in episodes] == [len(state) for state in states] == source.lengths.tolist()
-    for ours, theirs in (
-        (np.concatenate([episode.state for episode in episodes]), np.concatenate(states)),
-        (np.concatenate([episode.action for episode in episodes]), np.concatenate(actions)),
-    ):
-        assert ours.shape == theirs.shape == (200, 7)
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
-        ours = ours.astype(float)
-        for statistic in (np.mean, np.std, np.min, np.max):
-            np.testing.assert_allclose(statistic(ours, axis=0), statistic(theirs, axis=0), atol=1e-6)
-        for level in (0.01, 0.99):
-            np.testing.assert_allclose(np.quantile(ours, level, axis=0), np.quantile(theirs, level, axis=0), atol=1e-6)
+    state, action = np.concatenate(states), np.concatenate(actions)
+    assert state.shape == action.shape == (200, 7)
+    np.testing.assert_allclose(np.concatenate([episode.state for episode in episodes]), state, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([episode.action for episode in episodes]), action, atol=1e-6)
+    names = (*source.spec.state_names, *source.spec.action.names)
+    ours, theirs = pooled([source]).arrays(names), np.concatenate([state, action], axis=1)
+    for name, statistic in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max)):
+        np.testing.assert_allclose(ours[name], statistic(theirs, axis=0), atol=1e-6, err_msg=name)
+    for name, level in (("q01", 0.01), ("q99", 0.99)):
+        np.testing.assert_allclose(ours[name], np.quantile(theirs, level, axis=0), atol=1e-6, err_msg=name)
