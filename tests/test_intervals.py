@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.errors import ConfigError
-from vla.intervals import mcnemar_exact, paired_difference, wilson
+from vla.intervals import (
+    holm,
+    independent_difference,
+    mcnemar_exact,
+    paired_difference,
+    stratified_exact,
+    wilson,
+    wilson_from_rate,
+)
 
 Z = 1.959963984540054
 
@@ -98,3 +106,52 @@ def test_paired_difference_covers_the_truth(p):
         _, low, high = paired_difference(a, b, c, d)
         covered += weight * (low <= p[1] - p[2] <= high)
     assert 0.93 < covered < 0.99
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_from_a_rate_is_wilson(counts):
+    k, n = counts
+    assert wilson_from_rate(k / n, n) == pytest.approx(wilson(k, n), abs=1e-9)
+
+
+@settings(deadline=None)
+@given(*[st.integers(1, 80).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))] * 2)
+def test_independent_difference_agrees_with_statsmodels(first, second):
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    difference, low, high = independent_difference(*first, *second)
+    assert difference == pytest.approx(first[0] / first[1] - second[0] / second[1])
+    theirs = confint_proportions_2indep(*first, *second, method="newcomb", compare="diff")
+    assert (low, high) == pytest.approx(theirs, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(*[st.integers(0, 30).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))] * 2)
+def test_one_stratum_is_fishers_test(first, second):
+    from scipy.stats import fisher_exact
+
+    (a, m), (b, n) = first, second
+    assert stratified_exact([(a, m, b, n)]) == pytest.approx(fisher_exact([[a, m - a], [b, n - b]])[1])
+
+
+def test_strata_are_permuted_within_themselves():
+    """Every way to deal out the outcomes inside each of two tasks, counted one by one."""
+    tables = [(3, 4, 1, 3), (2, 3, 0, 4)]
+    sums = {}
+    for chosen in itertools.product(*(itertools.combinations(range(m + n), m) for _, m, _, n in tables)):
+        total = sum(sum(place < a + b for place in places) for places, (a, _, b, _) in zip(chosen, tables, strict=True))
+        sums[total] = sums.get(total, 0) + 1
+    observed = sum(a for a, *_ in tables)
+    expected = sum(count for count in sums.values() if count <= sums[observed]) / sum(sums.values())
+    assert stratified_exact(tables) == pytest.approx(expected)
+    with pytest.raises(ConfigError):
+        stratified_exact([(2, 1, 0, 1)])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_agrees_with_statsmodels(p_values):
+    from statsmodels.stats.multitest import multipletests
+
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])

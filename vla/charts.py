@@ -13,12 +13,16 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 30
 
 @dataclass(frozen=True)
 class Interval:
-    """One rate with its interval, all in [0, 1]; ``rate`` None where nothing was counted."""
+    """One rate with its interval, all in [0, 1]; ``rate`` None where nothing was counted.
+
+    ``outer`` is a second interval, drawn thin.
+    """
 
     rate: float | None
     low: float
     high: float
     label: str
+    outer: tuple[float, float] | None = None
 
 
 def intervals(items: Sequence[Interval], *, width: int = 300, row: int = 20) -> str:
@@ -35,10 +39,49 @@ def intervals(items: Sequence[Interval], *, width: int = 300, row: int = 20) -> 
             parts.append(f'<text class="none" x="{width / 2}" y="{y + 4}">nothing counted</text>')
             continue
         low, high, rate = (pad + value * span for value in (item.low, item.high, item.rate))
+        thin = ""
+        if item.outer is not None:
+            start, end = (pad + value * span for value in item.outer)
+            thin = f'<line class="outer" x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>'
         parts.append(
-            f'<g class="run-{place}"><title>{escape(item.label)}</title>'
+            f'<g class="run-{place}"><title>{escape(item.label)}</title>{thin}'
             f'<line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>'
             f'<circle cx="{rate:.1f}" cy="{y}" r="5"/></g>'
+        )
+    return "".join(parts) + "</svg>"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two rates with its interval, all in [-1, 1]."""
+
+    value: float
+    low: float
+    high: float
+    label: str
+
+
+def differences(items: Sequence[Difference], *, width: int = 520, row: int = 30) -> str:
+    """Differences under each other around a line at 0, on an axis as wide as they need, in percentage points."""
+    reach = max(abs(edge) for item in items for edge in (item.low, item.high, 0.01))
+    step = nice_ticks(0, reach, 2)[1]
+    reach = step * math.ceil(reach / step - 1e-9)
+    pad, height = 24, row * len(items)
+    scale = _Scale(-reach, reach, pad, width - pad)
+    parts = [_open(width, height + 20, "; ".join(item.label for item in items), "differences")]
+    for tick in nice_ticks(-reach, reach, 4):
+        if abs(tick) <= reach * (1 + 1e-9):
+            x, name = scale(tick), "zero" if tick == 0 else "grid"
+            parts.append(f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}"/>')
+            parts.append(
+                f'<text text-anchor="middle" x="{x:.1f}" y="{height + 15}">{f"{100 * tick:+g}" if tick else "0"}</text>'
+            )
+    for place, item in enumerate(items):
+        y = row * (place + 0.5)
+        parts.append(
+            f'<g class="run-{place % 4}"><title>{escape(item.label)}</title><line class="whisker" '
+            f'x1="{scale(item.low):.1f}" x2="{scale(item.high):.1f}" y1="{y}" y2="{y}"/>'
+            f'<circle cx="{scale(item.value):.1f}" cy="{y}" r="5"/></g>'
         )
     return "".join(parts) + "</svg>"
 

@@ -147,6 +147,8 @@ def stratified_exact(tables: Sequence[tuple[int, int, int, int]]) -> float:
     for first, first_n, second, second_n in tables:
         if not (0 <= first <= first_n and 0 <= second <= second_n):
             raise ConfigError(f"{first} of {first_n} and {second} of {second_n}: more successes than tries")
+        if not (first_n and second_n):
+            continue
         solved = first + second
         least, most = max(0, solved - second_n), min(first_n, solved)
         chances = np.convolve(chances, hypergeom.pmf(np.arange(least, most + 1), first_n + second_n, solved, first_n))

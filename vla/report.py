@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vla.charts import Interval, axis, curve, intervals
+from vla.charts import curve
 from vla.errors import ConfigError, DataError
 from vla.evaluate import read_recordings
 from vla.files import write_text
 from vla.report_style import CSS
+from vla.report_tables import success_tables
 from vla.report_text import (
     count_said,
     data_sets,
     fact_list,
     interval_said,
+    protocol_said,
     rows_said,
     scene_said,
     settings_said,
@@ -87,7 +89,7 @@ def write_report(
     title = title or f"Policy evaluation: {', '.join(suites)}"
     sections = [
         _headline(read),
-        _tasks(read),
+        success_tables([run.name for run in read], [run.summary for run in read]),
         _films(read, out),
         _training(training) if training else "",
         data_sets(data or {}),
@@ -151,54 +153,6 @@ def _compared(first: _Run, other: _Run) -> str:
         f"first only, {found.only_second} by the second only; if both were equally good, a split at least as uneven "
         f"would have probability {_probability(found.p_value)} (exact McNemar test).{left_out}</p>"
     )
-
-
-def _tasks(runs: Sequence[_Run]) -> str:
-    cells = {
-        (place, cell["suite"], cell["task"]): cell for place, run in enumerate(runs) for cell in run.summary["tasks"]
-    }
-    tasks = list(dict.fromkeys(key[1:] for key in cells))
-    suites = {suite for suite, _ in tasks}
-    lines = []
-    for suite, task in tasks:
-        label = escape(task_said(task)) + (f' <span class="soft">({escape(suite)})</span>' if len(suites) > 1 else "")
-        lines.append(_task_line(label, runs, [cells.get((place, suite, task)) for place in range(len(runs))]))
-    if len(tasks) > 1:
-        lines.append(_task_line("All tasks", runs, [run.summary["total"] for run in runs], total=True))
-    legend = "".join(
-        f'<span class="run-{place}"><i class="dot"></i>{escape(run.name)}</span>' for place, run in enumerate(runs)
-    )
-    return (
-        f'<h2>Success by task</h2><p class="legend small">{legend}</p><div class="scroll"><table>'
-        f'<tr><th>Task</th><th style="width:36%">{axis()}</th><th class="number">Solved</th>'
-        '<th class="number">95 % interval</th><th class="number">Mean steps</th><th class="number">Errors</th></tr>'
-        f'{"".join(lines)}</table></div><p class="soft small">Dots are success rates, lines 95 % intervals (Wilson). '
-        "Steps are the mean over all counted episodes. An error (a crash, a hang, a safety stop) says nothing about "
-        "the policy and is not counted as a failure.</p>"
-    )
-
-
-def _task_line(label: str, runs: Sequence[_Run], cells: Sequence[dict | None], *, total: bool = False) -> str:
-    empty = {"n": 0, "successes": 0, "rate": None, "low": 0.0, "high": 1.0, "mean_steps": None, "errors": 0}
-    shown = [cell or empty for cell in cells]
-    names = [run.name for run in runs]
-    bars = intervals(
-        [
-            Interval(cell["rate"], cell["low"], cell["high"], f"{name}: {cell['successes']} of {cell['n']}")
-            for name, cell in zip(names, shown, strict=True)
-        ]
-    )
-    steps = ["–" if cell["mean_steps"] is None else f"{cell['mean_steps']:.0f}" for cell in shown]
-    columns = [
-        [f'<i class="dot run-{place}"></i>{cell["successes"]} / {cell["n"]}' for place, cell in enumerate(shown)],
-        [interval_said(cell) if cell["n"] else "–" for cell in shown],
-        steps,
-        [str(cell["errors"]) for cell in shown],
-    ]
-    numbers = "".join(
-        f'<td class="number">{"".join(f"<div>{value}</div>" for value in column)}</td>' for column in columns
-    )
-    return f"<tr{' class=total' if total else ''}><td>{label}</td><td>{bars}</td>{numbers}</tr>"
 
 
 def _films(runs: Sequence[_Run], out: Path) -> str:
@@ -286,6 +240,7 @@ def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
             "Policy": settings_said(protocol.get("policy")),
             "Weights": ", ".join(checkpoints),
             "Embodiment": protocol.get("embodiment") or "",
+            **protocol_said(protocol.get("protocol") or {}),
             "Benchmark": settings_said(protocol.get("benchmark")),
             "Executed": "all actions of a chunk" if protocol.get("execute") is None else
             f"{protocol['execute']} actions of each chunk before the policy looks again",

@@ -40,6 +40,10 @@ svg { display: block; width: 100%; height: auto; }
 svg.intervals { min-width: 220px; max-width: 330px; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .whisker { stroke: var(--c); stroke-width: 3; stroke-linecap: round; opacity: .45; }
+svg .outer { stroke: var(--c); stroke-width: 1.2; opacity: .8; }
+svg .zero { stroke: var(--soft); stroke-width: 1.5; }
+td.label { min-width: 230px; }
+svg.differences { max-width: 560px; }
 svg circle { fill: var(--c); }
 svg text { font: 11px system-ui, "DejaVu Sans", sans-serif; fill: var(--faint); }
 svg text.none { text-anchor: middle; }

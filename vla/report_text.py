@@ -67,6 +67,19 @@ def settings_said(value: Any) -> str:
     return f"{kind}({fields})"
 
 
+def protocol_said(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts on a :class:`~vla.protocol_libero.Protocol` as a run's folder has it; none for an empty one."""
+    if not protocol:
+        return {}
+    silent = ("type", "name", "source", "apart")
+    facts = ", ".join(f"{key}={_field(value)}" for key, value in protocol.items() if key not in silent)
+    return {
+        "Protocol": f"{protocol.get('name', '')}({facts})",
+        "From": protocol.get("source", ""),
+        "Not reproduced": list(protocol.get("apart", [])),
+    }
+
+
 def _field(item: Any) -> str:
     if isinstance(item, dict):
         return settings_said(item)

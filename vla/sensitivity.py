@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla.errors import ConfigError
+from vla.intervals import stratified_exact
 
 POWER = 0.8
 ALPHA = 0.05
@@ -63,6 +64,8 @@ def smallest_independent(
 
     if min(first_n, second_n) < 1 or not 0 <= rate <= 1:
         raise ConfigError(f"{first_n} and {second_n} tries at a rate of {rate}")
+    if stratified_exact([(first_n, first_n, 0, second_n)]) > alpha:
+        return None  # all against none would not be significant
     z = float(norm.ppf(1 - alpha / 2))
 
     def found(difference: float) -> float:
