@@ -24,102 +24,34 @@
     [[cameras]]
     name = "image_0"
     field = "observation/image_0"
-    role = "primary"
+    role = "primary"                        # or secondary, wrist, other
+    orientation = "upright"                 # or mirrored, flipped, turned_180
+    bgr = false                             # true where red and blue are stored swapped
 
-A column takes numbers of one field, ``take = [first, end]`` if not all. Channel names that :data:`STANDARD` knows
-have their unit and kind from there; others are written ``name:unit:kind``; ``_`` leaves a number out.
+A column takes numbers of one field, ``take = [first, end]`` if not all; a field may be taken from more than once, so
+columns also bring numbers into another order. ``scale`` is what one unit of the stored numbers stands for, ``low`` and
+``high`` are limits after scaling. Channel names that :data:`STANDARD` knows have their unit and kind from there; others
+are written ``name:unit:kind``; ``_`` leaves a number out.
 """
 
 import dataclasses
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
 
+from vla.datasets.description_parts import LEFT_OUT, STANDARD, Camera, Column
+from vla.datasets.description_toml import Table
 from vla.datasets.oxe.fixes import FIXES
-from vla.embodiment import (
-    ActionSpec,
-    CameraSpec,
-    Channel,
-    EmbodimentSpec,
-    Gripper,
-    Kind,
-    Orientation,
-    Role,
-    RotationForm,
-    Unit,
-)
+from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper, RotationForm
 from vla.errors import ConfigError, DataError
 from vla.transforms import action_map
 
-STANDARD: tuple[tuple[str, Unit, Kind], ...] = (
-    (r"d?[xyz](_\w+)?", "m", "position"),
-    (r"d?(roll_x|pitch_y|yaw_z)(_\w+)?", "rad", "rotation"),
-    (r"d?(rx|ry|rz)(_\w+)?", "rad", "rotation"),
-    (r"d?q[xyzw](_\w+)?", "1", "rotation"),
-    (r"d?rot6d_[0-5](_\w+)?", "1", "rotation"),
-    (r"gripper(_\w+)?", "1", "gripper"),
-    (r"finger(_\w+)?", "m", "gripper"),
-    (r"d?joint(_\w+)?", "rad", "joint"),
-    (r"vjoint(_\w+)?", "rad/s", "joint"),
-    (r"force_\w+", "N", "force"),
-    (r"torque_\w+", "Nm", "force"),
-    (r"base_d[xy]", "m", "other"),
-    (r"base_dyaw", "rad", "other"),
-)
-"""Patterns of channel names with their unit and kind; the first that fits the whole name counts."""
-
-LEFT_OUT = "_"
-
-
-@dataclass(frozen=True)
-class Camera:
-    """One camera and the field that holds its pictures.
-
-    Attributes:
-        name: what it is called here.
-        field: of the data set.
-        role: what the view shows.
-        orientation: of the stored pictures.
-        bgr: the stored pictures have red and blue swapped.
-        bgr_mended: height and width [pixels] of copies in circulation whose pictures were resized and put right.
-    """
-
-    name: str
-    field: str
-    role: Role = "other"
-    orientation: Orientation = "upright"
-    bgr: bool = False
-    bgr_mended: tuple[int, int] | None = None
-
-    def swapped(self, height: int, width: int) -> bool:
-        """Whether pictures stored at this size [pixels] have red and blue swapped."""
-        return self.bgr and (height, width) != self.bgr_mended
-
-
-@dataclass(frozen=True)
-class Column:
-    """Numbers of one field that become channels side by side.
-
-    Attributes:
-        field: of the data set.
-        channels: in the field's order; None for a number that is left out.
-        start: the first number taken.
-    """
-
-    field: str
-    channels: tuple[Channel | None, ...]
-    start: int = 0
-
-    @property
-    def stop(self) -> int:
-        """One past the last number taken."""
-        return self.start + len(self.channels)
+__all__ = ["STANDARD", "Camera", "Column", "Description", "parse_description", "read_description"]
 
 
 @dataclass(frozen=True)
@@ -261,110 +193,49 @@ def read_description(path: Path) -> Description:
     """The description in a TOML file.
 
     Raises:
-        DataError: the file is not TOML, or a field of it is missing, unknown or out of range.
+        DataError: the file is not TOML, or not a description.
     """
     try:
         value = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(path, "file", expected="TOML", found=str(error)) from error
-    reader = _Reader(path)
+    return parse_description(value, path)
+
+
+def parse_description(value: Any, path: Path) -> Description:
+    """The description that a TOML file's value is.
+
+    Args:
+        value: as ``tomllib`` gives it.
+        path: named in errors.
+
+    Raises:
+        DataError: a field is missing, unknown or out of range.
+    """
     known = {"names", "robot", "rate", "instruction", "source", "note", "fixes", "state", "action", "cameras"}
-    reader.only(value, known, "file")
-    state = reader.table(value, "state") if "state" in value else {"columns": []}
-    action = reader.table(value, "action")
-    reader.only(state, {"rotation", "columns"}, "state")
-    reader.only(action, {"mode", "frame", "rotation", "gripper", "columns"}, "action")
-    fixes = tuple(value.get("fixes", ()))
-    for name in fixes:
-        reader.choice(name, FIXES, "fixes")
+    table = Table(path, "", value, known)
+    state = table.inner("state", {"rotation", "columns"})
+    action = table.inner("action", {"mode", "frame", "rotation", "gripper", "columns"})
     try:
         return Description(
-            names=tuple(value.get("names", ())),
-            robot=reader.get(value, "robot", str),
-            rate=float(reader.get(value, "rate", (int, float))),
-            instruction=value.get("instruction", ""),
-            source=value.get("source", ""),
-            state=reader.columns(state, "state"),
-            state_rotation=reader.choice(state.get("rotation"), (None, *get_args(RotationForm)), "state: rotation"),
-            action=reader.columns(action, "action"),
-            mode=reader.choice(action.get("mode"), ("delta", "absolute"), "action: mode"),
-            frame=reader.choice(action.get("frame"), ("base", "tool", "joint"), "action: frame"),
-            action_rotation=reader.choice(action.get("rotation"), (None, *get_args(RotationForm)), "action: rotation"),
-            gripper=reader.gripper(action.get("gripper")),
-            cameras=tuple(reader.camera(camera) for camera in value.get("cameras", ())),
-            fixes=fixes,
-            note=value.get("note", ""),
+            names=table.texts("names"),
+            robot=table.text("robot"),
+            rate=table.number("rate"),
+            instruction=table.text("instruction", ""),
+            source=table.text("source", ""),
+            state=state.columns() if state.value else (),
+            state_rotation=state.rotation(),
+            action=action.columns(),
+            mode=action.choice("mode", ("delta", "absolute")),
+            frame=action.choice("frame", ("base", "tool", "joint")),
+            action_rotation=action.rotation(),
+            gripper=action.gripper(),
+            cameras=table.cameras(),
+            fixes=table.texts("fixes", FIXES),
+            note=table.text("note", ""),
         ).checked()
-    except (ConfigError, TypeError, AttributeError) as error:
+    except ConfigError as error:
         raise DataError(path, "description", expected="a consistent description", found=str(error)) from error
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Values of one file, compared with what may stand there."""
-
-    path: Path
-
-    def refuse(self, field: str, expected: str, found: Any) -> DataError:
-        return DataError(self.path, field, expected=expected, found=repr(found))
-
-    def only(self, value: Mapping[str, Any], known: set[str], field: str) -> None:
-        unknown = sorted(set(value) - known)
-        if unknown:
-            raise self.refuse(field, f"only {', '.join(sorted(known))}", ", ".join(unknown))
-
-    def get(self, value: Mapping[str, Any], field: str, kind: type | tuple[type, ...]) -> Any:
-        if not isinstance(value.get(field), kind):
-            raise self.refuse(field, str(kind), value.get(field))
-        return value[field]
-
-    def table(self, value: Mapping[str, Any], field: str) -> dict[str, Any]:
-        return self.get(value, field, dict)
-
-    def choice(self, value: Any, known: Any, field: str) -> Any:
-        if value not in known:
-            raise self.refuse(field, f"one of {', '.join(map(str, known))}", value)
-        return value
-
-    def gripper(self, value: Any) -> Gripper | None:
-        if value is None:
-            return None
-        if not isinstance(value, dict) or set(value) != {"closed", "open"}:
-            raise self.refuse("action: gripper", "{ closed = ..., open = ... }", value)
-        return Gripper(closed=float(value["closed"]), opened=float(value["open"]))
-
-    def camera(self, value: Mapping[str, Any]) -> Camera:
-        self.only(value, {"name", "field", "role", "orientation", "bgr", "bgr_mended"}, "cameras")
-        name, field = self.get(value, "name", str), self.get(value, "field", str)
-        role = self.choice(value.get("role", "other"), get_args(Role), f"camera {name}: role")
-        turn = self.choice(value.get("orientation", "upright"), get_args(Orientation), f"camera {name}: orientation")
-        mended = value.get("bgr_mended")
-        if mended is not None and [type(item) for item in mended] != [int, int]:
-            raise self.refuse(f"camera {name}: bgr_mended", "height and width", mended)
-        return Camera(name, field, role, turn, bool(value.get("bgr", False)), mended and (mended[0], mended[1]))
-
-    def columns(self, value: Mapping[str, Any], part: str) -> tuple[Column, ...]:
-        return tuple(self.column(column, part) for column in self.get(value, "columns", list))
-
-    def column(self, value: Mapping[str, Any], part: str) -> Column:
-        self.only(value, {"field", "channels", "take", "scale", "low", "high"}, f"{part}: columns")
-        field, names = self.get(value, "field", str), self.get(value, "channels", str).split()
-        limits = {key: float(value[key]) for key in ("scale", "low", "high") if key in value}
-        channels = tuple(None if name == LEFT_OUT else self.channel(name, limits, f"{part}: {field}") for name in names)
-        first, end = value.get("take", (0, len(names)))
-        if end - first != len(names) or first < 0:
-            raise self.refuse(f"{part}: {field}: take", f"a range of {len(names)} numbers", [first, end])
-        return Column(field, channels, first)
-
-    def channel(self, text: str, limits: dict[str, float], field: str) -> Channel:
-        name, *rest = text.split(":")
-        if len(rest) == 2:
-            unit = self.choice(rest[0], get_args(Unit), f"{field}: {name}: unit")
-            return Channel(name, unit, self.choice(rest[1], get_args(Kind), f"{field}: {name}: kind"), **limits)
-        for pattern, unit, kind in STANDARD:
-            if not rest and re.fullmatch(pattern, name):
-                return Channel(name, unit, kind, **limits)
-        raise self.refuse(f"{field}: {text}", "a standard name or name:unit:kind", text)
 
 
 def _gather(
