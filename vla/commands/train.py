@@ -53,7 +53,7 @@ class Train:
     seed: int = 0
     """Everything random follows from it."""
     workers: int = 0
-    """Processes that decode pictures, where the vision is trained too."""
+    """Processes that decode pictures where the vision is trained too; 0 for threads of this one, mostly enough."""
     threads: int | None = None
     """CPU threads of torch."""
     device: str = "auto"

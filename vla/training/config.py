@@ -29,7 +29,7 @@ class TrainConfig:
         save_every: steps between checkpoints; None for one every five minutes.
         keep: newest checkpoints kept.
         log_every: steps between logged lines.
-        workers: processes that decode pictures, where features are not cached.
+        workers: processes that decode pictures, where features are not cached; 0 for threads of this one.
         threads: of torch; None for its own choice.
         device: ``auto`` takes a GPU if there is one.
         precision: of the forward pass; ``bf16`` through autocast.

@@ -1,12 +1,16 @@
-"""Batches by step number: the same step gives the same batch in every process, so resuming is starting at a step."""
+"""Batches by step number: the same step gives the same batch in every process, so resuming is starting at a step.
+
+Where features are cached, batches are made of what is in memory and need no help. Otherwise grain makes them ahead;
+:mod:`vla.training.read_ahead` says why grain and not torch's loader.
+"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from vla.model.backbone import Inputs
 from vla.model.encode import Encoder
@@ -16,6 +20,7 @@ from vla.training.augment import shifted
 from vla.training.chance import numpy_chance, torch_chance
 from vla.training.config import TrainConfig
 from vla.training.features import FeatureStore
+from vla.training.read_ahead import read_ahead
 from vla.training.windows import Windows, check_horizon
 
 
@@ -97,28 +102,29 @@ class LiveLoader:
 
     def batches(self, start: int) -> Iterator[Batch]:
         """See :class:`Loader`."""
-        size = self.config.batch_size
-        loader = DataLoader(
-            self.examples,
-            batch_sampler=([*range(step * size, (step + 1) * size)] for step in _count(start)),
-            num_workers=self.config.workers,
-            collate_fn=list,
-        )
-        for step, items in zip(_count(start), loader, strict=False):
-            sentences, arrays = zip(*items, strict=True)
+        examples = read_ahead(self.examples, start, workers=self.config.workers)
+        for step, (sentences, arrays) in zip(_count(start), examples, strict=False):
             tokens, mask = self.encoder.text.encode(sentences)
-            images, present, state, actions, valid, body = (
-                torch.from_numpy(np.stack(column)) for column in zip(*arrays, strict=True)
-            )
+            images, present, state, actions, valid, body = (torch.from_numpy(np.asarray(array)) for array in arrays)
             state = _noisy(state, self.state_mask[body], self.config, step)
             yield Batch(Inputs(images, None, present, tokens, mask, state, body), actions, valid)
 
 
-class _Examples(Dataset):
-    def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig):
-        self.source, self.encoder, self.config = source, encoder, config
+@dataclass(frozen=True)
+class _Examples:
+    """Windows of a step as arrays; called by many threads at once."""
 
-    def __getitem__(self, index: int) -> tuple[str, tuple[np.ndarray, ...]]:
+    source: WindowSource
+    encoder: Encoder
+    config: TrainConfig
+
+    def __call__(self, step: int) -> tuple[list[str], tuple[np.ndarray, ...]]:
+        size = self.config.batch_size
+        rows = [self._example(index) for index in range(step * size, (step + 1) * size)]
+        sentences, arrays = zip(*rows, strict=True)
+        return list(sentences), tuple(np.stack(column) for column in zip(*arrays, strict=True))
+
+    def _example(self, index: int) -> tuple[str, tuple[np.ndarray, ...]]:
         window = self.source[index]
         check_horizon(window, self.encoder.config.horizon)
         body = self.encoder.index(window.spec.name)
