@@ -6,9 +6,7 @@
                                            └──────────── each deviation is a quirk ────────────┘
 """
 
-import logging
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +18,14 @@ from vla.datasets.lerobot_checks import check_statistics, check_totals
 from vla.datasets.lerobot_films import check_films
 from vla.datasets.lerobot_info import Info
 from vla.datasets.lerobot_listing import Listing, Tables
+from vla.datasets.lerobot_meter import Meter, Progress
 from vla.datasets.lerobot_parquet import integers, matrix, read_table
 from vla.datasets.lerobot_spool import Spool, Texts, line_places
 from vla.datasets.lerobot_stills import check_stills
 from vla.datasets.lerobot_tally import Tally
 from vla.errors import DataError
 
-_EVERY = 10.0  # seconds between lines of progress
 _LATE = 0.1  # of a step: by how much time stamps may be off
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,7 @@ class _Build:
     steps: Int64[np.ndarray, "n"]
     start: Int64[np.ndarray, "n"]
     row: Int64[np.ndarray, "n"]
+    meter: Meter
     rows: int = 0  # of listed episodes in the data files
     written: int = 0
 
@@ -82,7 +80,6 @@ class _Build:
         places, group = np.unique(self.listing.place, axis=0, return_inverse=True)
         order = np.argsort(group.reshape(-1), kind="stable")
         ends = np.cumsum(np.bincount(group.reshape(-1), minlength=len(places)))
-        said = time.monotonic()
         for number, (chunk, file) in enumerate(places.tolist()):
             members = order[(ends[number - 1] if number else 0) : ends[number]]
             path = self.info.data_file(chunk, file)
@@ -91,9 +88,7 @@ class _Build:
             else:
                 for index in members:
                     self.leave_out("missing-data", path, "file", index, expected="a data file", found="nothing there")
-            if time.monotonic() - said > _EVERY:
-                logger.info("%s: read %d of %d data files", self.info.folder, number + 1, len(places))
-                said = time.monotonic()
+            self.meter.step(len(members))
         if not self.rows:
             first = self.info.data_file(*places[0].tolist())
             found = f"nothing there, nor any of the {len(places)} data files"
@@ -248,7 +243,9 @@ class _Build:
         return since
 
 
-def build(info: Info, tables: Tables, wanted: Wanted, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def build(
+    info: Info, tables: Tables, wanted: Wanted, folder: Path, progress: Progress | None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and facts of an index (see :class:`~vla.datasets.lerobot_index.LeRobotIndex`).
 
     Args:
@@ -256,6 +253,7 @@ def build(info: Info, tables: Tables, wanted: Wanted, folder: Path) -> tuple[dic
         tables: how its version writes them.
         wanted: what to read.
         folder: empty, for columns on their way.
+        progress: told how many of the episodes' rows and videos were looked at, and how many there are.
 
     Raises:
         DataError: damage that cannot be read around, or no episode is left.
@@ -269,6 +267,7 @@ def build(info: Info, tables: Tables, wanted: Wanted, folder: Path) -> tuple[dic
         tally.add("episode-gap", listing.file, "episode_index", expected=expected, found=found, remedy=remedy)
     tasks = tables.tasks(info)
     texts = Texts(info, tasks, wanted.instruction, tally)
+    films_wanted = sum(camera.dtype == "video" and camera.name in wanted.cameras for camera in info.cameras)
     zeros = np.zeros(count, dtype=np.int64)
     state = _Build(
         info,
@@ -281,8 +280,9 @@ def build(info: Info, tables: Tables, wanted: Wanted, folder: Path) -> tuple[dic
         listing.length.copy(),
         zeros,
         zeros.copy(),
+        Meter(f"{info.folder}, episodes", count * (1 + films_wanted), progress),
     )
-    films = check_films(info, listing, wanted.cameras, tally, state.keep, state.steps)
+    films = check_films(info, listing, wanted.cameras, tally, state.keep, state.steps, state.meter)
     state.read()
     state.keep &= state.steps > 0
     stills = check_stills(info, listing, wanted.cameras, tally, state.keep, state.row)

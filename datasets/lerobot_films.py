@@ -1,8 +1,6 @@
 """Checks the videos of a LeRobot data set before anything is read from them: there, one size, long enough."""
 
-import logging
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +8,10 @@ from jaxtyping import Bool, Int64
 
 from vla.datasets.lerobot_info import Feature, Info
 from vla.datasets.lerobot_listing import Listing
+from vla.datasets.lerobot_meter import Meter
 from vla.datasets.lerobot_tally import Tally
 from vla.datasets.lerobot_video import TOLERANCE, VideoFacts, video_facts
 from vla.errors import DataError
-
-_EVERY = 10.0  # seconds between lines of progress
-logger = logging.getLogger(__name__)
 
 
 def check_films(
@@ -25,6 +21,7 @@ def check_films(
     tally: Tally,
     keep: Bool[np.ndarray, "n"],
     steps: Int64[np.ndarray, "n"],
+    meter: Meter,
 ) -> dict[str, tuple[int, int]]:
     """Height and width of each wanted camera that has videos.
 
@@ -35,6 +32,7 @@ def check_films(
         tally: collects what is wrong.
         keep: set to False here where an episode lacks a video.
         steps: made smaller here where a video ends before its episode.
+        meter: counts the videos of episodes.
 
     Raises:
         DataError: videos of one camera differ in size.
@@ -51,7 +49,7 @@ def check_films(
             expected, remedy = "the videos of a declared camera", "the camera is left out"
             tally.add("missing-camera", info.file, f"features: {key}", expected=expected, found=found, remedy=remedy)
         elif key in wanted:
-            sizes[key] = _check(info, listing, feature, tally, keep, steps)
+            sizes[key] = _check(info, listing, feature, tally, keep, steps, meter)
     _check_total(info, tally)
     return sizes
 
@@ -67,13 +65,14 @@ def _check(
     tally: Tally,
     keep: Bool[np.ndarray, "n"],
     steps: Int64[np.ndarray, "n"],
+    meter: Meter,
 ) -> tuple[int, int]:
     key, size = feature.name, None
     known: Path | None = None
     facts: VideoFacts | None = None
-    said = time.monotonic()
     for index, path in enumerate(_paths(info, listing, key)):
         episode = int(listing.number[index])
+        meter.step()
         if path != known:
             known, facts = path, _facts(path)
         if facts is None:
@@ -100,9 +99,6 @@ def _check(
                 episode=episode,
             )
             steps[index] = min(steps[index], enough)
-        if time.monotonic() - said > _EVERY:
-            logger.info("%s: looked at the videos of %d of %d episodes", key, index + 1, len(listing.number))
-            said = time.monotonic()
     declared = feature.size
     if size is None:
         return declared

@@ -19,6 +19,7 @@ from vla.datasets.array_file import map_arrays, read_meta, write_arrays
 from vla.datasets.lerobot_build import Wanted, build
 from vla.datasets.lerobot_info import Info
 from vla.datasets.lerobot_listing import Tables
+from vla.datasets.lerobot_meter import Progress
 from vla.errors import DataError
 from vla.quirks import Quirk
 
@@ -108,7 +109,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
 
 
-def lerobot_index(info: Info, tables: Tables, wanted: Wanted, cache: Path) -> Path:
+def lerobot_index(info: Info, tables: Tables, wanted: Wanted, cache: Path, progress: Progress | None = None) -> Path:
     """The index of a data set, from the cache folder if it is still true, else made now.
 
     Raises:
@@ -123,7 +124,7 @@ def lerobot_index(info: Info, tables: Tables, wanted: Wanted, cache: Path) -> Pa
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".columns-", dir=cache) as spool:
-                arrays, meta = build(info, tables, wanted, Path(spool))
+                arrays, meta = build(info, tables, wanted, Path(spool), progress)
                 write_arrays(file, arrays, meta | {"files": files})
         except OSError as error:
             expected = "a writable cache folder with space"

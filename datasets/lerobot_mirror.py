@@ -12,9 +12,7 @@ part of one is continued while the remote file is the same. What was copied is n
 
 import hashlib
 import json
-import logging
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +21,12 @@ from typing import Any
 
 from vla.datasets.lerobot_info import codebase_version
 from vla.datasets.lerobot_layout import INFO_FILE
+from vla.datasets.lerobot_meter import Meter, Progress
 from vla.errors import DataError, DependencyMissing
 
 _CHUNK = 8 * 2**20  # bytes
-_EVERY = 10.0  # seconds between lines of progress
 _NOTES = ".mirror.jsonl"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,13 +70,14 @@ def version_at(path: str) -> str | None:
         return ""  # a LeRobot data set whose info.json is damaged, which the reader will say
 
 
-def local_folder(path: str, cache: Path, *, only_meta: bool = False) -> Path:
+def local_folder(path: str, cache: Path, *, only_meta: bool = False, progress: Progress | None = None) -> Path:
     """The folder itself, or the copy in the cache of what a URL names.
 
     Args:
         path: folder or URL.
         cache: where copies go.
         only_meta: copy no data and no videos.
+        progress: told how many bytes are here, and how many there are.
 
     Raises:
         DataError: there is nothing, a URL does not answer, or a file does not arrive whole.
@@ -100,7 +98,7 @@ def local_folder(path: str, cache: Path, *, only_meta: bool = False) -> Path:
     folder = cache / "mirrors" / f"{PurePosixPath(root).name}-{key}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _copy(system, chosen, folder, path)
+        _copy(system, chosen, folder, path, progress)
         if not only_meta:
             _remove_others(folder, {file.name for file in files})
     except FileNotFoundError as error:
@@ -166,23 +164,20 @@ def _listing(system: Any, root: str, url: str) -> list[_Remote]:
     return sorted(files, key=lambda file: (not file.name.startswith("meta/"), file.name))
 
 
-def _copy(system: Any, files: list[_Remote], folder: Path, url: str) -> None:
+def _copy(system: Any, files: list[_Remote], folder: Path, url: str, progress: Progress | None) -> None:
     notes = folder / _NOTES
     known = _read_notes(notes)
-    done, total, said = 0, sum(file.size for file in files), time.monotonic()
+    meter = Meter(f"{url}, bytes", sum(file.size for file in files), progress)
     for file in files:
         target = folder / file.name
         if known.get(file.name) != file.version or not target.is_file() or target.stat().st_size != file.size:
-            if done == 0 or time.monotonic() - said > _EVERY:
-                logger.info("%s: %.1f of %.1f MB are here", url, done / 1e6, total / 1e6)
-                said = time.monotonic()
             _fetch(system, file, folder, url)
             try:
                 with notes.open("a") as lines:
                     lines.write(json.dumps([file.name, file.version]) + "\n")
             except OSError as error:
                 raise _unwritable(folder, error) from error
-        done += file.size
+        meter.step(file.size)
 
 
 def _fetch(system: Any, file: _Remote, folder: Path, url: str) -> None:

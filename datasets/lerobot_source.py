@@ -25,6 +25,7 @@ from vla.datasets.lerobot_info import Info, read_info
 from vla.datasets.lerobot_layout import ACTION, EPISODES_FILE, STATE
 from vla.datasets.lerobot_listing import Tables
 from vla.datasets.lerobot_meaning import Meaning, described_meaning, own_meaning
+from vla.datasets.lerobot_meter import Progress
 from vla.datasets.lerobot_mirror import local_folder
 from vla.datasets.lerobot_video import VideoFrames, check_decoder
 from vla.embodiment import EmbodimentSpec
@@ -43,6 +44,7 @@ class Options:
     description: Path | None
     decoder: str
     cache: Path | None
+    progress: Progress | None
 
 
 def open_lerobot(path: str, versions: dict[str, Tables], options: Options) -> "LeRobotSource":
@@ -60,14 +62,14 @@ def open_lerobot(path: str, versions: dict[str, Tables], options: Options) -> "L
     """
     check_decoder(options.decoder)
     cache = Path(options.cache) if options.cache else cache_folder()
-    folder = local_folder(path, cache)
+    folder = local_folder(path, cache, progress=options.progress)
     info = read_info(folder, tuple(versions))
     _check_any_data(info)
     meaning = own_meaning(info) if options.description is None else described_meaning(info, Path(options.description))
     cameras = tuple(camera.field for camera in meaning.cameras)
     fields = tuple((name, info.features[name].width) for name in meaning.fields)
     wanted = Wanted(fields, meaning.clock, meaning.instruction, cameras)
-    index_file = lerobot_index(info, versions[info.version], wanted, cache)
+    index_file = lerobot_index(info, versions[info.version], wanted, cache, options.progress)
     index = LeRobotIndex.open(index_file)
     quirks = admit(index.quirks, options.tolerate)
     spec = meaning.spec(index.sizes, fixes=options.fixes)

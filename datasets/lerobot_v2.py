@@ -1,10 +1,11 @@
 """LeRobot v2.0 and v2.1 data sets: one Parquet file and one MP4 of each camera an episode; reading only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from vla.datasets.lerobot_listing import Tables, episodes_v2, tasks_v2
+from vla.datasets.lerobot_meter import Progress
 from vla.datasets.lerobot_mirror import version_at
 from vla.datasets.lerobot_source import LeRobotSource, Options, open_lerobot
 
@@ -34,6 +35,7 @@ class Config:
         description: TOML file that says what the columns mean (:mod:`vla.datasets.description`).
         decoder: of videos; ``torchcodec`` where it is installed.
         cache: folder for indexes and downloads; by default ``$XDG_CACHE_HOME/vla`` or ``~/.cache/vla``.
+        progress: told how much of the download or of the pass over the episodes is done and how much there is.
     """
 
     path: str | Path
@@ -43,6 +45,7 @@ class Config:
     description: Path | None = None
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     cache: Path | None = None
+    progress: Progress | None = field(default=None, compare=False, repr=False)
 
     def make(self) -> LeRobotSource:
         """The episodes.
@@ -51,5 +54,13 @@ class Config:
             DataError: the data set is damaged, of another version, or nobody says what its numbers mean.
             QuirksFound: something is wrong that can be read around, and it is not tolerated.
         """
-        options = Options(self.split, self.fixes, tuple(self.tolerate), self.description, self.decoder, self.cache)
+        options = Options(
+            split=self.split,
+            fixes=self.fixes,
+            tolerate=tuple(self.tolerate),
+            description=self.description,
+            decoder=self.decoder,
+            cache=self.cache,
+            progress=self.progress,
+        )
         return open_lerobot(str(self.path), VERSIONS, options)

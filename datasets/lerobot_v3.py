@@ -3,11 +3,12 @@
 Reading needs no LeRobot and no torch: the tables are Parquet and JSON.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from vla.datasets.lerobot_listing import Tables, episodes_v3, tasks_v3
+from vla.datasets.lerobot_meter import Progress
 from vla.datasets.lerobot_mirror import version_at
 from vla.datasets.lerobot_source import LeRobotSource, Options, open_lerobot
 from vla.datasets.lerobot_writer import Writer
@@ -37,6 +38,7 @@ class Config:
             sets that this project wrote.
         decoder: of videos; ``torchcodec`` where it is installed.
         cache: folder for indexes and downloads; by default ``$XDG_CACHE_HOME/vla`` or ``~/.cache/vla``.
+        progress: told how much of the download or of the pass over the episodes is done and how much there is.
     """
 
     path: str | Path
@@ -46,6 +48,7 @@ class Config:
     description: Path | None = None
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     cache: Path | None = None
+    progress: Progress | None = field(default=None, compare=False, repr=False)
 
     def make(self) -> LeRobotSource:
         """The episodes.
@@ -54,5 +57,13 @@ class Config:
             DataError: the data set is damaged, of another version, or nobody says what its numbers mean.
             QuirksFound: something is wrong that can be read around, and it is not tolerated.
         """
-        options = Options(self.split, self.fixes, tuple(self.tolerate), self.description, self.decoder, self.cache)
+        options = Options(
+            split=self.split,
+            fixes=self.fixes,
+            tolerate=tuple(self.tolerate),
+            description=self.description,
+            decoder=self.decoder,
+            cache=self.cache,
+            progress=self.progress,
+        )
         return open_lerobot(str(self.path), VERSIONS, options)
