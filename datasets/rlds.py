@@ -22,7 +22,7 @@ from vla.datasets import storage
 from vla.datasets.description import Camera
 from vla.datasets.rlds_columns import camera_sizes, columns_file, entries
 from vla.datasets.rlds_index import Progress, RldsIndex, rlds_index
-from vla.datasets.rlds_reading import Reading, camera_fields, reading
+from vla.datasets.rlds_reading import Reading, camera_fields, check_sizes, reading
 from vla.datasets.rlds_source import Piece, RldsSource
 from vla.datasets.rlds_specification import FEATURES, INFO, Specification, TextField, read_specification
 from vla.datasets.rlds_splits import Part, parts
@@ -106,6 +106,7 @@ class Config:
         admitted = admit(quirks, known) + _told_once(trouble)
         if not any(piece.start < piece.stop for piece in pieces):
             raise DataError(specification.folder, f"split {self.split}", expected="at least one episode", found="none")
+        check_sizes(chosen, sizes, specification.folder)
         spec = chosen.embodiment(sizes)
         about = (contents, [(p.split, p.start, p.stop) for p in pieces], chosen.digest, spec.fingerprint)
         content = hashlib.sha256(repr(about).encode()).hexdigest()[:16]

@@ -7,9 +7,7 @@ so that reading a window later is a few rows of a mapped array. Episodes that ca
 ``state``        steps, s     rows as in the index; those of episodes left out are 0
 ``action``       steps, a
 ``time``         steps        [s], only of data that this project wrote
-``episode``      episodes     number in the index of each episode that is kept
-``first``        episodes     its first row
-``length``       episodes     its steps
+``table``        episodes, 3  number in the index of each episode that is kept, its first row, and its steps
 ``broken``       bytes        JSON lines as in the index, with the field
 ================ ============ ==========================================================
 """
@@ -30,7 +28,7 @@ from vla.datasets.rlds_shard import json_lines
 from vla.datasets.rlds_specification import STEPS, Specification, TextField
 from vla.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 _TOGETHER = 1 << 16  # rows written at a time
 
 
@@ -117,9 +115,7 @@ class _Maker:
             if progress is not None and (episode % 256 == 255 or episode == episodes - 1):
                 progress(episode + 1, episodes)
         _append(out, rows)
-        table = np.array(kept, dtype=np.int64).reshape(-1, 3)
-        for column, name in enumerate(("episode", "first", "length")):
-            out.add(name, table[:, column])
+        out.add("table", np.array(kept, dtype=np.int64).reshape(-1, 3))
         out.add("broken", json_lines(broken))
 
     def _episode(self, episode: int, steps: slice) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
@@ -191,7 +187,7 @@ def _append(out: ArrayWriter, rows: list[dict[str, np.ndarray]]) -> None:
 
 def kept_range(arrays: dict[str, np.ndarray], index: RldsIndex, start: int, stop: int) -> tuple[int, int]:
     """Rows of the episodes whose records lie from ``start`` to before ``stop``."""
-    records = index.arrays["record"][arrays["episode"]]
+    records = index.arrays["record"][arrays["table"][:, 0]]
     low, high = np.searchsorted(records, [start, stop])
     return int(low), int(high)
 

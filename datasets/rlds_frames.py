@@ -48,7 +48,10 @@ class EncodedFrames(Sequence[Image]):
     def decoded(self, index: int, *, bgr: bool) -> Image:
         """One picture; ``bgr`` says that it was stored with red and blue swapped."""
         data = self.encoded(index)
-        return decode_picture(data, *self.size, self.file.place, self._field(index), bgr=bgr)
+        try:
+            return decode_picture(data, *self.size, self.file.place, "", bgr=bgr)
+        except DataError as error:  # names are made up only now: this runs for every picture of a training
+            raise DataError(self.file.place, self._field(index), expected=error.expected, found=error.found) from error
 
     def encoded(self, index: int) -> bytes:
         """One picture as it is stored, JPEG or PNG.

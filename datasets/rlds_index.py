@@ -18,7 +18,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ Progress = Callable[[int, int], None]
 """Told how much is done, and how much there is in all."""
 
 _ALONE = 128 << 20  # below so many bytes a pass is over before processes have started
+_KNOWN = 4096  # texts kept decoded
 _CHUNK = 1 << 20  # rows that are copied at a time when parts are joined
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class RldsIndex:
     shards: tuple[Stored | None, ...]
     content: str
     arrays: dict[str, Shaped[np.ndarray, "..."]]
+    _texts: dict[int, str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def open(cls, file: Path) -> "RldsIndex":
@@ -86,10 +88,15 @@ class RldsIndex:
 
     def text(self, number: int) -> str:
         """A text by its number; empty for -1."""
-        if number < 0:
-            return ""
-        ends = self.arrays["text_ends"]
-        return self.arrays["text_bytes"][int(ends[number - 1]) if number else 0 : int(ends[number])].tobytes().decode()
+        known = self._texts.get(number)
+        if known is None:
+            ends = self.arrays["text_ends"]
+            place = slice(int(ends[number - 1]) if number > 0 else 0, int(ends[number])) if number >= 0 else slice(0)
+            known = self.arrays["text_bytes"][place].tobytes().decode()
+            if len(self._texts) >= _KNOWN:
+                self._texts.clear()
+            self._texts[number] = known
+        return known
 
     def entries(self, name: str) -> list[dict[str, Any]]:
         """``flaws`` or ``broken``."""

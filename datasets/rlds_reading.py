@@ -193,6 +193,20 @@ def reading(specification: Specification, description: Path | None, *, fixes: bo
     return Described(chosen, fixes)
 
 
+def check_sizes(chosen: Reading, sizes: Mapping[str, tuple[int, int]], folder: str) -> None:
+    """Compare the pictures' height and width [pixels] with what ``vla.json`` says.
+
+    Raises:
+        DataError: of another size.
+    """
+    if isinstance(chosen, Own):
+        for camera in chosen.spec.cameras:
+            found = sizes.get(camera.name, (camera.height, camera.width))
+            if found != (camera.height, camera.width):
+                expected = f"pictures of {camera.height}x{camera.width} as in {NAME}"
+                raise DataError(folder, f"camera {camera.name}", expected=expected, found=f"{found[0]}x{found[1]}")
+
+
 def _nobody_knows(specification: Specification) -> DataError:
     close = difflib.get_close_matches(specification.name, oxe_files(), n=3)
     hint = f" (closest known: {', '.join(close)})" if close else ""

@@ -75,7 +75,9 @@ def index_shard(job: Job, told: Callable[[int], None] = lambda count: None) -> P
             columns.end = end
             digest.update(repr((item.offset, item.crc if isinstance(item, Record) else None)).encode())
             if number >= job.expected:
-                columns.set_aside(number, item.offset, f"{job.expected} records as in {INFO}", "more", missing=0)
+                columns.set_aside(
+                    max(0, number - 1), item.offset, f"{job.expected} records as in {INFO}", "more", missing=0
+                )
                 break
             lost = isinstance(item, Broken) and item.lost
             if isinstance(item, Broken):
@@ -89,6 +91,7 @@ def index_shard(job: Job, told: Callable[[int], None] = lambda count: None) -> P
         columns.set_aside(
             number, job.shard.size, f"{job.expected} records as in {INFO}", f"only {number}", missing=missing
         )
+    told(job.shard.size - columns.end)
     columns.write(digest.hexdigest())
     return job.part
 

@@ -127,7 +127,8 @@ class _Opened:
         arrays = map_arrays(piece.columns)
         self.start, self.stop = piece.start, piece.stop
         self.state, self.action, self.time = arrays["state"], arrays["action"], arrays.get("time")
-        self.number, self.first, self.length = arrays["episode"], arrays["first"], arrays["length"]
+        self.table, self.length = arrays["table"], arrays["table"][:, 2]
+        self.shards, self.shard, self.record = self.index.shards, self.index.shard, self.index.arrays["record"]
         self.label = f"{source.name}/{piece.split}"
         self.period = 1.0 / source.spec.action.rate
         self.said = self.index.arrays.get(f"texts/{source.instruction}") if source.instruction else None
@@ -144,10 +145,9 @@ class _Opened:
         ]
 
     def episode(self, row: int) -> Episode:
-        number, first = int(self.number[row]), int(self.first[row])
-        length = int(self.length[row])
+        number, first, length = self.table[row].tolist()
         stop = first + length
-        shard = self.index.shards[int(self.index.shard[number])]
+        shard = self.shards[self.shard[number]]
         if shard is None:
             raise DataError(self.index.file, f"episode {number}", expected="a shard that is there", found="none")
         images = {}
@@ -180,7 +180,7 @@ class _Opened:
         known = self.index.arrays.get(f"said/{_SOURCE}") if self.source.own else None
         if known is not None and known[number] >= 0:
             return self.index.text(int(known[number]))
-        return f"{self.label}[{int(self.index.arrays['record'][number])}]"
+        return f"{self.label}[{self.record[number]}]"
 
     def info(self, number: int, first: int, length: int) -> dict[str, Any]:
         if self.source.own:

@@ -25,6 +25,9 @@ STEPS = "steps"
 WIDEST = 256
 """Numbers a step of the widest field that the index holds: more are embeddings, depth or simulator dumps."""
 
+WIDEST_STATE = 4096
+"""The same for fields that are called ``state`` or ``action``."""
+
 _DEPTH = 32  # levels of features within features
 _MOST = 1 << 40  # records of a shard
 _CODES = "instruction"  # fields of this name hold text as character codes, one number each (language_table)
@@ -275,8 +278,9 @@ def _tensor(content: dict[str, Any], shape: tuple[int | None, ...], name: str, k
         return f"numbers of {dtype} in encoding {coding}"
     if name.endswith(_CODES) and coding == "none" and np.dtype(dtype).kind in "iu" and 16 <= size <= 1 << 16:
         return TextField(codes=size)
-    if not 0 < size <= WIDEST:
-        return f"{size} numbers, where at most {WIDEST} are kept"
+    widest = WIDEST_STATE if name in ("state", "action") else WIDEST
+    if not 0 < size <= widest:
+        return f"{size} numbers, where at most {widest} are kept"
     return NumberField(size, dtype, "list" if coding == "none" else "bytes" if coding == "bytes" else "zlib")
 
 

@@ -129,7 +129,8 @@ def read_range(file: Stored, offset: int, length: int) -> bytes:
     """
     try:
         if "://" not in file.place:
-            return os.pread(_opened(file).number, length, offset)
+            held = _opened(file)  # or another thread could have it closed before the read
+            return os.pread(held.number, length, offset)
         system, path = _system(file.place)
         return system.cat_file(path, start=offset, end=offset + length)
     except OSError as error:
