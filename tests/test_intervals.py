@@ -149,7 +149,7 @@ def test_strata_are_permuted_within_themselves():
         stratified_exact([(2, 1, 0, 1)])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_agrees_with_statsmodels(p_values):
     from statsmodels.stats.multitest import multipletests

@@ -116,7 +116,8 @@ def read_runs(paths: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
 
 def _runs(path: Path) -> list[Run]:
     if path.suffix == ".parquet" or (path / "results.parquet").exists():
-        return [Run("", tuple(read_results(path)), path)]
+        folder = path.parent if path.name == "results.parquet" else path  # what the run is called after
+        return [Run("", tuple(read_results(path)), folder)]
     if path.suffix == ".json":
         return [Run("", tuple(read_harness_log(path)), path)]
     if not path.is_dir():
