@@ -98,6 +98,9 @@ def local_folder(path: str, cache: Path, *, only_meta: bool = False, progress: P
     folder = cache / "mirrors" / f"{PurePosixPath(root).name}-{key}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
         _copy(system, chosen, folder, path, progress)
         if not only_meta:
             _remove_others(folder, {file.name for file in files})

@@ -111,7 +111,7 @@ class LeRobotSource:
         fields = (self.name, self.info, self.meaning, self.spec, self.index_file, self.part)
         return LeRobotSource, (*fields, self.fixes, self.decoder, self.cache, self.quirks)
 
-    @cached_property
+    @property
     def content(self) -> str:
         """Of the files' names, sizes and times, the meaning of the columns, and the settings."""
         facts = (self._index.files, self.spec.fingerprint, self.meaning, self.part, self.fixes, self.decoder)
@@ -134,9 +134,13 @@ class LeRobotSource:
         return np.flatnonzero(inside & (index.steps > sum(self._dropped)))
 
     @cached_property
+    def _lengths(self) -> Int64[np.ndarray, "n"]:
+        return self._index.steps[self._kept] - sum(self._dropped)
+
+    @property
     def lengths(self) -> Int64[np.ndarray, "n"]:
         """Steps of each episode."""
-        return self._index.steps[self._kept] - sum(self._dropped)
+        return self._lengths
 
     def __len__(self) -> int:
         return len(self._kept)

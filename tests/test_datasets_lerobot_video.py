@@ -2,6 +2,7 @@
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,7 +18,7 @@ SIZE = (48, 64)
 def film(path: Path, count: int, rate: int, options: dict[str, str], codec: str = "libx264") -> list[np.ndarray]:
     """A video whose pictures differ; what an independent pass over it decodes."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
+        stream: Any = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = SIZE[1], SIZE[0], "yuv420p"
         y, x = np.mgrid[: SIZE[0], : SIZE[1]]
         for number in range(count):
