@@ -54,7 +54,7 @@ class Config:
         description: file that says what the fields mean; by default what is known of the data set of that name.
         cache: folder for the index; by default ``$XDG_CACHE_HOME/vla`` or ``~/.cache/vla``.
         workers: processes that index shards; 0 for one a core where it pays, 1 for none beside this one.
-        progress: told how much of the indexing is done and how much there is, in bytes.
+        progress: told how much of a long pass is done and how much there is: first bytes, then episodes.
     """
 
     path: str | Path
@@ -137,7 +137,7 @@ class Config:
     ) -> tuple[RldsIndex, Path]:
         cache = Path(self.cache) if self.cache else cache_folder()
         index = rlds_index(specification, part.split, cache, workers=self.workers, progress=self.progress)
-        return index, columns_file(index, specification, chosen, cameras)
+        return index, columns_file(index, specification, chosen, cameras, self.progress)
 
 
 def cache_folder() -> Path:

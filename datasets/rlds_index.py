@@ -184,6 +184,9 @@ def _build(
     files = specification.splits[split].files
     _join(specification, files, shards, lengths, parts, file, truth)
     shutil.rmtree(parts, ignore_errors=True)
+    for other in file.parent.iterdir():
+        if other.name.startswith(f"{file.stem}-") and other.suffix == ".columns":
+            other.unlink(missing_ok=True)  # made of an index that is no more
 
 
 def _read_shards(jobs: Sequence[Job], workers: int, progress: Progress | None) -> None:

@@ -290,13 +290,16 @@ def test_content_follows_the_files_and_the_settings_but_not_the_place(tmp_path):
     assert contents[0] not in found[:2] and found[2] == contents[0]
     write_set(sets["b"], {"train": [[episode(0), episode(7)]]})
     assert config(sets["b"]).make().content != contents[0]
+    assert len(list((tmp_path / "cache").glob("*.columns"))) == 3, "those of an index that is no more are gone"
 
 
 def test_processes_make_the_same_index(tmp_path):
     folder = write_set(tmp_path / "set", {"train": [[episode(2 * n), episode(2 * n + 1, 4)] for n in range(3)]})
     done: list[tuple[int, int]] = []
     alone = config(folder, progress=lambda *counts: done.append(counts)).make()
-    assert all(low[0] <= high[0] for low, high in itertools.pairwise(done)) and done[-1][0] == done[-1][1]
+    read, episodes = ([each for each in done if each[1] == total] for total in dict.fromkeys(each[1] for each in done))
+    for counts in (read, episodes):
+        assert all(low[0] <= high[0] for low, high in itertools.pairwise(counts)) and counts[-1][0] == counts[-1][1]
     together = config(folder, workers=2, cache=tmp_path / "other").make()
     assert together.content == alone.content
     one, two = (rlds_index.RldsIndex.open(source.pieces[0].index).arrays for source in (alone, together))
