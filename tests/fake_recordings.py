@@ -124,3 +124,33 @@ def lagging(episode, lag):
         time=episode.time[:steps],
         images={name: frames[max(0, -lag) :][:steps] for name, frames in episode.images.items()},
     )
+
+
+GR1 = """
+robot = "gr1"
+rate = 20.0
+instruction = "annotation.human.action.task_description"
+
+[state]
+columns = [{{ field = "observation.state", channels = "{state}" }}]
+
+[action]
+mode = "absolute"
+frame = "joint"
+columns = [{{ field = "action", channels = "{action}" }}]
+
+[[cameras]]
+name = "ego_view"
+field = "observation.images.ego_view"
+role = "primary"
+
+[[cameras]]
+name = "egoview"
+field = "observation.images.egoview"
+"""
+
+
+def gr1_toml():
+    """What the numbers of the GR1 sample mean."""
+    names = {part: " ".join(f"{part}_{i}" for i in range(44)) for part in ("joint", "joint_target")}
+    return GR1.format(state=names["joint"], action=names["joint_target"])

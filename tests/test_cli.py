@@ -92,8 +92,8 @@ def test_a_full_disk_leaves_nothing(vla, bridge, monkeypatch, tmp_path):
 
 
 def test_an_episode_that_is_not_there(vla, bridge):
-    code, _, err = vla("data", "view", bridge, "--episode", "25")
-    assert code == 2 and "has 25, counted from 0" in err
+    code, _, err = vla("data", "view", bridge, "--episodes", "25")
+    assert code == 2 and "there are 25, counted from 0" in err
 
 
 def test_an_unknown_task_is_answered_with_the_closest(vla, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla import rotation
-from vla.embodiment import Gripper
+from vla.embodiment import Gripper, RotationForm
 from vla.errors import DataError, StatisticsMissing
 from vla.quality import check_source
 from vla.quality_findings import Finding, Findings
@@ -146,7 +146,7 @@ def test_time_gaps_rates_and_order():
     slow = [changed(e, time=e.time * 2) for e in clean()]
     assert "10 Hz" in only(slow, "rate", "error")[0].found
     back = changed(episode, time=np.where(np.arange(len(episode)) == 40, 0.1, episode.time))
-    assert only([back, *clean()[1:]], "time", "error")[0].steps[0] == 40
+    assert only([back, *clean()[1:]], "time", "error")[0].place == "episode 0, step 40"
 
 
 @pytest.mark.parametrize("lag", [-6, -3, -2, -1, 1, 2, 3, 5, 8])
@@ -209,14 +209,14 @@ def test_swapped_and_mirrored_axes():
     swapped = [changed(e, action=e.action[:, [1, 0, 2, 3, 4, 5, 6]]) for e in clean()]
     groups = found(swapped)
     assert "dy should" in groups["axes", "error", "dx"][0].found and ("axes", "error", "dy") in groups
-    mirrored = [changed(e, action=e.action * np.float32([1, 1, -1, 1, 1, 1, 1])) for e in clean()]
+    mirrored = [changed(e, action=e.action * np.array([1, 1, -1, 1, 1, 1, 1], np.float32)) for e in clean()]
     only(mirrored, "sign", "error", "dz")
 
 
 def test_another_unit():
     wide = tuple(dataclasses.replace(channel, low=-9, high=9) for channel in SPEC.action.channels)
     spec = dataclasses.replace(SPEC, action=dataclasses.replace(SPEC.action, channels=wide))
-    scaled = [changed(e, spec=spec, action=e.action * np.float32([100] * 3 + [1] * 4)) for e in clean()]
+    scaled = [changed(e, spec=spec, action=e.action * np.array([100] * 3 + [1] * 4, np.float32)) for e in clean()]
     assert "0.01 times" in found(scaled)["scale", "warning", ""][0].found
     state = tuple(dataclasses.replace(channel, low=-9999, high=9999) for channel in SPEC.state)
     far = [changed(e, spec=dataclasses.replace(SPEC, state=state), state=e.state * 1000) for e in clean()]
@@ -253,7 +253,8 @@ def test_rotations_that_are_not_in_their_form():
     episodes = clean()
     episodes[3].state[:, 3:6] *= 20
     assert found(episodes)["rotation", "error", "rx"][0].episode == 3
-    for form, names in (("quat_xyzw", 4), ("rot6d", 6)):
+    forms: tuple[tuple[RotationForm, int], ...] = (("quat_xyzw", 4), ("rot6d", 6))
+    for form, names in forms:
         turned = tuple(dataclasses.replace(SPEC.state[3], name=f"r{i}", unit="1") for i in range(names))
         spec = dataclasses.replace(SPEC, state=(*SPEC.state[:3], *turned, SPEC.state[6]), state_rotation=form)
         converted = []
@@ -313,7 +314,7 @@ def test_blank_and_frozen_and_twin_cameras():
     wrist[30:95] = [wrist[30]] * 65
     episodes[2] = changed(episodes[2], images={"front": episodes[2].images["front"], "wrist": wrist})
     (finding,) = only(episodes, "frozen", "error", "wrist")
-    assert 30 <= finding.steps[0] < finding.steps[1] <= 95
+    assert finding.steps is not None and 30 <= finding.steps[0] < finding.steps[1] <= 95
     (finding,) = only(episodes, "frozen", "error", "wrist", sampling=Sampling(thorough=True))
     assert finding.steps == (30, 95)
     episodes = clean()
@@ -335,7 +336,7 @@ def test_a_camera_that_sees_nothing_new_because_nothing_moves():
     still = changed(
         episodes[0],
         state=np.repeat(episodes[0].state[:1], 120, axis=0),
-        action=np.repeat(episodes[0].action[:1] * np.float32([0] * 6 + [1]), 120, axis=0),
+        action=np.repeat(episodes[0].action[:1] * np.array([0] * 6 + [1], np.float32), 120, axis=0),
         images={name: [frames[0]] * 120 for name, frames in episodes[0].images.items()},
     )
     assert not [key for key in found([still, *episodes[1:]]) if key[0] == "frozen"]

@@ -1,7 +1,10 @@
 """Rerun recordings read back: every entity is there, with its values, at its times."""
 
+import dataclasses
 import io
+import socket
 import sys
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,24 +12,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vla import rotation
 from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import libero_panda
+from vla.errors import ConfigError, DependencyMissing
 from vla.experience import ActionChunk, Episode
 from vla.protocols import Observer
 from vla.rows import Row
 from vla.runtime import run_episode
-from vla.view import RerunObserver, predicted_path, view_episode
+from vla.view import RerunObserver, predicted_path, stream_episode, view_episode, view_episodes
+from vla.view_pose import hands, pose
+from vla.view_server import ViewerProcess
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fake_benchmark as fake
+from fake_recordings import SPEC, changed, clean
 
 
-def read(path):
-    """Entity to {component: (steps, values)}, static data at step None."""
+def read(path, place=0):
+    """Entity to {component: (steps, values)} of one recording, static data at step None."""
     from rerun.chunk import RrdReader
 
     entities = {}
-    for chunk in RrdReader(path).stream():
+    reader = RrdReader(path)
+    for chunk in reader.stream(store=reader.recordings()[place]):
         batch = chunk.to_record_batch()
         steps = batch.column("step").to_pylist() if "step" in batch.schema.names else [None] * batch.num_rows
         for name in batch.schema.names:
@@ -142,3 +151,73 @@ def test_a_plan_adds_up_scaled_moves():
     path = predicted_path(spec, np.array([1.0, 2.0, 3.0]), ActionChunk(actions, 0.0, 0.05))
     np.testing.assert_allclose(path[:, 1], [2.0, 2.01, 2.02, 2.03], atol=1e-6)
     np.testing.assert_allclose(path[:, [0, 2]], [[1.0, 3.0]] * 4)
+
+
+@pytest.mark.parametrize("form", ["axis_angle", "axis_angle_2pi", "euler_xyz", "quat_xyzw", "rot6d"])
+def test_the_hands_pose_is_shown_whatever_the_form(tmp_path, form):
+    episode = clean(1, steps=8)[0]
+    size = {"quat_xyzw": 4, "rot6d": 6}.get(form, 3)
+    turned = tuple(dataclasses.replace(SPEC.state[3], name=f"r{i}", unit="1") for i in range(size))
+    spec = dataclasses.replace(SPEC, state=(*SPEC.state[:3], *turned, SPEC.state[6]), state_rotation=form)
+    angles = episode.state[:, 3:6]
+    values = angles if form == "axis_angle_2pi" else rotation.convert(angles, "axis_angle", form)
+    state = np.column_stack([episode.state[:, :3], values, episode.state[:, 6]]).astype(np.float32)
+    view_episode(changed(episode, spec=spec, state=state), tmp_path / "e.rrd")
+    found = read(tmp_path / "e.rrd")
+    assert {f"/state/r{i}" for i in range(size)} <= found.keys()
+    hand = found["/plan/hand"]
+    np.testing.assert_allclose([place[0] for _, place in hand["translation"]], state[:, :3], atol=1e-6)
+    stored = np.array([matrix[0] for _, matrix in hand["mat3x3"]]).reshape(-1, 3, 3).swapaxes(1, 2)  # by columns
+    np.testing.assert_allclose(stored, rotation.to_matrix(angles, "axis_angle"), atol=1e-5)
+    assert f"state {form}" in found["/instruction"]["text"][0][1][0]
+
+
+def test_a_pose_that_is_none_is_left_out():
+    spec = dataclasses.replace(SPEC, state=SPEC.state[:6])
+    (hand,) = hands(spec)
+    assert pose(spec, hand, np.full(6, np.nan, np.float32)) is None
+    channels = tuple(dataclasses.replace(SPEC.state[3], name=f"q{i}", unit="1") for i in range(4))
+    spec = dataclasses.replace(SPEC, state=(*SPEC.state[:3], *channels), state_rotation="quat_xyzw")
+    assert pose(spec, hands(spec)[0], np.zeros(7, np.float32)) is None
+    assert hands(dataclasses.replace(SPEC, state=SPEC.state[3:])) == ()
+
+
+def test_several_episodes_are_recordings_of_one_file(tmp_path):
+    from rerun.chunk import RrdReader
+
+    path = tmp_path / "set.rrd"
+    view_episodes(clean(3, steps=5), path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["set.rrd"]
+    assert len(RrdReader(path).recordings()) == 3
+    places = {read(path, place)["/instruction"]["text"][0][1][0].split("source: ")[1][:7] for place in range(3)}
+    assert places == {"fake[0]", "fake[1]", "fake[2]"}
+    for place in range(3):
+        assert len(read(path, place)["/camera/front"]["blob"]) == 5
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_the_page_is_served_on_this_machine_only():
+    port, web_port = free_port(), free_port()
+    with ViewerProcess("web", port=port, web_port=web_port) as viewer:
+        stream_episode(clean(1, steps=3)[0], viewer.address)
+        with urllib.request.urlopen(f"http://127.0.0.1:{web_port}") as answer:
+            assert answer.status == 200 and b"html" in answer.read()[:200].lower()
+        addresses = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        bound = {address.split(":")[0] for address in addresses if int(address.split(":")[1], 16) in (port, web_port)}
+        assert bound == {"0100007F"}
+        with pytest.raises(ConfigError, match=str(port)), ViewerProcess("web", port=port, web_port=free_port()):
+            pass
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_window_without_a_display_says_so(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DependencyMissing, match="display"), ViewerProcess("native", port=free_port()) as viewer:
+        viewer.wait()

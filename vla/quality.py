@@ -7,7 +7,7 @@
                     └▶ Findings ─▶ Quality: grade, findings, measures ─▶ vla.quality_report, JSON
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from vla.quality_gripper import GripperMeaning
 from vla.quality_jumps import Jumps
 from vla.quality_pictures import Cameras, Sampling
 from vla.quality_stuck import Stuck
+from vla.quirks import EVERY
 
 EpisodeCheck = Callable[[int, Episode], Iterable[Finding]]
 """Gets the episode's number and the episode."""
@@ -108,6 +109,7 @@ def check_source(
     *,
     episodes: Sequence[int] | None = None,
     sampling: Sampling | None = None,
+    tolerate: Collection[str] = (EVERY,),
     told: Callable[[int], None] | None = None,
 ) -> Quality:
     """Check a source; an episode that cannot be read is a finding, not an end.
@@ -116,6 +118,7 @@ def check_source(
         source: of any format.
         episodes: numbers of those to check; all if None.
         sampling: how many pictures are looked at.
+        tolerate: kinds of quirks that are only warnings, or ``"all"``; others are errors.
         told: called after every episode with the number of episodes done.
 
     Raises:
@@ -138,7 +141,7 @@ def check_source(
         cameras,
     ]
     declared = np.asarray(source.lengths)
-    findings.add(content.quirks(source.quirks))
+    findings.add(content.quirks(source.quirks, tolerate))
     findings.add(finding for finding in content.lengths(declared) if finding.episode in chosen)
     steps = 0
     for done, place in enumerate(chosen, start=1):

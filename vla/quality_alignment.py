@@ -47,7 +47,8 @@ class _Sums:
 
     @classmethod
     def empty(cls, width: int) -> "_Sums":
-        return cls(0.0, *(np.zeros(width) for _ in range(4)), np.zeros((width, width)))
+        x, y, xx, yy = np.zeros((4, width))
+        return cls(0.0, x, y, xx, yy, np.zeros((width, width)))
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
         self.n += len(x)

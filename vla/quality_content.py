@@ -1,15 +1,15 @@
 """Checks of what an episode is about: its instruction, its length, what it does at all, whether it is there twice."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from vla.embodiment import EmbodimentSpec
 from vla.experience import Episode
-from vla.quality_findings import Finding, in_episode
+from vla.quality_findings import Finding, Severity, in_episode
 from vla.quality_stuck import motion_columns
-from vla.quirks import Quirk
+from vla.quirks import EVERY, Quirk
 
 SHORT = 5
 """Steps below which an episode is too short to learn from."""
@@ -54,12 +54,13 @@ def lengths(steps: Int64[np.ndarray, "n"]) -> Iterator[Finding]:
         yield Finding("short", "warning", expected, str(int(steps[place])), int(place))
 
 
-def quirks(found: Sequence[Quirk]) -> Iterator[Finding]:
-    """What the reader read around."""
+def quirks(found: Sequence[Quirk], tolerate: Collection[str]) -> Iterator[Finding]:
+    """What the reader read around: a warning if it is to be, else an error."""
     for quirk in found:
+        severity: Severity = "warning" if EVERY in tolerate or quirk.kind in tolerate else "error"
         place = f"{quirk.file}: {quirk.field}"
         yield Finding(
-            "quirk", "warning", quirk.expected, f"{quirk.found}; {quirk.remedy}", channel=quirk.kind, source=place
+            "quirk", severity, quirk.expected, f"{quirk.found}; {quirk.remedy}", channel=quirk.kind, source=place
         )
 
 
@@ -78,7 +79,7 @@ class Noops:
         self._steps += len(nothing)
         self._nothing += int(nothing.sum())
         self._episodes += 1
-        self._first += bool(nothing[0])
+        self._first += bool(nothing[0] and not nothing[1:2].any())  # a slow start is none
         if nothing.mean() > ALL_NOOPS:
             found = f"{int(nothing.sum())} no-ops in {len(nothing)} steps"
             yield in_episode("noop", "warning", place, episode, None, None, "actions that move", found)

@@ -148,7 +148,8 @@ class Findings:
     @property
     def grade(self) -> str:
         """A: notes at most. B, C: warnings in up to 10 %, or more of the episodes. D, E: the same with errors."""
-        for severity, few, many in (("error", "D", "E"), ("warning", "B", "C")):
+        grades: tuple[tuple[Severity, str, str], ...] = (("error", "D", "E"), ("warning", "B", "C"))
+        for severity, few, many in grades:
             if self.count(severity):
                 touched = self._touched[severity]
                 return few if len(touched) and touched.mean() <= FEW else many

@@ -5,14 +5,13 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from vla import rotation
 from vla.embodiment import EmbodimentSpec, RotationForm
 from vla.experience import Episode
 from vla.quality_findings import Finding
-from vla.quality_numbers import as_commanded, parts, rotations
-from vla.quality_stuck import floor
+from vla.quality_numbers import parts, rotations
 
 Z = 12.0
 """Robust z-score (change over 1.4826 times the median change) from which on a change may be a jump."""
@@ -21,11 +20,14 @@ BEYOND = 5.0
 LARGEST = 100
 """Largest changes of each channel that are remembered with their place."""
 _BINS_AN_OCTAVE, _LOWEST, _HIGHEST = 16, -40, 30
-_FLOOR_RAD = 0.05
+ALONE = 4.0
+"""Times the changes around it that a jump must have."""
+SPEEDS = {"m": 1.0, "rad": 3.0}
+"""Speed [unit/s] that arms reach in regular motion: a change that needs no more is no jump."""
 
 
 class Jumps:
-    """Changes of the state (and of absolute actions) and sizes of delta actions, against the whole set.
+    """Changes of the state and of absolute actions, and spikes of delta actions, against the whole set.
 
     Rotations count as one angle between two poses, so that a leap from pi to -pi is none.
     """
@@ -37,7 +39,7 @@ class Jumps:
 
     def episode(self, place: int, episode: Episode) -> Iterator[Finding]:
         """Take in one episode; nothing can be said before all are seen."""
-        for name, sizes, lowest in _changes(episode):
+        for name, sizes, alone, lowest in _changes(episode):
             sizes = np.where(np.isfinite(sizes), sizes, 0.0)
             counts = self._counts.setdefault(name, np.zeros((_HIGHEST - _LOWEST) * _BINS_AN_OCTAVE, np.int64))
             moved = sizes[sizes > 0]
@@ -45,8 +47,9 @@ class Jumps:
             np.add.at(counts, np.clip(bins, 0, len(counts) - 1), 1)
             self._floors[name] = lowest
             heap = self._largest.setdefault(name, [])
-            for step in np.argsort(sizes)[-LARGEST:]:
-                entry = (float(sizes[step]), place, int(step), episode.source)
+            candidates = np.where(alone, sizes, 0.0)
+            for step in np.argsort(candidates)[-LARGEST:]:
+                entry = (float(candidates[step]), place, int(step), episode.source)
                 if len(heap) < LARGEST:
                     heapq.heappush(heap, entry)
                 elif entry > heap[0]:
@@ -71,24 +74,51 @@ class Jumps:
                     yield Finding("jump", "warning", expected, found, place, (step, step + 2), channel, source)
 
 
-def _changes(episode: Episode) -> Iterator[tuple[str, Float[np.ndarray, "n"], float]]:
-    """Name, absolute change at each step [unit] and the size below which it does not matter."""
+def _changes(episode: Episode) -> Iterator[tuple[str, Float[np.ndarray, "n"], Bool[np.ndarray, "n"], float]]:
+    """Name, size of the change at each step [unit], whether it stands alone, and the size that no arm reaches."""
     spec = episode.spec
     for part, channels, values in parts(episode):
         form = spec.state_rotation if part == "state" else spec.action.rotation
-        steps = part == "action" and spec.action.mode == "delta"
-        if part == "action":
-            values = as_commanded(spec, values)  # what is out of range is a finding of its own
-        else:
-            values = values.astype(np.float64) * np.array([channel.scale for channel in channels])
+        delta = part == "action" and spec.action.mode == "delta"
+        physical = values.astype(np.float64) * np.array([channel.scale for channel in channels])
         for column, channel in enumerate(channels):
-            if channel.kind in ("position", "joint"):
-                sizes = np.abs(values[:, column] if steps else np.diff(values[:, column]))
-                yield f"{part} {channel.name}", sizes, floor(channel)
+            if channel.kind not in ("position", "joint"):
+                continue
+            most = SPEEDS.get(channel.unit, 0.0) / spec.action.rate
+            numbers = physical[:, column]
+            if delta:  # what is out of range is a finding of its own
+                sizes = _spikes(np.where((numbers < channel.low) | (numbers > channel.high), np.nan, numbers))
+                yield f"{part} {channel.name}", sizes, np.ones(len(sizes), dtype=bool), most
+            else:
+                changes = np.diff(numbers)
+                yield f"{part} {channel.name}", np.abs(changes), _alone(changes), most
         for columns in rotations(channels, form):
             name = f"{part} {channels[columns][0].name} rotation"
-            sizes = turn_sizes(values[:, columns], form, steps=steps)
-            yield name, sizes, _FLOOR_RAD
+            sizes = turn_sizes(physical[:, columns], form, steps=delta)
+            sizes = _spikes(sizes) if delta else sizes
+            alone = np.ones(len(sizes), dtype=bool) if delta else _alone(sizes, signed=False)
+            yield name, sizes, alone, SPEEDS["rad"] / spec.action.rate
+
+
+def _spikes(values: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
+    """How far each value stands out from both its neighbours (a burst of several steps is motion); 0 at the ends."""
+    if len(values) < 3:
+        return np.zeros(len(values))
+    steps = np.abs(np.diff(values, prepend=values[0], append=values[-1]))
+    spikes = np.minimum(steps[:-1], steps[1:])
+    return np.where(np.isfinite(spikes), spikes, 0.0)
+
+
+def _alone(changes: Float[np.ndarray, "n"], *, signed: bool = True) -> Bool[np.ndarray, "n"]:
+    """Which changes are far larger than those around: one step, or one away and one back, but no swift motion."""
+    changes = np.where(np.isfinite(changes), changes, 0.0)
+    sizes = np.pad(np.abs(changes), 2)
+    around = np.maximum(sizes[:-4], sizes[4:])
+    if signed:  # on in the same direction
+        along = np.pad(changes, 1)
+        same = np.sign(along[1:-1])
+        around = np.maximum(around, np.maximum(along[:-2] * same, along[2:] * same))
+    return sizes[2:-2] > ALONE * around
 
 
 def turn_sizes(values: Float[np.ndarray, "t n"], form: RotationForm | None, *, steps: bool) -> Float[np.ndarray, "n"]:

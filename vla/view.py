@@ -7,6 +7,7 @@
     action/<channel>           really sent
     predicted/<channel>        every row of every chunk, at the step it is meant for
     plan/path plan/predicted   the hand's way so far and where the current chunk leads, where positions are known
+    plan/hand                  its pose as three axes, from whatever form the state's rotation has
     inference/latency          [ms]
     instruction  log           text
 
@@ -14,7 +15,8 @@ Numbers are in the units of their channels, scales multiplied in.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from vla.embodiment import Channel, EmbodimentSpec
+from vla.embodiment import Channel, EmbodimentSpec, RotationForm
 from vla.experience import ActionChunk, Episode, Observation
 from vla.files import whole_file
 from vla.protocols import Outcome, Step
 from vla.transforms import reorient
+from vla.view_pose import hands, pose
 
 JPEG_QUALITY = 85
+AXIS_M = 0.06
+"""Length of the axes that show a hand's pose [m]."""
+Sink = Callable[[Any], None]
+"""Connects a recording stream to a file or a viewer."""
 _AXIS_COLOURS = {"x": (225, 85, 80), "y": (75, 175, 100), "z": (80, 135, 235)}
 _PREDICTED = (232, 145, 34)
 _PATH = (90, 90, 90)
@@ -59,7 +66,7 @@ class RerunObserver:
         """Begin a new recording."""
         self.abandon()
         temporary = self._stack.enter_context(whole_file(self.path))
-        self._writer = _Writer(temporary, spec, instruction, self.facts)
+        self._writer = _Writer(_to_file(temporary, spec), spec, instruction, self.facts)
 
     def step(self, step: Step) -> None:
         """Add one step."""
@@ -91,30 +98,69 @@ def view_episode(episode: Episode, path: Path) -> None:
     Raises:
         DataError: a picture cannot be decoded; nothing is written.
     """
+    with whole_file(path) as temporary:
+        _show(episode, _to_file(temporary, episode.spec))
+
+
+def view_episodes(episodes: Iterable[Episode], path: Path) -> None:
+    """Write several episodes as recordings of one file; the viewer lists them by their names.
+
+    Raises:
+        DataError: a picture cannot be decoded; nothing is written.
+        DependencyMissing: Rerun's program, which joins them, is not installed.
+    """
+    from vla.view_server import merge_recordings
+
+    with whole_file(path) as temporary, tempfile.TemporaryDirectory(dir=path.parent, prefix=".parts.") as folder:
+        parts: list[Path] = []
+        for number, episode in enumerate(episodes):
+            parts.append(Path(folder) / f"{number:06d}.rrd")
+            _show(episode, _to_file(parts[-1], episode.spec))
+        merge_recordings(parts, temporary)
+
+
+def stream_episode(episode: Episode, address: str) -> None:
+    """Send any episode to a running viewer as a recording of its own.
+
+    Args:
+        episode: of any format.
+        address: ``rerun+http://127.0.0.1:9876/proxy`` or the like.
+
+    Raises:
+        DataError: a picture cannot be decoded.
+    """
+    _show(episode, lambda stream: stream.connect_grpc(address, default_blueprint=blueprint(episode.spec)))
+
+
+def _show(episode: Episode, sink: Sink) -> None:
     info = {key: value for key, value in episode.info.items() if isinstance(value, str | int | float | bool)}
-    observer = RerunObserver(path, images=True, facts={"source": episode.source, "steps": len(episode), **info})
+    facts = {"source": episode.source, "steps": len(episode), **info}
     status = {True: "success", False: "failure", None: "unknown"}[episode.success]
-    with ExitStack() as unfinished:
-        unfinished.callback(observer.abandon)
-        observer.start(episode.spec, episode.instruction)
+    writer = _Writer(sink, episode.spec, episode.instruction, facts)
+    try:
         for index in range(len(episode)):
-            observer.step(Step(index, episode.observation(index), None, episode.action[index]))
-        unfinished.pop_all()
-        observer.finish(Outcome(status, len(episode), 0.0))
+            writer.step(Step(index, episode.observation(index), None, episode.action[index]))
+        writer.finish(Outcome(status, len(episode), 0.0), episode.source)
+    finally:
+        writer.close()
+
+
+def _to_file(path: Path, spec: EmbodimentSpec) -> Sink:
+    return lambda stream: stream.save(path, default_blueprint=blueprint(spec))
 
 
 class _Writer:
-    """The file of one episode while it is open."""
+    """One recording while it is open."""
 
-    def __init__(self, path: Path, spec: EmbodimentSpec, instruction: str, facts: dict[str, Any]):
+    def __init__(self, sink: Sink, spec: EmbodimentSpec, instruction: str, facts: dict[str, Any]):
         import rerun
 
-        self.rr, self.spec = rerun, spec
+        self.rr, self.spec, self.hands = rerun, spec, hands(spec)
         self.stream = rerun.RecordingStream("vla")
-        self.stream.save(path, default_blueprint=blueprint(spec))
+        sink(self.stream)
         self._hand: np.ndarray | None = None
         lines = [f"# {instruction or '(no instruction)'}", "", f"embodiment {spec.name}, {spec.action.rate:g} Hz", ""]
-        lines += [f"- {key}: {value}" for key, value in facts.items()]
+        lines += [f"- {key}: {value}" for key, value in {**_meaning(spec), **facts}.items()]
         text = rerun.TextDocument("\n".join(lines), media_type=rerun.MediaType.MARKDOWN)
         self.stream.log("instruction", text, static=True)
         for root, channels in (("state", spec.state), ("action", spec.action.channels)):
@@ -125,6 +171,8 @@ class _Writer:
             name = f"{channel.name} predicted"
             points = rerun.SeriesPoints(names=[name], colors=_colour(channel, pale=True), marker_sizes=[1.5])
             self.stream.log(f"predicted/{channel.name}", points, static=True)
+        for hand in self.hands:
+            self.stream.log(f"plan/{hand.name}", rerun.TransformAxes3D(AXIS_M), static=True)
         latency = rerun.SeriesPoints(names=["latency [ms]"], colors=[_PREDICTED], marker_sizes=[3.0])
         self.stream.log("inference/latency", latency, static=True)
 
@@ -140,14 +188,15 @@ class _Writer:
         if step.latency is not None:
             self.stream.log("inference/latency", self.rr.Scalars(1000 * step.latency))
         self._plan(step)
+        self._poses(observation.state)
         if step.chunk is not None:
             self._predictions(step.index, step.chunk)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: Outcome, name: str = "") -> None:
         level = {"success": "INFO", "failure": "WARN", "error": "ERROR"}.get(outcome.status, "INFO")
         text = f"{outcome.status} after {outcome.steps} steps" + (f": {outcome.error}" if outcome.error else "")
         self.stream.log("log", self.rr.TextLog(text, level=level))
-        self.stream.send_recording_name(f"{outcome.status}, {outcome.steps} steps")
+        self.stream.send_recording_name(name or f"{outcome.status}, {outcome.steps} steps")
 
     def close(self) -> None:
         self.stream.flush()
@@ -171,6 +220,13 @@ class _Writer:
             values = chunk.actions[:, place].astype(np.float64) * channel.scale
             self.stream.send_columns(f"predicted/{channel.name}", times, self.rr.Scalars.columns(scalars=values))
 
+    def _poses(self, state: Float32[np.ndarray, "s"]) -> None:
+        for hand in self.hands:
+            found = pose(self.spec, hand, state)
+            if found is not None:
+                place, matrix = found
+                self.stream.log(f"plan/{hand.name}", self.rr.Transform3D(translation=place, mat3x3=matrix))
+
     def _plan(self, step: Step) -> None:
         position = hand_position(self.spec, step.observation)
         if position is None:
@@ -181,6 +237,17 @@ class _Writer:
         if step.chunk is not None:
             ahead = predicted_path(self.spec, position, step.chunk)
             self.stream.log("plan/predicted", self.rr.LineStrips3D([ahead], colors=[_PREDICTED], radii=0.003))
+
+
+def _meaning(spec: EmbodimentSpec) -> dict[str, str]:
+    """What the numbers mean, where a number does not say it itself."""
+    action = spec.action
+    meaning = {"actions": f"{action.mode}, {action.frame} frame"}
+    if action.rotation or spec.state_rotation:
+        meaning["rotations"] = f"action {action.rotation or 'none'}, state {spec.state_rotation or 'none'}"
+    if action.gripper:
+        meaning["gripper"] = f"{action.gripper.opened:g} open, {action.gripper.closed:g} closed"
+    return meaning
 
 
 def _label(channel: Channel) -> str:
@@ -238,10 +305,9 @@ def blueprint(spec: EmbodimentSpec) -> Any:
         rrb.TimeSeriesView(origin="inference", name="Inference"),
     )
     left = rrb.Vertical(rrb.Horizontal(*cameras), rrb.Horizontal(plan, notes), row_shares=[3, 2])
-    actions = _charts("Action", spec.action.channels, ("action", "predicted"))
-    right = rrb.Tabs(
-        rrb.Vertical(*actions, name="Actions"), rrb.Vertical(*_charts("State", spec.state, ("state",)), name="State")
-    )
+    actions = _charts("Action", spec.action.channels, ("action", "predicted"), spec.action.rotation)
+    states = _charts("State", spec.state, ("state",), spec.state_rotation)
+    right = rrb.Tabs(rrb.Vertical(*actions, name="Actions"), rrb.Vertical(*states, name="State"))
     return rrb.Blueprint(
         rrb.Horizontal(left, right, column_shares=[3, 2]),
         rrb.TimePanel(timeline="step", state="collapsed", fps=spec.action.rate),
@@ -249,7 +315,7 @@ def blueprint(spec: EmbodimentSpec) -> Any:
     )
 
 
-def _charts(title: str, channels: Sequence[Channel], roots: Sequence[str]) -> list[Any]:
+def _charts(title: str, channels: Sequence[Channel], roots: Sequence[str], form: RotationForm | None) -> list[Any]:
     """One chart for each kind of channel: numbers of one unit share an axis."""
     import rerun.blueprint as rrb
 
@@ -259,6 +325,6 @@ def _charts(title: str, channels: Sequence[Channel], roots: Sequence[str]) -> li
         contents = [f"{root}/{name}" for name in names for root in roots]
         label = f" [{unit}]" if unit != "1" else ""
         legend = rrb.PlotLegend(rrb.Corner2D.RightTop)
-        name = f"{title}: {kind}{label}"
+        name = f"{title}: {kind}{label}" + (f", {form}" if kind == "rotation" else "")
         charts.append(rrb.TimeSeriesView(origin="/", contents=contents, name=name, plot_legend=legend))
     return charts

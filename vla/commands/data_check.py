@@ -1,5 +1,6 @@
 """``vla data check``."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from rich.table import Table
 
 from vla.commands.source import SourceOptions
 from vla.errors import ChecksFailed
-from vla.protocols import EpisodeSource
 from vla.quality import Quality
 
 
@@ -20,7 +20,7 @@ class Check:
 
     Numbers are checked in every step: finite, in their declared range, rotation form and rate; stuck or jumping;
     actions against states (best lag, axes, sign, scale); the gripper's meaning; no-ops; duplicates. Of the pictures
-    some are looked at, all with --thorough.
+    some are looked at, all with --thorough. Quirks that are not named by --tolerate are errors here.
     """
 
     source: SourceOptions
@@ -41,16 +41,25 @@ class Check:
         Raises:
             ChecksFailed: there are findings of severity error.
         """
-        from vla.commands.episode_choice import episode_numbers
+        from vla.commands.episode_choice import chosen_episodes
+        from vla.commands.progress import counted
         from vla.files import write_text
         from vla.quality import check_source
         from vla.quality_pictures import Sampling
         from vla.quality_report import write_quality_report
+        from vla.quirks import EVERY
 
-        source = self.source.open()
-        chosen = episode_numbers(self.episodes, len(source))
+        source = dataclasses.replace(self.source, tolerate=(EVERY,)).open()  # quirks are findings here
+        chosen = chosen_episodes(self.episodes, len(source)) if self.episodes else range(len(source))
         sampling = Sampling(self.frames, self.picture_episodes, self.thorough)
-        quality = _watched(check_source, source, chosen, sampling)
+        with counted(console, "checking", "episodes") as told:
+            quality = check_source(
+                source,
+                episodes=chosen,
+                sampling=sampling,
+                tolerate=self.source.tolerate,
+                told=lambda done: told(done, len(chosen)),
+            )
         summary = {"source": self.source.path, "split": self.source.split} | quality.to_json()
         console.print(_findings(quality))
         _say(console, self.source.path, quality)
@@ -62,16 +71,6 @@ class Check:
             episodes, errors = quality.findings.touched("error"), quality.findings.count("error")
             raise ChecksFailed(f"{errors} findings of severity error, in {episodes} of {len(chosen)} episodes", summary)
         return summary
-
-
-def _watched(check: Any, source: EpisodeSource, chosen: list[int], sampling: Any) -> Quality:
-    """The check with a bar on standard error."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("episodes checked"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        shown = bar.add_task("", total=len(chosen))
-        return check(source, episodes=chosen, sampling=sampling, told=lambda done: bar.update(shown, completed=done))
 
 
 def _findings(quality: Quality) -> Table:
