@@ -1,6 +1,15 @@
 """The Open X-Embodiment data sets that are described here, one TOML file each, beside this module.
 
-The file format is that of :mod:`vla.datasets.description`. A file's name is the data set's first name.
+The file format is that of :mod:`vla.datasets.description`. A file's name is the data set's first name; the others are
+those of copies in circulation. ``source`` says where an entry's facts are from and ``note`` what those sources leave
+open: there the entry follows the loading code of Octo and OpenVLA, and says so.
+
+Left out, because nobody documents what their numbers mean: ``mimic_play``, ``conq_hose_manipulation``, ``spoc``,
+``qut_dexterous_manpulation`` and ``robo_ai_u_r5e``. Left out, because they have no arm's actions that could be written
+as channels: ``robot_vqa`` (questions and answers), ``tidybot`` (actions are texts) and
+``vima_converted_externally_to_rlds`` (pick-and-place primitives). Driving (``berkeley_gnm_*``) and walking
+(``utokyo_saytap_*``) are here with channels of their own. Octo's and OpenVLA's own conversions of sets that were never
+published in that form (``gnm_dataset``, ``aloha_static_dataset``, ``rh20t``, ``ppgm``, ``droid_wipe``) are not here.
 """
 
 import functools
