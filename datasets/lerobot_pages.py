@@ -192,7 +192,8 @@ class _Thrift:
             self.place += 8
             return None
         if kind == 8:
-            self.place += self._varint()
+            size = self._varint()  # moves the place itself, so not within the sum
+            self.place += size
             return None
         if kind == 12:
             return self.struct(depth + 1)[0]
