@@ -21,7 +21,7 @@ def test_every_data_set_format_can_be_asked_and_made():
 
 def test_an_unknown_name_is_answered_with_the_closest():
     with pytest.raises(UnknownName, match="lerobot_v3"):
-        plugin("datasets", "lerobot_v2")
+        plugin("datasets", "lerobot_v4")
 
 
 def test_a_path_that_is_no_data_set(tmp_path):
@@ -33,9 +33,9 @@ def test_a_path_that_is_no_data_set(tmp_path):
 
 
 def test_options_that_a_format_does_not_have(tmp_path):
-    (tmp_path / "meta").mkdir()
-    (tmp_path / "meta/info.json").write_text("{}")
+    path = tmp_path / "demos.hdf5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(ConfigError, match="no option cameras"):
-        open_source(tmp_path, cameras=("a",))
+        open_source(path, cameras=("a",))
     with pytest.raises(ConfigError, match="no splits"):
-        open_source(tmp_path, split="val")
+        open_source(path, split="val")

@@ -1,8 +1,9 @@
 """Plug-ins by file name: a module with a ``Config`` in one of the four folders is one, and nothing registers it."""
 
-import ast
 import dataclasses
+import functools
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +14,14 @@ from vla.protocols import EpisodeSource
 
 Folder = Literal["datasets", "sim", "policies", "robot_driver"]
 
+_CONFIG = re.compile(r"^class Config\b", re.MULTILINE)
 
+
+@functools.cache
 def plugin_names(folder: Folder) -> tuple[str, ...]:
     """Names of a folder's plug-ins, found without importing them."""
     files = sorted((Path(__file__).parent / folder).glob("*.py"))
-    return tuple(file.stem for file in files if _has_config(file))
+    return tuple(file.stem for file in files if _CONFIG.search(file.read_text()))
 
 
 def plugin(folder: Folder, name: str) -> ModuleType:
@@ -82,11 +86,6 @@ def open_source(
             options["progress"] = progress
         return module.Config(path=path, **options).make()
     raise DataError(path, "data set", expected=" or ".join(layouts), found=_listing(path))
-
-
-def _has_config(file: Path) -> bool:
-    tree = ast.parse(file.read_text(), str(file))
-    return any(isinstance(node, ast.ClassDef) and node.name == "Config" for node in tree.body)
 
 
 def _listing(place: str) -> str:

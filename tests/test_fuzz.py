@@ -1,0 +1,196 @@
+"""Damaged files of every format: an error of ours or the same numbers, never a crash, a hang or a flood of memory.
+
+Files that we write are protected by checksums from end to end, as TFRecords are: there no damage may change a number.
+HDF5 and foreign Parquet files carry no checksums, so a flipped bit of a stored number is a valid file with another
+number; those cases are counted apart.
+"""
+
+import collections
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vla.datasets.lerobot_writer import Writer as LeRobotWriter
+from vla.datasets.rlds_writer import Writer as RldsWriter
+from vla.embodiments.libero_panda import libero_panda
+from vla.experience import Episode
+
+sys.path.append(str(Path(__file__).parent))
+from fuzzing import Reader, corrupt
+
+SIZE = 32
+PROTECTED = ("rlds", "lerobot_image", "lerobot_video")
+"""Written by us, or with checksums of their own: no damage may go unnoticed."""
+
+DESCRIPTION = """
+robot = "arm"
+rate = 10.0
+instruction = "task_index"
+[action]
+mode = "delta"
+frame = "base"
+gripper = { closed = 0.0, open = 1.0 }
+columns = [{ field = "action", channels = "dx dy dz gripper" }]
+"""
+
+
+def episodes(count: int = 3, steps: int = 6) -> list[Episode]:
+    """Pictures with edges, so that their codecs have something to say."""
+    spec, chance = libero_panda(SIZE), np.random.default_rng(0)
+    result = []
+    for number in range(count):
+        pictures = np.zeros((steps, SIZE, SIZE, 3), np.uint8)
+        for step in range(steps):
+            pictures[step, 4 + step : 14 + step, 5:20] = (200, 30 * number, 90)
+        result.append(
+            Episode(
+                spec,
+                chance.normal(size=(steps, 8)).astype(np.float32),
+                chance.uniform(0, 1, size=(steps, 7)).astype(np.float32),
+                dict.fromkeys(spec.camera_names, list(pictures)),
+                np.arange(steps) / spec.action.rate,
+                f"put block {number} down",
+                success=bool(number % 2),
+                source=f"made[{number}]",
+            )
+        )
+    return result
+
+
+def write(path: Path, form: str) -> tuple[Path, dict]:
+    """A whole data set; gives what to open and with which options."""
+    if form == "rlds":
+        with RldsWriter(path / "made", libero_panda(SIZE), "jpeg") as writer:
+            for episode in episodes():
+                writer.add(episode)
+        return path / "made/1.0.0", {}
+    if form.startswith("lerobot_") and form != "lerobot_v2":
+        with LeRobotWriter(path / "made", libero_panda(SIZE), form.removeprefix("lerobot_")) as writer:  # pyright: ignore[reportArgumentType]
+            for episode in episodes():
+                writer.add(episode)
+        return path / "made", {}
+    return (write_v2 if form == "lerobot_v2" else write_hdf5)(path)
+
+
+def write_v2(path: Path) -> tuple[Path, dict]:
+    """LeRobot v2.1 as other programs write it, numbers only."""
+    (path / "made/meta").mkdir(parents=True)
+    (path / "made/data/chunk-000").mkdir(parents=True)
+    chance, steps = np.random.default_rng(1), 20
+    whole = {"dtype": "int64", "shape": [1], "names": None}
+    info = {
+        "codebase_version": "v2.1",
+        "robot_type": "arm",
+        "total_episodes": 2,
+        "total_frames": 2 * steps,
+        "total_tasks": 1,
+        "total_videos": 0,
+        "total_chunks": 1,
+        "chunks_size": 1000,
+        "fps": 10,
+        "splits": {"train": "0:2"},
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": None,
+        "features": {
+            "action": {"dtype": "float32", "shape": [4], "names": ["dx", "dy", "dz", "gripper"]},
+            "timestamp": {"dtype": "float32", "shape": [1], "names": None},
+            **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), whole),
+        },
+    }
+    (path / "made/meta/info.json").write_text(json.dumps(info))
+    (path / "made/meta/tasks.jsonl").write_text(json.dumps({"task_index": 0, "task": "put it down"}) + "\n")
+    lines, measured = [], []
+    for number in range(2):
+        action = chance.uniform(0, 1, (steps, 4)).astype(np.float32)
+        table = pa.table(
+            {
+                "action": pa.FixedSizeListArray.from_arrays(pa.array(action.reshape(-1)), 4),
+                "timestamp": (np.arange(steps) / 10).astype(np.float32),
+                "frame_index": np.arange(steps),
+                "episode_index": np.full(steps, number),
+                "index": np.arange(steps) + number * steps,
+                "task_index": np.zeros(steps, np.int64),
+            }
+        )
+        pq.write_table(table, path / f"made/data/chunk-000/episode_{number:06d}.parquet")
+        lines.append({"episode_index": number, "tasks": ["put it down"], "length": steps})
+        numbers = {"min": action.min(0), "max": action.max(0), "mean": action.mean(0), "std": action.std(0)}
+        stats = {"action": {key: value.tolist() for key, value in numbers.items()} | {"count": [steps]}}
+        measured.append({"episode_index": number, "stats": stats})
+    for name, values in (("episodes", lines), ("episodes_stats", measured)):
+        (path / f"made/meta/{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in values))
+    (path / "description.toml").write_text(DESCRIPTION)
+    return path / "made", {"description": str(path / "description.toml")}
+
+
+def write_hdf5(path: Path) -> tuple[Path, dict]:
+    """LIBERO's layout, with pictures."""
+    path.mkdir(exist_ok=True)
+    with h5py.File(path / "made.hdf5", "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_name"] = "Libero_Kitchen_Tabletop_Manipulation"
+        data.attrs["problem_info"] = json.dumps({"language_instruction": "put it down"})
+        for number, episode in enumerate(episodes()):
+            demo = data.create_group(f"demo_{number}")
+            demo.attrs["num_samples"] = len(episode)
+            demo["actions"] = (2 * episode.action - 1).astype(np.float64)
+            demo["states"] = np.zeros((len(episode), 10))
+            seen = demo.create_group("obs")
+            seen["ee_pos"], seen["ee_ori"] = episode.state[:, :3], episode.state[:, 3:6]
+            seen["gripper_states"] = episode.state[:, 6:8]
+            for name in ("agentview_rgb", "eye_in_hand_rgb"):
+                pictures = np.stack(episode.images["agentview"])
+                seen.create_dataset(name, data=pictures, chunks=(1, SIZE, SIZE, 3), compression="gzip")
+    return path / "made.hdf5", {}
+
+
+def campaign(form: str, cases: int, seed: int, folder: Path) -> tuple[collections.Counter, list[str]]:
+    """Damage one file at a time; gives how the cases ended, and what is wrong with any of them."""
+    whole, opened = folder / "whole", folder / "case"
+    target, options = write(whole, form)
+    files = sorted(path for path in whole.rglob("*") if path.is_file() and path.suffix != ".toml")
+    chance, ends, wrong = random.Random(f"{form} {seed}"), collections.Counter(), []
+    with Reader() as reader:
+        sound = reader.read(target, options, cache=True)
+        assert sound["outcome"] == "read" and sound["quirks"] == 0, sound
+        for case in range(cases):
+            file = chance.choice(files)
+            shutil.rmtree(opened, ignore_errors=True)
+            shutil.copytree(whole, opened)
+            damaged, kind = corrupt(file.read_bytes(), chance)
+            (opened / file.relative_to(whole)).write_bytes(damaged)
+            answer = reader.read(opened / target.relative_to(whole), options, cache=True)
+            end = answer["outcome"]
+            if end == "read":
+                end = "unchanged" if answer["digest"] == sound["digest"] else "changed"
+            ends[end] += 1
+            if end in ("untyped", "crashed", "hung") or (end == "changed" and form in PROTECTED):
+                wrong.append(f"{form} case {case}: {end} after {kind} in {file.relative_to(whole)}: {answer}")
+    return ends, wrong
+
+
+FORMS = (*PROTECTED, "lerobot_v2", "hdf5")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_damage_is_noticed(form, tmp_path):
+    ends, wrong = campaign(form, 25, 0, tmp_path)
+    assert not wrong, "\n".join(wrong)
+    assert ends["refused"] > 5, ends
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("form", FORMS)
+def test_ten_thousand_damaged_files(form, tmp_path):
+    ends, wrong = campaign(form, 2000, 1, tmp_path)
+    print(form, dict(ends))
+    assert not wrong, "\n".join(wrong[:20])
