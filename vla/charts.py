@@ -142,6 +142,7 @@ def series(
     label: str,
     limits: tuple[float, float] = (-math.inf, math.inf),
     marked: Sequence[tuple[int, int]] = (),
+    first: int = 0,
     width: int = 360,
     height: int = 84,
 ) -> str:
@@ -152,6 +153,7 @@ def series(
         label: for those who cannot see it.
         limits: lowest and highest allowed.
         marked: first step and one past the last, each.
+        first: number of the first step, for the axis.
         width: of the drawing.
         height: of the drawing.
     """
@@ -175,7 +177,9 @@ def series(
         parts.append(f'<text class="tick" text-anchor="end" x="{_LEFT - 4}" y="{y:.1f}">{text}</text>')
     for step, anchor in ((0, "start"), (len(values) - 1, "end")):
         x = scale_x(max(0, step))
-        parts.append(f'<text class="tick" text-anchor="{anchor}" x="{x:.1f}" y="{height - 2}">{max(0, step)}</text>')
+        parts.append(
+            f'<text class="tick" text-anchor="{anchor}" x="{x:.1f}" y="{height - 2}">{first + max(0, step)}</text>'
+        )
     for run in _unbroken(values):
         points = " ".join(f"{scale_x(x):.1f},{scale_y(y):.1f}" for x, y in _extremes(run))
         parts.append(f'<polyline class="smooth" points="{points}"/>')

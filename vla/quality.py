@@ -125,6 +125,7 @@ def check_source(
         StatisticsMissing: there is no episode.
     """
     chosen = range(len(source)) if episodes is None else episodes
+    wanted = chosen if isinstance(chosen, range) else frozenset(chosen)
     if not len(chosen):
         raise StatisticsMissing("the source has no episode")
     spec, total = source.spec, len(source)
@@ -142,7 +143,7 @@ def check_source(
     ]
     declared = np.asarray(source.lengths)
     findings.add(content.quirks(source.quirks, tolerate))
-    findings.add(finding for finding in content.lengths(declared) if finding.episode in chosen)
+    findings.add(finding for finding in content.lengths(declared) if finding.episode in wanted)
     steps = 0
     for done, place in enumerate(chosen, start=1):
         for finding in _episode(source, place, int(declared[place]), checks):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vla.charts import curve, series
+from vla.charts import series
 from vla.embodiment import Channel
 from vla.errors import DataError
 from vla.experience import Episode
@@ -27,10 +27,12 @@ EPISODES = 12
 """Episodes that are shown with plots."""
 PLOTS = 16
 """Channels plotted an episode; those with findings come first."""
+MARKS = 100
+"""Steps marked in one plot."""
 THUMBNAIL = 160
 """Longest side of a picture [pixels]."""
-THUMBNAILS = 24
-"""Pictures of suspicious frames."""
+THUMBNAILS, THUMBNAILS_A_KIND = 24, 6
+"""Pictures of suspicious frames: in all, and of one check and camera."""
 
 MEANING = {
     "A": "nothing that needs a look",
@@ -98,17 +100,13 @@ def _table(quality: Quality) -> str:
     lines = []
     for group in quality.findings:
         first = group.kept[0]
-        more = "".join(
-            f"<li>{escape(finding.place)}: {escape(finding.found)}</li>"
-            for finding in group.kept
-            if finding.episode is not None
-        )
+        more = "".join(f"<li>{escape(_where(finding))}: {escape(finding.found)}</li>" for finding in group.kept)
         rest = group.count - len(group.kept)
         rest_said = f"<li>and {rest:,} more</li>" if rest else ""
         places = f"<details><summary>{count_said(group.count, 'place')}</summary><ul>{more}{rest_said}</ul></details>"
         lines.append(
             f'<tr><td><span class="chip {group.severity}">{group.severity}</span></td><td>{escape(group.check)}</td>'
-            f"<td>{escape(group.channel)}</td><td>{escape(first.place)}: {escape(first.found)}"
+            f"<td>{escape(group.channel)}</td><td>{escape(_where(first))}: {escape(first.found)}"
             f"{places if group.count > 1 else ''}</td><td>{escape(first.expected)}</td></tr>"
         )
     if not lines:
@@ -125,7 +123,7 @@ def _alignment(quality: Quality) -> str:
         return ""
     lags, values = [int(lag) for lag in facts["curve"]], list(facts["curve"].values())
     said = facts["why"] or f"Best lag {facts['lag']}, correlation {facts['correlation']:.2f}."
-    chart = curve(lags, values, label="correlation", x_label="lag")
+    chart = series(values, label="correlation by lag", limits=(0.0, 1.0), first=lags[0])
     return (
         f"<h2>State against action</h2><p>{escape(said)} Lag 0 compares action t with what the state does from t to "
         f't + 1; a compliant arm follows a little later.</p><div class="curves"><figure><figcaption>Correlation by lag '
@@ -134,9 +132,12 @@ def _alignment(quality: Quality) -> str:
 
 
 def _thumbnails(source: EpisodeSource, quality: Quality) -> str:
-    wanted = [(finding, camera, step) for finding in _kept(quality) for camera, step in finding.look][:THUMBNAILS]
+    wanted: list[tuple[Finding, str, int]] = []
+    for group in quality.findings:
+        looks = [(finding, camera, step) for finding in group.kept for camera, step in finding.look]
+        wanted += looks[:THUMBNAILS_A_KIND]
     figures = []
-    for finding, camera, step in wanted:
+    for finding, camera, step in wanted[:THUMBNAILS]:
         try:
             picture = thumbnail(source[finding.episode or 0], camera, step)
         except DataError as error:
@@ -192,8 +193,12 @@ def _plotted(episode: Episode, own: list[Finding]) -> Iterator[tuple[str, Channe
 
 
 def _plot(part: str, channel: Channel, values: np.ndarray, own: list[Finding]) -> str:
-    marked = [f.steps for f in own if f.steps is not None and f.channel in (channel.name, part, "")]
     limits = (channel.low / channel.scale, channel.high / channel.scale)
+    names = (channel.name, part, "")
+    marked = [f.steps for f in own if f.check != "range" and f.steps is not None and f.channel.split(" ")[0] in names]
+    if any(f.check == "range" and f.channel == channel.name for f in own):  # each step that is outside, not from the
+        outside = np.flatnonzero((values < limits[0]) | (values > limits[1]))  # first to the last
+        marked += [(int(step), int(step) + 1) for step in outside[:MARKS]]
     unit = f" [{channel.unit}]" if channel.unit != "1" and channel.scale == 1 else ""
     label = f"{part} {channel.name}{unit}"
     chart = series(values.tolist(), label=label, limits=limits, marked=marked)
@@ -212,6 +217,10 @@ def _facts(source: EpisodeSource, quality: Quality) -> str:
         "Gripper": [f"{name}: {one['verdict']}; {one['why']}" for name, one in measures["gripper"].items()],
     }
     return f"<h2>What was checked</h2>{fact_list(said)}"
+
+
+def _where(finding: Finding) -> str:
+    return finding.source if finding.episode is None and finding.source else finding.place
 
 
 def _kept(quality: Quality) -> list[Finding]:
