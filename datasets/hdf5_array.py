@@ -177,20 +177,20 @@ class _Opened:
         except OSError as error:
             found = error.strerror or str(error)
             raise DataError(stamp.path, "file", expected="a readable file", found=found) from error
-        facts = os.fstat(self._descriptor)
-        if (facts.st_size, facts.st_mtime_ns) != (stamp.size, stamp.time):
-            raise DataError(stamp.path, "file", expected="the file as it was opened", found="a changed one")
-        self._path = stamp.path
+        self._stamp = stamp
 
     def read(self, offset: int, count: int, field: str) -> bytes:
+        facts = os.fstat(self._descriptor)  # each time: what is written over in place is still the same open file
+        if (facts.st_size, facts.st_mtime_ns) != (self._stamp.size, self._stamp.time):
+            raise DataError(self._stamp.path, "file", expected="the file as it was opened", found="a changed one")
         parts, have = [], 0
         while have < count:
             try:
                 part = os.pread(self._descriptor, count - have, offset + have)
             except OSError as error:
-                raise DataError(self._path, field, expected="readable bytes", found=str(error)) from error
+                raise DataError(self._stamp.path, field, expected="readable bytes", found=str(error)) from error
             if not part:
-                raise DataError(self._path, field, expected=f"{count} bytes at {offset}", found=f"only {have}")
+                raise DataError(self._stamp.path, field, expected=f"{count} bytes at {offset}", found=f"only {have}")
             parts.append(part)
             have += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -14,7 +14,7 @@ Files that hold simulator states only have neither cameras nor state channels he
 
 import hashlib
 import logging
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
@@ -62,6 +62,7 @@ class Config:
         instruction: text for demonstrations whose files have none.
         observations: read what was seen; off leaves actions and the simulator's states.
         cache: folder for the index; by default ``$XDG_CACHE_HOME/vla`` or ``~/.cache/vla``.
+        progress: told how many files are indexed and how many there are.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Config:
     instruction: str = ""
     observations: bool = True
     cache: Path | None = None
+    progress: Callable[[int, int], None] | None = None
 
     def make(self) -> "Hdf5Source":
         """The episodes.
@@ -83,7 +85,7 @@ class Config:
         files = [path] if path.is_file() else _files(path)
         if not files:
             raise DataError(path, "files", expected=LAYOUT, found="none")
-        index = demo_index(files, path.stem, Path(self.cache) if self.cache else cache_folder())
+        index = demo_index(files, path.stem, Path(self.cache) if self.cache else cache_folder(), self.progress)
         found = _meaning(index, Path(self.description) if self.description else None)
         if not self.observations:
             found = without_observations(found)

@@ -121,7 +121,7 @@ def demo_index(
     """
     stamps = tuple(Stamp.of(file) for file in files)
     facts = repr((VERSION, stamps)).encode()
-    path = cache / f"{name}-{hashlib.sha256(facts).hexdigest()[:16]}.npz"
+    path = cache / f"{name}-{hashlib.sha256(facts).hexdigest()[:16]}.index"
     if not path.exists():
         _make(path, stamps, told)
     return DemoIndex(path)
@@ -216,7 +216,7 @@ def _check(stamp: Stamp, scan: Scan) -> None:
             if size > _INFLATION * stamp.size:
                 raise refuse(where, f"no more than a file of {stamp.size} bytes can hold", f"shape {tuple(shape)}")
             if int(row[COUNT]):
-                _check_chunks(where, row, scan.chunks, rank, dtype, refuse)
+                _check_chunks(where, row, scan.chunks, dtype, min(MAX_CHUNK_BYTES, _INFLATION * stamp.size), refuse)
                 chosen = scan.chunks[int(row[FIRST]) : int(row[FIRST] + row[COUNT])]
                 extents += [(int(offset), int(length), where) for offset, length, _ in chosen]
             else:
@@ -232,15 +232,16 @@ def _check(stamp: Stamp, scan: Scan) -> None:
         raise refuse(before, f"bytes within the file's {stamp.size}", f"bytes up to {end}: the file is cut off")
 
 
-def _check_chunks(where: str, row: Any, chunks: Any, rank: int, dtype: np.dtype, refuse: Any) -> None:
+def _check_chunks(where: str, row: Any, chunks: Any, dtype: np.dtype, most: int, refuse: Any) -> None:
+    rank = int(row[RANK])
     edges = [int(edge) for edge in row[CHUNK][:rank]]
     grid = [-(-int(size) // edge) if edge > 0 else 0 for size, edge in zip(row[SHAPE][:rank], edges, strict=True)]
-    if min(edges) < 1 or prod(edges) * dtype.itemsize > MAX_CHUNK_BYTES or prod(grid) != int(row[COUNT]):
-        raise refuse(where, f"{int(row[COUNT])} chunks of at most {MAX_CHUNK_BYTES} bytes", f"chunks of {tuple(edges)}")
+    if min(edges) < 1 or prod(edges) * dtype.itemsize > most or prod(grid) != int(row[COUNT]):
+        raise refuse(where, f"{int(row[COUNT])} chunks of at most {most} bytes", f"chunks of {tuple(edges)}")
     if not 0 <= int(row[FIRST]) <= len(chunks) - int(row[COUNT]):
         raise refuse(where, f"chunks among {len(chunks)}", f"number {int(row[FIRST])}")
     sizes = chunks[int(row[FIRST]) : int(row[FIRST] + row[COUNT]), 1]
-    if int(sizes.min()) < 1 or int(sizes.max()) > 2 * MAX_CHUNK_BYTES:
+    if int(sizes.min()) < 1 or int(sizes.max()) > 2 * most:
         raise refuse(where, "stored chunks of a plausible size", f"{int(sizes.min())} to {int(sizes.max())} bytes")
 
 
