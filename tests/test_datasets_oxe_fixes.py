@@ -177,7 +177,7 @@ def test_bridge_statistics_after_its_fixes_equal_an_independent_computation(shar
         reached[:, 3:] = (reached[:, 3:] + np.pi) % (2 * np.pi) - np.pi
         states.append(state[:-1])
         actions.append(np.concatenate([reached, gripper[:-1, None]], axis=1))
-    source = Config(folder, cache=tmp_path).make()
+    source: Any = Config(folder, cache=tmp_path).make()
     episodes = [source[index] for index in range(len(source))]
     assert [len(episode) for episode in episodes] == [len(state) for state in states] == source.lengths.tolist()
     state, action = np.concatenate(states), np.concatenate(actions)
