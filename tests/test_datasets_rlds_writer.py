@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image as PilImage
 
+from vla.datasets.picture_writer import encode_png
 from vla.datasets.rlds_writer import Writer
 from vla.datasets.tfrecord import parse_example, read_records
 from vla.datasets.tfrecord_writer import encode_example, write_record
@@ -227,6 +228,12 @@ def test_a_passed_through_picture_of_another_size_is_refused(tmp_path):
     frames: Any = Stored([picture("RGB", "PNG", 8)] * 5)
     with pytest.raises(DataError, match=r"camera agentview, step 0: expected uint8 of shape \(16, 16, 3\)"):
         write(tmp_path / "set", [episode(0, images=dict.fromkeys(SPEC.camera_names, frames))])
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))))
+def test_png_keeps_every_pixel(pixels):
+    with PilImage.open(io.BytesIO(encode_png(pixels))) as have:
+        assert have.format == "PNG" and have.mode == "RGB" and np.array_equal(np.asarray(have), pixels)
 
 
 def test_jpeg_within_its_stated_error(tmp_path, shared_data):
