@@ -67,7 +67,7 @@ def _huge_number(data: bytearray, chance: random.Random) -> bytes:
 
 
 def _deep_nesting(data: bytearray, chance: random.Random) -> bytes:
-    """For JSON: brackets by the hundred thousand; for others: a run of one byte that may mean 'a message in a message'."""
+    """Brackets of JSON by the hundred thousand; for others a run of bytes that may mean a message in a message."""
     opening = chance.choice((b"[", b'{"a":', b"\x0a\x7f", b"\x1c"))
     start = chance.randrange(len(data) + 1)
     return bytes(data[:start]) + opening * chance.choice((100, 100_000)) + bytes(data[start:])

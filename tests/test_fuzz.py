@@ -55,7 +55,7 @@ def episodes(count: int = 3, steps: int = 6) -> list[Episode]:
                 spec,
                 chance.normal(size=(steps, 8)).astype(np.float32),
                 chance.uniform(0, 1, size=(steps, 7)).astype(np.float32),
-                dict.fromkeys(spec.camera_names, list(pictures)),
+                {name: list(pictures) for name in spec.camera_names},
                 np.arange(steps) / spec.action.rate,
                 f"put block {number} down",
                 success=bool(number % 2),
