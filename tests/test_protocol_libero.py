@@ -28,10 +28,13 @@ def test_every_protocol_can_be_run_and_says_where_it_is_from():
         assert set(protocol.to_json()["max_steps"]) == set(SUITES) and "source" not in protocol.to_json()
 
 
-def constants(path, *names):
+def constants(path, *names, inside=None):
     """Values that a module's source gives to names, in it, its classes and its signatures; importing it takes long."""
     found = {}
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    if inside:
+        tree = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == inside)
+    for node in ast.walk(tree):
         pairs = []
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             pairs = [(node.target.id, node.value)]
@@ -50,7 +53,7 @@ def test_lerobots_is_what_the_installed_one_does():
     assert {suite: ours.limit(suite) for suite in SUITES} == env["TASK_SUITE_MAX_STEPS"]
     assert ours.limit("libero_spatial_swap") == 500
     assert env["num_steps_wait"] == ours.settle_steps
-    sizes = constants(folder / "envs" / "configs.py", "observation_height", "observation_width")
+    sizes = constants(folder / "envs" / "configs.py", "observation_height", "observation_width", inside="LiberoEnv")
     assert sizes["observation_height"] == sizes["observation_width"] == ours.camera_size
     assert constants(folder / "configs" / "eval.py", "seed")["seed"] == ours.seed
 

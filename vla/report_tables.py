@@ -69,7 +69,7 @@ def _table(head: str, lines: Sequence[tuple[str, str, Sequence[Sequence[str]]]])
             for column, kept in zip(columns, said, strict=True)
             if kept
         )
-        total = " class=total" if label == "All" else ""
+        total = ' class="total"' if label == "All" else ""
         body.append(f'<tr{total}><td class="label">{label}</td><td>{bars}</td>{"".join(cells)}</tr>')
     return (
         f'<div class="scroll"><table><tr><th>{head}</th><th style="width:22%">{axis()}</th>{heads}</tr>'

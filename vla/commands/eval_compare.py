@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional
 
@@ -52,13 +53,13 @@ class Compare:
 
 def print_rates(console: Console, runs: Sequence[Run], summaries: dict[str, Any]) -> None:
     """A table of success rates, a line for each suite, perturbation and task and a column for each run."""
-    table = Table("", *(run.name for run in runs), title="success [95 % Wilson; by task]")
+    table = Table("", *(escape(run.name) for run in runs), title=escape("success [95 % Wilson; by task]"))
     for group in GROUPS:
         keyed = [{_key(cell): cell for cell in summaries[run.name][group]} for run in runs]
         names = list(dict.fromkeys(key for cells in keyed for key in cells))
         if len(names) > 1:
             for key in names:
-                table.add_row(key[-1], *(_said(cells.get(key)) for cells in keyed))
+                table.add_row(escape(key[-1]), *(_said(cells.get(key)) for cells in keyed))
             table.add_section()
     table.add_row("all", *(_said(summaries[run.name]["total"]) for run in runs))
     console.print(table)
@@ -76,7 +77,7 @@ def _said(cell: dict[str, Any] | None) -> str:
         return f"0/0{errors}"
     clustered = f"; {_span(*cell['clustered'])}" if cell["clustered"] else ""
     rate = f"{100 * cell['rate']:.1f} % {cell['successes']}/{cell['n']}"
-    return f"{rate} [{_span(cell['low'], cell['high'])}{clustered}]{errors}"
+    return f"{rate} \\[{_span(cell['low'], cell['high'])}{clustered}]{errors}"
 
 
 def _span(low: float, high: float) -> str:
@@ -93,7 +94,7 @@ def print_contrasts(console: Console, contrasts: Sequence[Contrast]) -> None:
         smallest = "–" if one.smallest is None else f"{100 * one.smallest:.1f}"
         corrected = [f"{one.p_holm:.2g}"] if several else []
         table.add_row(
-            f"{one.first} - {one.second}",
+            escape(f"{one.first} - {one.second}"),
             f"{100 * one.difference:+.1f}",
             _span(one.low, one.high),
             clustered,
@@ -106,6 +107,6 @@ def print_contrasts(console: Console, contrasts: Sequence[Contrast]) -> None:
     for one in contrasts:
         split = f", {one.only_first} by the first only, {one.only_second} by the second only"
         how = f"{one.n} pairs{split}" if one.pairing != "none" else f"{one.n} rows, not paired"
-        console.print(f"{one.first} - {one.second}: {how}; {one.errors} left out for errors")
+        console.print(f"{escape(one.first)} - {escape(one.second)}: {how}; {one.errors} left out for errors")
         for warning in one.warnings:
-            console.print(f"  [yellow]note[/]: {warning}", highlight=False)
+            console.print(f"  [yellow]note[/]: {escape(warning)}", highlight=False)

@@ -1,0 +1,195 @@
+"""``vla eval`` and what belongs to it, as users meet it."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from vla import cli
+from vla.commands import choices
+from vla.commands.eval import with_run
+from vla.commands.evaluate import Evaluate
+from vla.errors import ConfigError, DataError, UnknownName
+from vla.rows import Row
+
+
+@pytest.fixture
+def vla(capsys):
+    """Runs the command in this process: exit code, standard output, standard error."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, " ".join(captured.err.split())
+
+    return run
+
+
+@pytest.fixture
+def logs(shared_data, tmp_path):
+    """The given logs and a copy in which every tenth success failed."""
+    ours, worse = shared_data / "libero_eval_logs", tmp_path / "worse"
+    worse.mkdir()
+    for path in ours.glob("*.json"):
+        value = json.loads(path.read_text())
+        solved = [episode for task in value["tasks"] for episode in task["episodes"] if episode["success"]]
+        for episode in solved[::10]:
+            episode["success"] = False
+        (worse / path.name).write_text(json.dumps(value))
+    return ours, worse
+
+
+def test_eval_without_a_subcommand_runs():
+    assert with_run(["eval", "ckpt", "--out", "x"]) == ["eval", "run", "ckpt", "--out", "x"]
+    assert with_run(["--json", "eval", "--out", "x", "ckpt"])[:3] == ["--json", "eval", "run"]
+    for same in (
+        ["eval", "compare", "a"],
+        ["eval", "--help"],
+        ["train", "--out", "eval", "x"],
+        ["data", "info", "eval"],
+        [],
+    ):
+        assert with_run(same) == same
+
+
+def test_compare_of_logs_as_json(vla, logs):
+    code, out, _ = vla("eval", "compare", *logs, "--json")
+    value = json.loads(out)
+    (found,) = value["comparisons"]
+    assert code == 0 and (found["pairing"], found["n"], found["only_second"]) == ("row", 2000, 0)
+    assert found["p_value"] < 1e-20 and found["difference"] == pytest.approx(found["only_first"] / 2000)
+    assert list(value["runs"]) == ["libero_eval_logs", "worse"]
+    total = value["runs"]["worse"]["total"]
+    assert total["clustered"][0] < total["rate"] < total["clustered"][1]
+    assert len(value["runs"]["worse"]["suites"]) == 4 and len(value["runs"]["worse"]["tasks"]) == 40
+
+
+def test_compare_for_people_and_as_a_page(vla, logs, tmp_path):
+    code, out, _ = vla("eval", "compare", *logs, "--names", "first<b>", "second", "--out", tmp_path / "page")
+    assert code == 0 and "libero_spatial" in out and "could" in out
+    text = (tmp_path / "page" / "comparison.html").read_text()
+    assert not re.search(r"https?:|//|<script|@import|url\(", text) and "first<b>" not in text
+    ET.fromstring(re.sub(r"<(meta[^>]*)>", r"<\1/>", text.removeprefix("<!doctype html>")))  # well formed
+    assert "first&lt;b&gt;</b> is better" in text and "exact McNemar" in text and "libero_10" in text
+    assert "rows that only one of" in text
+
+
+def test_compare_of_what_cannot_be(vla, logs, tmp_path):
+    code, _, err = vla("eval", "compare", logs[0])
+    assert code == 2 and "at least two runs" in err
+    code, _, err = vla("eval", "compare", logs[0], tmp_path / "nowhere")
+    assert code == 2 and "nowhere" in err
+
+
+def test_merge_of_what_is_no_run(vla, tmp_path):
+    code, _, err = vla("eval", "merge", tmp_path, "--out", tmp_path / "out")
+    assert code == 2 and "protocol.json" in err
+
+
+@pytest.mark.parametrize("suite", ["libero_100", "libero_spatial_env", "libero_goal_object_ood", "libero_spatial_spaw"])
+def test_suites_that_cannot_run_are_refused_by_name(suite):
+    with pytest.raises(UnknownName, match=suite):
+        choices.suite_names(f"libero_spatial,{suite}")
+
+
+def test_the_perturbed_suites_run_by_name_and_task(tmp_path):
+    bases, kinds = ("spatial", "object", "goal", "10"), ("lan", "object", "swap", "task")
+    names = [f"libero_{base}_{kind}" for base in bases for kind in kinds]
+    rows = Evaluate(tmp_path, tmp_path, suite=",".join(names), tasks=("0", "9"), inits=1).make_rows()
+    assert len(rows) == 32 and {row.suite for row in rows} == set(names)
+
+
+def test_a_file_of_rows_is_checked_before_anything_runs(tmp_path):
+    task = choices.task_names("libero_goal_swap", ["3"])[0]
+    path = tmp_path / "rows.json"
+
+    def write(*rows):
+        path.write_text(json.dumps([row.to_json() for row in rows]))
+
+    wanted = [Row("libero_goal_swap", task, 7, 1), Row("libero_goal_swap", task, -1, 3, 2.0)]
+    write(*wanted)
+    assert Evaluate(tmp_path, tmp_path, rows=path).make_rows() == wanted
+    with pytest.raises(ConfigError, match="--tasks"):
+        Evaluate(tmp_path, tmp_path, rows=path, tasks=("0",)).make_rows()
+    for row, error, named in (
+        (Row("libero_goal_env", task, 0, 0), UnknownName, "libero_goal_env"),
+        (Row("libero_goal_swap", task + "x", 0, 0), UnknownName, task),
+        (Row("libero_goal_swap", task, 5000, 0), ConfigError, "initial states 0 to"),
+    ):
+        write(row)
+        with pytest.raises(error, match=named):
+            Evaluate(tmp_path, tmp_path, rows=path).make_rows()
+    with pytest.raises(DataError):
+        Evaluate(tmp_path, tmp_path, rows=tmp_path / "none.json").make_rows()
+
+
+def test_protocols_decide_seeds():
+    def seeds(**options):
+        return [row.seed for row in Evaluate(Path("c"), Path("o"), tasks=("0",), inits=3, **options).make_rows()]
+
+    assert seeds() == [0, 1, 2]
+    assert seeds(seed=5) == [5, 6, 7]
+    assert seeds(protocol="openpi") == [7, 7, 7]
+    assert seeds(protocol="lerobot") == [1000, 1001, 1002]
+    with pytest.raises(ConfigError, match="sampled"):
+        Evaluate(Path("c"), Path("o"), tasks=("0",), sampled=2, protocol="openpi").make_rows()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An untrained policy for LIBERO."""
+    from vla.embodiments.libero_panda import libero_panda
+    from vla.model.checkpoint import save
+    from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
+    from vla.model.encode import Encoder
+    from vla.model.text import Text, word_tokenizer
+    from vla.model.vla_model import build
+    from vla.normalize import ChannelStatistics, Statistics
+
+    spec = libero_panda(32)
+    one = ChannelStatistics(mean=0.0, std=0.1, min=-0.2, max=0.2, q01=-0.2, q99=0.2, count=9)
+    statistics = {spec.name: Statistics(dict.fromkeys((*spec.state_names, *spec.action.names), one))}
+    nano = NanoConfig(image_size=32, width=32, layers=1, heads=2, mlp=32, channels=8, keypoints=4, vocabulary=32)
+    config = fit_to(VlaConfig(nano, ExpertConfig(width=16, mlp=16), horizon=8), (spec,))
+    folder = tmp_path_factory.mktemp("run") / "checkpoint"
+    save(folder, build(config), Encoder(config, (spec,), statistics, Text(word_tokenizer(["reach red"], 32), 40), 32))
+    return folder
+
+
+@pytest.mark.slow
+def test_two_machines_measure_compare_and_merge(vla, checkpoint, tmp_path):
+    """Also the command as it is called everywhere: without a subcommand."""
+    shared = (
+        "eval",
+        checkpoint,
+        "--tasks",
+        "0",
+        "--inits",
+        "2",
+        "--videos",
+        "1",
+        "--recordings",
+        "0",
+        "--workers",
+        "1",
+    )
+    for number in (1, 2):
+        code, _, err = vla(*shared, "--shard", f"{number}/2", "--out", tmp_path / str(number), "--json")
+        assert code == 0, err
+    code, out, _ = vla("eval", "merge", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "all", "--json")
+    assert code == 0 and json.loads(out)["rows"] == 2
+    code, out, _ = vla(*shared, "--out", tmp_path / "all", "--json")  # nothing left to run
+    assert code == 0 and json.loads(out)["runs"]["trained"]["n"] == 2
+    other = (*shared, "--protocol", "lerobot", "--out", tmp_path / "lerobot")
+    code, out, _ = vla(*other, "--json")
+    assert code == 0 and json.loads(out)["protocol"] == "lerobot"
+    code, out, _ = vla("eval", "compare", tmp_path / "all", tmp_path / "lerobot", "--json")
+    (found,) = json.loads(out)["comparisons"]
+    assert (found["pairing"], found["n"]) == ("scene", 2)
+    warnings = " ".join(found["warnings"])
+    assert "max_steps.libero_spatial: 220 first, 280 second" in warnings and "camera_size: 32 first, 360" in warnings
+    report = (tmp_path / "lerobot" / "report.html").read_text()
+    assert "Not reproduced" in report and "lerobot 0.6.1" in report and "renderer" in report
