@@ -5,8 +5,8 @@
     episode ─check─▶ pictures encoded (or passed through) ─▶ one row group ─▶ data file, full at 100 MB ─▶ journal
                                                                                      finish: meta/ from the journal
 
-``LeRobotDataset.add_frame`` writes each picture to a file at PNG level 6, reads it back and takes statistics over many
-of them; ``benchmarks/writing.py`` compares.
+``LeRobotDataset.add_frame`` writes each picture to a file of its own, reads it back into the table or the video, and
+takes statistics over many of them; ``benchmarks/writing.py`` compares.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Pictures as bytes to store: those that are encoded already pass through untouched, others become PNG or JPEG.
 
 PNG keeps every pixel; with one filter and zlib's level 1 it is made twice as fast as by Pillow at level 1 (15 times
-as at level 6) and decoded 1.5 times as fast, for 3 % (17 %) more bytes. JPEG at the default quality of 95 without chroma
-subsampling keeps camera pictures within a PSNR of 38 dB; noise is worse.
+as at level 6) and decoded 1.5 times as fast, for 3 % (17 %) more bytes. JPEG at the default quality of 95 without
+chroma subsampling keeps camera pictures within a PSNR of 38 dB; noise is worse.
 """
 
 import io
