@@ -120,7 +120,7 @@ def rlds_index(
     """
     key = hashlib.sha256(repr((specification.folder, split)).encode()).hexdigest()[:16]
     file = cache / f"{specification.name}-{split}-{key}.index"
-    shards = [storage.stored(storage.join(specification.folder, name)) for name in specification.splits[split].files]
+    shards = storage.stored_in(specification.folder, specification.splits[split].files)
     truth = {
         "format": FORMAT,
         "shards": [None if shard is None else [shard.place, shard.size, shard.token] for shard in shards],
@@ -155,10 +155,10 @@ def _locked(file: Path) -> Iterator[None]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
         raise DataError(file, "index", expected="a writable folder with space", found=str(error)) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         os.close(lock)

@@ -19,7 +19,7 @@ from vla.datasets.description import Camera, Description, read_description
 from vla.datasets.embodiment_file import FORMAT, NAME
 from vla.datasets.oxe import registry
 from vla.datasets.oxe.registry import oxe_description, oxe_files
-from vla.datasets.rlds_specification import FEATURES, ImageField, NumberField, Specification, read_json
+from vla.datasets.rlds_specification import FEATURES, STEPS, ImageField, NumberField, Specification, read_json
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, DataError
 
@@ -189,6 +189,9 @@ def reading(specification: Specification, description: Path | None, *, fixes: bo
         chosen = oxe_description(specification.name)
     else:
         raise _nobody_knows(specification)
+    for field in chosen.fields:
+        if reason := specification.left_out.get(f"{STEPS}/{field}"):
+            raise DataError(features, field, expected="a field that can be read", found=reason)
     chosen.check(widths, features)
     return Described(chosen, fixes)
 

@@ -20,7 +20,7 @@ Arrays of a part, and of the index that parts are joined to:
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,35 +65,37 @@ def index_shard(job: Job, told: Callable[[int], None] = lambda count: None) -> P
     Raises:
         DataError: the shard cannot be read or the part cannot be written; damage within the shard is noted in the part.
     """
-    columns = _Columns(job)
-    digest = hashlib.sha256()
-    number = 0
-    with storage.open_stream(job.shard.place) as file:
-        for item in scan_records(file, job.shard.size):
-            end = item.offset + len(item.data) if isinstance(item, Record) else item.offset
-            told(end - columns.end)
-            columns.end = end
-            digest.update(repr((item.offset, item.crc if isinstance(item, Record) else None)).encode())
-            if number >= job.expected:
-                columns.set_aside(
-                    max(0, number - 1), item.offset, f"{job.expected} records as in {INFO}", "more", missing=0
-                )
-                break
-            lost = isinstance(item, Broken) and item.lost
-            if isinstance(item, Broken):
-                missing = job.expected - number if lost else 1
-                columns.set_aside(number, item.offset, item.expected, item.found, missing=missing)
-            else:
-                columns.add(item, number)
-            number = job.expected if lost else number + 1
+    columns, digest, number = _Columns(job), hashlib.sha256(), 0
+    expected = f"{job.expected} records as in {INFO}"
+    for item in _records(job.shard):
+        whole = isinstance(item, Record)
+        end = item.offset + (len(item.data) if whole else 0)
+        told(end - columns.end)
+        columns.end = end
+        digest.update(repr((item.offset, item.crc if whole else None)).encode())
+        if number >= job.expected:
+            columns.set_aside(max(0, number - 1), item.offset, expected, "more", missing=0)
+            break
+        if whole:
+            columns.add(item, number)
+        else:
+            missing = job.expected - number if item.lost else 1
+            columns.set_aside(number, item.offset, item.expected, item.found, missing=missing)
+        number = job.expected if not whole and item.lost else number + 1
     if number < job.expected:
-        missing = job.expected - number
-        columns.set_aside(
-            number, job.shard.size, f"{job.expected} records as in {INFO}", f"only {number}", missing=missing
-        )
+        columns.set_aside(number, job.shard.size, expected, f"only {number}", missing=job.expected - number)
     told(job.shard.size - columns.end)
     columns.write(digest.hexdigest())
     return job.part
+
+
+def _records(shard: Stored) -> Iterator[Record | Broken]:
+    try:
+        with storage.open_stream(shard.place) as file:
+            yield from scan_records(file, shard.size)
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise DataError(shard.place, "shard", expected="a readable file", found=found) from error
 
 
 @dataclass

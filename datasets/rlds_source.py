@@ -130,7 +130,9 @@ class _Opened:
         self.table, self.length = arrays["table"], arrays["table"][:, 2]
         self.shards, self.shard, self.record = self.index.shards, self.index.shard, self.index.arrays["record"]
         self.label = f"{source.name}/{piece.split}"
-        self.period = 1.0 / source.spec.action.rate
+        longest = int(self.length[self.start : self.stop].max(initial=0))
+        self.times = np.arange(longest) / source.spec.action.rate
+        self.times.flags.writeable = False  # episodes share it
         self.said = self.index.arrays.get(f"texts/{source.instruction}") if source.instruction else None
         self.once = self.index.arrays.get(f"said/{source.instruction}") if source.instruction else None
         sizes = {camera.name: (camera.height, camera.width) for camera in source.spec.cameras}
@@ -159,7 +161,7 @@ class _Opened:
             state=self.state[first:stop],
             action=self.action[first:stop],
             images=images,
-            time=np.arange(length) * self.period if self.time is None else self.time[first:stop],
+            time=self.times[:length] if self.time is None else self.time[first:stop],
             instruction=self.instruction(number, first),
             success=self.success(number) if self.source.own else None,
             source=self.origin(number),

@@ -5,6 +5,7 @@ makes random access cheap; everything else goes through fsspec, a ranged request
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -104,6 +105,23 @@ def stored(place: str) -> Stored | None:
         return None
     except (OSError, KeyError, TypeError) as error:
         raise DataError(place, "file", expected="a readable file", found=str(error)) from error
+
+
+def stored_in(folder: str, names: Sequence[str]) -> list[Stored | None]:
+    """Files of a folder as they are now; None for one that is not there.
+
+    Raises:
+        DataError: one cannot be looked at.
+        DependencyMissing: the library for that kind of URL is not installed.
+    """
+    if is_url(folder):
+        system, path = _system(folder)
+        try:
+            system.invalidate_cache(path)
+            system.ls(path)  # one request, from which file systems that keep listings answer the following questions
+        except OSError as error:
+            raise DataError(folder, "folder", expected="one that can be listed", found=str(error)) from error
+    return [stored(join(folder, name)) for name in names]
 
 
 def open_stream(place: str) -> BinaryIO:

@@ -111,7 +111,9 @@ def both(tmp_path_factory):
     encoder: Any = kinds.FeaturesDict({"steps": kinds.Dataset(steps), "about": about})
     chance = np.random.default_rng(0)
     message = {"steps": [a_step(number, chance) for number in range(STEPS)]}
-    record = encoder.serialize_example(message | {"about": {"path": "p", "count": 7, "pair": np.array([1, 2], np.float32)}})
+    record = encoder.serialize_example(
+        message | {"about": {"path": "p", "count": 7, "pair": np.array([1, 2], np.float32)}}
+    )
     decoded = list(encoder.deserialize_example_np(record)["steps"])
     # tensorflow-datasets needs TensorFlow to encode sequences: their two lists are laid out by hand
     rows = np.arange(STEPS * 6, dtype=np.float32)
