@@ -13,10 +13,12 @@ from vla import cli
 from vla.commands.data_check import Check
 from vla.commands.source import SourceOptions
 from vla.errors import ChecksFailed
+from vla.plugins import open_source
+from vla.quality import check_source
 from vla.quality_content import Noops
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fake_recordings import gr1_toml
+from fake_recordings import Fake, changed, gr1_toml, lagging
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +170,32 @@ def test_from_python_the_result_comes_with_the_error(shared_data):
     with pytest.raises(ChecksFailed) as failed:
         Check(SourceOptions(str(folder), raw=True)).run(Console(quiet=True))
     assert failed.value.summary["grade"] == "E"
+
+
+def test_defects_planted_in_real_data_are_found(shared_data):
+    source = open_source(shared_data / "oxe_bridge_sample" / "bridge_dataset" / "1.0.0", fixes=False)
+    episodes = [source[place] for place in range(len(source))]
+    for lag, severity in ((-2, "error"), (2, "warning")):
+        quality = check_source(Fake([lagging(episode, lag) for episode in episodes]))
+        assert quality.measures["alignment"]["lag"] == lag
+        assert [group.severity for group in quality.findings if group.check == "lag"] == [severity]
+    flipped = [changed(e, action=np.where(np.arange(7) == 6, 1 - e.action, e.action)) for e in episodes]
+    assert check_source(Fake(flipped)).measures["gripper"]["gripper"]["verdict"] == "probably flipped"
+    (again,) = [group for group in check_source(Fake([*episodes, episodes[7]])).findings if group.check == "duplicate"]
+    assert again.kept[0].found == "the same as episode 7"
+
+
+@pytest.mark.slow
+def test_our_own_demonstrations_are_clean(vla, tmp_path):
+    code, _, _ = vla(
+        "demos", "--out", tmp_path / "set", "--tasks", 0, "--per-task", 3, "--camera-size", 64, "--workers", 1
+    )
+    assert code == 0
+    code, out, _ = vla("data", "check", tmp_path / "set", "--thorough", "--json")
+    summary = json.loads(out)
+    assert code == 0 and summary["grade"] == "A" and 0 <= summary["measures"]["alignment"]["lag"] <= 3
+    assert summary["measures"]["gripper"]["gripper"]["verdict"] == "agrees"
+    source = open_source(tmp_path / "set")
+    episodes = [source[place] for place in range(3)]
+    flipped = [changed(e, action=np.where(np.arange(7) == 6, 1 - e.action, e.action)) for e in episodes]
+    assert check_source(Fake(flipped)).measures["gripper"]["gripper"]["verdict"] == "flipped"
