@@ -30,7 +30,7 @@ def with_installed_assets(xml: str, source: str) -> str:
     root, missing = _resolved(xml, source)
     if missing:
         expected = "meshes and textures of the installed robosuite and LIBERO"
-        raise DataError(source, "model_file", expected=expected, found=f"others: {', '.join(missing)}")
+        raise DataError(source, "model_file", expected=expected, found=f"others: {listed(missing)}")
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -41,6 +41,12 @@ def missing_assets(xml: str, source: str) -> tuple[str, ...]:
         DataError: it is no model.
     """
     return _resolved(xml, source)[1]
+
+
+def listed(missing: tuple[str, ...], most: int = 5) -> str:
+    """Some of them, and how many there are besides."""
+    more = f" and {len(missing) - most} more" if len(missing) > most else ""
+    return ", ".join(missing[:most]) + more
 
 
 def installed(path: str) -> Path | None:

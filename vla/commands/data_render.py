@@ -29,6 +29,8 @@ class Render:
     """Folder to write."""
     episodes: tuple[int, ...] = ()
     """Numbers of the episodes; all if none is given."""
+    instruction: str = ""
+    """Text for demonstrations whose files have none."""
     camera_size: int = 256
     """Height and width of the pictures [pixels]."""
     render: Literal["decimated", "exact"] = "decimated"
@@ -100,7 +102,8 @@ class Render:
             path=Path(self.source.path),
             fixes=not self.source.raw,
             tolerate=self.source.tolerate,
-            description=getattr(self.source, "description", None),
+            description=self.source.description,
+            instruction=self.instruction,
             observations=False,
         ).make()
 
@@ -110,7 +113,7 @@ class Render:
         Raises:
             QuirksFound: there are such, and nobody said to leave them out.
         """
-        from vla.sim.model_assets import missing_assets
+        from vla.sim.model_assets import listed, missing_assets
 
         numbers = list(dict.fromkeys(self.episodes)) or list(range(len(source)))
         if not 0 <= min(numbers) <= max(numbers) < len(source):
@@ -128,7 +131,7 @@ class Render:
                     file=str(Path(self.source.path)),
                     field=f"{episode.source}, model_file",
                     expected="meshes and textures of the installed robosuite and LIBERO",
-                    found=", ".join(missing),
+                    found=listed(missing),
                     remedy="the demonstration is left out",
                 )
             )
