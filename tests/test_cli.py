@@ -58,7 +58,7 @@ def test_info_and_stats_of_real_data(vla, bridge):
     target = bridge.parent / "stats.json"
     code, out, _ = vla("data", "stats", bridge, "--out", target, "--json")
     assert code == 0 and json.loads(out) == json.loads(target.read_text())
-    assert json.loads(out)["gripper"]["count"] == 225  # without the no-op first steps
+    assert json.loads(out)["gripper"]["count"] == 200  # without the no-op first and the relabelled last steps
 
 
 def test_a_folder_that_is_no_data_set(vla, tmp_path):

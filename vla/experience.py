@@ -99,9 +99,12 @@ class Episode:
         Past the episode's end the last action is repeated and marked as not valid: a repeated action is
         in range where a zero might not be, and the mask keeps it out of the loss.
         """
-        places = np.arange(step, step + horizon)
-        valid = places < len(self)
-        actions = self.action[np.minimum(places, len(self) - 1)]
+        end = step + horizon
+        if end <= len(self):  # most windows: a view, nothing copied
+            actions, valid = self.action[step:end], np.ones(horizon, bool)
+        else:
+            places = np.arange(step, end)
+            actions, valid = self.action[np.minimum(places, len(self) - 1)], places < len(self)
         return Window(self.spec, self.observation(step, images=images), actions, valid)
 
     def take(self, steps: Int64[np.ndarray, "n"]) -> "Episode":
