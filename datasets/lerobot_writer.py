@@ -165,10 +165,11 @@ class Writer:
         if self._over:
             return
         self._over = True
-        for file in (self._parquet, *self._videos.values()):
-            with contextlib.suppress(OSError):  # a footer is written, which fails again on a full disk
-                if file is not None:
-                    file.close()
+        for video in self._videos.values():
+            video.discard()
+        with contextlib.suppress(OSError):  # a footer is written, which fails again on a full disk
+            if self._parquet is not None:
+                self._parquet.close()
         self._partial.abandon()
 
     def _count(self, row: dict[str, Any]) -> None:

@@ -107,10 +107,12 @@ class VideoWriter:
         if container is None:
             return
         with self._one_kind_of_error():
-            try:
-                container.mux(self._stream.encode())
-            finally:
-                container.close()
+            container.mux(self._stream.encode())
+            container.close()
+
+    def discard(self) -> None:
+        """Give the file up unfinished: to end it after an error, as on a full disk, would crash in FFmpeg."""
+        self._container = self._stream = None
 
     @contextlib.contextmanager
     def _one_kind_of_error(self) -> Iterator[None]:
@@ -120,4 +122,5 @@ class VideoWriter:
         try:
             yield
         except FFmpegError as error:
+            self.discard()
             raise OSError(error.errno, error.strerror, str(self._file)) from error

@@ -182,6 +182,27 @@ def test_video_options_are_checked_first(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("limit", [30, 3000])
+def test_a_full_disk_while_videos_are_written(tmp_path, limit):
+    """In a process of its own, since FFmpeg can crash when it is asked to go on after an error."""
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_datasets_lerobot_writer import SPEC, DataError, Path, Writer, episode
+import av, pyarrow.parquet
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, -1))
+try:
+    with Writer(Path({str(tmp_path)!r}) / "set", SPEC, "video") as writer:
+        for seed in range(3):
+            writer.add(episode(seed, 20))
+except DataError as error:
+    sys.exit(7 if "a writable folder with space" in str(error) else 1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 7, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_pages_have_checksums(tmp_path):
     """A flipped bit within a picture's pixels is found by whoever asks for it."""
     path = write(tmp_path / "set", [episode(0)])
