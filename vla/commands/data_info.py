@@ -23,7 +23,8 @@ class Info:
 
         if self.draft_description:
             return {"description": self._draft(console)}
-        facts = info(self.source.open())
+        source = self.source.open()
+        facts = info(source) | {"quirks": [str(quirk) for quirk in source.quirks]}
         action = facts["action"]
         console.print(f"[bold]{self.source.path}[/]: {facts['episodes']} episodes, {facts['steps']} steps")
         console.print(
