@@ -22,8 +22,8 @@ SPEC = libero_panda(16)
 def episode(seed: int, steps: int = 5) -> Episode:
     rng = np.random.default_rng(seed)
     pictures = {name: list(rng.integers(0, 256, (steps, 16, 16, 3), dtype=np.uint8)) for name in SPEC.camera_names}
-    numbers = (rng.normal(size=(steps, size)).astype(np.float32) for size in (len(SPEC.state), SPEC.action.size))
-    return Episode(SPEC, *numbers, pictures, np.arange(steps) / 20, "wipe", True, f"here[{seed}]")
+    state, action = (rng.normal(size=(steps, size)).astype(np.float32) for size in (len(SPEC.state), SPEC.action.size))
+    return Episode(SPEC, state, action, pictures, np.arange(steps) / 20, "wipe", True, f"here[{seed}]")
 
 
 @pytest.fixture
