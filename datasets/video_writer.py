@@ -2,7 +2,8 @@
 
 The loss is the codec's. With the default settings (H.264, CRF 18, 4:2:0) pictures of 224 pixels and more come back with
 a PSNR of at least 38 dB, Bridge's of 64 pixels with at least 31 dB (tested on real ones; noise is worse). LeRobot's own
-default (AV1, CRF 30) gives 36 and 30 dB and is 2 to 9 times slower to encode and decode; ``yuv444p`` with CRF 10 gives 43 and 37 dB.
+default (AV1, CRF 30) gives 36 and 30 dB and is 2 to 9 times slower (encoding and decoding); ``yuv444p`` with CRF 10
+gives 43 and 37 dB.
 """
 
 import contextlib
