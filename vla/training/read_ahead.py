@@ -1,24 +1,26 @@
 """Batches made ahead of the training by threads, and by processes where threads are not enough; always in order.
 
 grain does the work. It was chosen over torch's ``DataLoader`` after both had drawn the same RLDS windows of 224 pixels
-in batches of 64 on two cores (``benchmarks/loading.py`` measures what came of it):
+in batches of 64, on two cores that had other work too: processor time is what compares (``benchmarks/loading.py``
+measures what came of it):
 
 =====================  =============  ===========  ==========================
 what                   CPU, a window  first batch  memory, of all processes
 =====================  =============  ===========  ==========================
 JPEG decoding alone    315 us
-reading alone          335 us
+reading, no loader     335 us
 grain, two threads     350 us         0.1 s        150 MB
 torch, two forks       490 us         0.5 s        550 MB, 400 of them torch
-torch, two spawned     as forks       7 s          1,090 MB
-grain, two spawned     540 us         1.9 s        250 MB
+torch, two spawned     not measured   7 s or more  1,090 MB
+grain, two spawned     540 us         1.7 s        250 MB
 =====================  =============  ===========  ==========================
 
 Threads suffice since a JPEG is decoded without the interpreter lock; they share the index and all else with the process
 that trains, hand over pictures without a copy, and do not care how processes are started. What needs the lock takes
 some 40 us a window, so that one process should feed up to 20,000 windows a second (not measured: that takes eight cores
-or more); beyond that, ``workers`` adds processes. torch's loader has no threads. Both go on at any step, since a step's batch is a function of its number.
-grain itself is 3 MB; array-record, absl, etils and protobuf, which it needs, come with tensorflow-datasets anyway.
+or more); beyond that, ``workers`` adds processes. torch's loader has no threads. Both go on at any step, since a step's
+batch is a function of its number. grain itself is 3 MB; array-record, absl, etils and protobuf, which it needs, come
+with tensorflow-datasets anyway.
 """
 
 import os

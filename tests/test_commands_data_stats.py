@@ -1,0 +1,53 @@
+"""``vla data stats`` and the mixture options of ``vla train``, on the Bridge sample."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from vla.commands.data_stats import Stats
+from vla.commands.source import SourceOptions
+from vla.commands.train import Train
+from vla.errors import ConfigError
+from vla.plugins import open_source
+from vla.statistics_files import read_openvla
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def bridge(shared_data, tmp_path, monkeypatch) -> str:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return str(shared_data / "oxe_bridge_sample" / "bridge_dataset" / "1.0.0")
+
+
+def test_pooling_and_export(bridge: str, tmp_path: Path):
+    one = Stats(SourceOptions(bridge)).run(QUIET)
+    out = tmp_path / "dataset_statistics.json"
+    both = Stats(SourceOptions(bridge), also=(bridge,), out=out, export="openvla").run(QUIET)
+    assert both["dx"]["count"] == 2 * one["dx"]["count"] and both["dx"]["mean"] == pytest.approx(one["dx"]["mean"])
+    assert set(json.loads(out.read_text())) == {"bridge_dataset"}, "the folder's name is the version"
+    read = read_openvla(out, open_source(bridge).spec)
+    assert read.channels["gripper"].mean == both["gripper"]["mean"]
+    assert list((tmp_path / "cache" / "vla").glob("statistics-*.npz"))
+    with pytest.raises(ConfigError, match="--out"):
+        Stats(SourceOptions(bridge), export="openpi").run(QUIET)
+
+
+def test_a_mixture_as_the_command_makes_it(bridge: str, tmp_path: Path):
+    sources = [open_source(bridge), open_source(bridge, split="val")]
+
+    def mixture(**options):
+        return Train(data=(bridge, bridge), out=tmp_path, stride=1, **options)._mixture(sources, 4)
+
+    whole = mixture()
+    few = mixture(sample=("5", "20%"))
+    assert few.windows[0] < whole.windows[0] and len({place.episode for place in few.frames() if not place.source}) == 5
+    assert mixture(sample=("5",)).windows == mixture(sample=("5", "5")).windows
+    assert mixture(weights=(1, 3)).order != whole.order
+    assert mixture(weights=(1, 1), weights_are="times-size").order == whole.order
+    with pytest.raises(ConfigError, match="3 samples"):
+        mixture(sample=("1", "2", "3"))
+    with pytest.raises(ConfigError, match="times-size"):
+        mixture(weights=(1, 3), temperature=2.0)
