@@ -160,6 +160,7 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_machines_measure_compare_and_merge(vla, checkpoint, tmp_path):
     """Also the command as it is called everywhere: without a subcommand."""
     shared = (
@@ -170,7 +171,7 @@ def test_two_machines_measure_compare_and_merge(vla, checkpoint, tmp_path):
         "--inits",
         "2",
         "--videos",
-        "1",
+        "0",
         "--recordings",
         "0",
         "--workers",

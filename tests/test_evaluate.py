@@ -180,7 +180,12 @@ def start_script(tmp_path):
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), flags=str(tmp_path), out=str(out)))
     process = subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 30
-    while not (out / "rows.jsonl").exists() or (out / "rows.jsonl").read_bytes().count(b"\n") < 3:
+    opened = tmp_path / "opened"
+    while (
+        not (out / "rows.jsonl").exists()
+        or (out / "rows.jsonl").read_bytes().count(b"\n") < 3
+        or len({line.split()[0] for line in opened.read_text().splitlines()}) < 2  # both workers are at it
+    ):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     return process, out

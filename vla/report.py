@@ -179,7 +179,7 @@ def _film(entry: Mapping[str, Any], folder: Path, out: Path) -> str:
         f'src="{_link(folder / entry["video"], out)}"></video><div class="what">'
         f'<span class="chip {escape(entry["status"])}">{escape(entry["status"])}</span>{differs} '
         f"after {entry['steps']} steps<br>{escape(task_said(row.task))}"
-        f'<br><span class="soft">{scene_said(row)}</span></div></div>'
+        f'<br><span class="soft">{escape(row.suite)}, {scene_said(row)}</span></div></div>'
     )
 
 
