@@ -24,12 +24,13 @@ from jaxtyping import Float32, Float64, Int64
 
 from vla.datasets.description import read_description
 from vla.datasets.hdf5_array import StoredArray
-from vla.datasets.hdf5_index import DemoIndex, cache_folder, demo_index
+from vla.datasets.hdf5_index import DemoIndex, demo_index
 from vla.datasets.hdf5_meaning import ACTIONS, Meaning, instruction_of, is_libero, meaning, without_observations
 from vla.datasets.hdf5_sandbox import Sandbox
 from vla.embodiment import CameraSpec, EmbodimentSpec
 from vla.errors import DataError
 from vla.experience import ChosenFrames, Episode, Image
+from vla.files import cache_folder
 from vla.quirks import Quirk, admit
 from vla.transforms import reorient
 

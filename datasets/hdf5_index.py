@@ -6,7 +6,6 @@ array of a demonstration has its number of steps, and no array is larger than it
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -98,11 +97,6 @@ class DemoIndex:
 
     def __reduce__(self):
         return DemoIndex, (self.path,)
-
-
-def cache_folder() -> Path:
-    """Where indexes go: ``$XDG_CACHE_HOME/vla``, else ``~/.cache/vla``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
 
 
 def demo_index(

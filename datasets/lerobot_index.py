@@ -104,11 +104,6 @@ class LeRobotIndex:
         return self.texts[first : int(self.text_ends[text])].tobytes().decode()
 
 
-def cache_folder() -> Path:
-    """Where indexes go: ``$XDG_CACHE_HOME/vla``, else ``~/.cache/vla``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
-
-
 def lerobot_index(info: Info, tables: Tables, wanted: Wanted, cache: Path, progress: Progress | None = None) -> Path:
     """The index of a data set, from the cache folder if it is still true, else made now.
 

@@ -20,7 +20,7 @@ from vla.datasets.description import Camera
 from vla.datasets.lerobot_build import Wanted
 from vla.datasets.lerobot_checks import split_range
 from vla.datasets.lerobot_frames import ParquetFrames, SwappedFrames
-from vla.datasets.lerobot_index import LeRobotIndex, cache_folder, lerobot_index
+from vla.datasets.lerobot_index import LeRobotIndex, lerobot_index
 from vla.datasets.lerobot_info import Info, read_info
 from vla.datasets.lerobot_layout import ACTION, EPISODES_FILE, STATE
 from vla.datasets.lerobot_listing import Tables
@@ -31,6 +31,7 @@ from vla.datasets.lerobot_video import VideoFrames, check_decoder
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError
 from vla.experience import Episode
+from vla.files import cache_folder
 from vla.quirks import Quirk, admit
 
 

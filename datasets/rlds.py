@@ -13,7 +13,6 @@ in ``datasets/oxe/``, or by the user's own file (:mod:`vla.datasets.description`
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from vla.datasets.rlds_source import Piece, RldsSource
 from vla.datasets.rlds_specification import FEATURES, INFO, Specification, TextField, read_specification
 from vla.datasets.rlds_splits import Part, parts
 from vla.errors import DataError, UnknownName
+from vla.files import cache_folder
 from vla.quirks import Quirk, admit
 
 LAYOUT = f"an RLDS folder ({FEATURES}, {INFO} and *.tfrecord-*)"
@@ -138,11 +138,6 @@ class Config:
         cache = Path(self.cache) if self.cache else cache_folder()
         index = rlds_index(specification, part.split, cache, workers=self.workers, progress=self.progress)
         return index, columns_file(index, specification, chosen, cameras, self.progress)
-
-
-def cache_folder() -> Path:
-    """Where indexes go: ``$XDG_CACHE_HOME/vla``, else ``~/.cache/vla``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
 
 
 def _check_instruction(specification: Specification, chosen: Reading) -> None:

@@ -1,6 +1,5 @@
 """LeRobot v3.0: what goes in comes out bit for bit, LeRobot itself opens it, and damage is one clear error."""
 
-import json
 import pickle
 import resource
 from pathlib import Path

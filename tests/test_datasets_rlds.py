@@ -241,9 +241,7 @@ def test_a_specification_that_does_not_match(tmp_path):
     features = json.loads((Path(config.path) / "features.json").read_text())
     del features["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]["action"]
     (Path(config.path) / "features.json").write_text(json.dumps(features))
-    with pytest.raises(
-        DataError, match=r"json: action: expected a field of numbers, found only obs"
-    ):
+    with pytest.raises(DataError, match=r"json: action: expected a field of numbers, found only obs"):
         config.make()
 
 

@@ -10,6 +10,11 @@ from pathlib import Path
 from vla.errors import ConfigError
 
 
+def cache_folder() -> Path:
+    """Where indexes, statistics and simplified meshes are kept: ``$XDG_CACHE_HOME/vla``, else ``~/.cache/vla``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends well, else is removed."""

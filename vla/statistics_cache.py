@@ -7,7 +7,6 @@
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,11 +24,6 @@ _TOGETHER = 4096  # rows handed to the estimator at once; episodes are short, an
 
 Progress = Callable[[int, int], None]
 """Told the steps so far and the steps in all."""
-
-
-def default_cache() -> Path:
-    """``$XDG_CACHE_HOME/vla``, else ``~/.cache/vla``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla"
 
 
 def pooled(

@@ -1,7 +1,6 @@
 """Simplified meshes by content on disk: ``$XDG_CACHE_HOME/vla/meshes``, else ``~/.cache/vla/meshes``."""
 
 import hashlib
-import os
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
-from vla.files import whole_file
+from vla.files import cache_folder, whole_file
 from vla.sim.rendering.simplify import Mesh
 
 VERSION = "1"  # part of every key: raise it when the algorithm changes
@@ -18,8 +17,7 @@ VERSION = "1"  # part of every key: raise it when the algorithm changes
 
 def folder() -> Path:
     """Where simplified meshes are kept."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "vla" / "meshes"
+    return cache_folder() / "meshes"
 
 
 def key(mesh: Mesh, target: int, error: float) -> str:

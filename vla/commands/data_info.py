@@ -24,7 +24,8 @@ class Info:
         if self.draft_description:
             return {"description": self._draft(console)}
         source = self.source.open()
-        facts = info(source) | {"quirks": [str(quirk) for quirk in source.quirks]}
+        facts: dict[str, Any] = info(source)
+        facts["quirks"] = [str(quirk) for quirk in source.quirks]
         action = facts["action"]
         console.print(f"[bold]{self.source.path}[/]: {facts['episodes']} episodes, {facts['steps']} steps")
         console.print(
@@ -49,8 +50,8 @@ class Info:
 
     def _draft(self, console: Console) -> str:
         from vla.datasets.lerobot_draft import draft_description
-        from vla.datasets.lerobot_index import cache_folder
         from vla.datasets.lerobot_mirror import local_folder
+        from vla.files import cache_folder
 
         text = draft_description(local_folder(self.source.path, cache_folder(), only_meta=True))
         console.print(text, end="", markup=False, highlight=False, soft_wrap=True)

@@ -36,15 +36,15 @@ class Stats:
         import dataclasses
 
         from vla.commands.progress import counted
-        from vla.files import write_text
-        from vla.statistics_cache import default_cache, pooled
+        from vla.files import cache_folder, write_text
+        from vla.statistics_cache import pooled
 
         if self.export and not self.out:
             raise ConfigError("--export needs --out, the file to write")
         paths = (self.source.path, *self.also)
         sources = [dataclasses.replace(self.source, path=path).open() for path in paths]
         with counted(console, "measuring", "steps") as show:
-            cache = None if self.fresh else default_cache()
+            cache = None if self.fresh else cache_folder()
             each = [pooled([source], cache=cache, progress=show) for source in sources]
             together = pooled(sources, cache=cache, progress=show) if len(sources) > 1 else each[0]
         for path, one in zip(paths, each, strict=True):

@@ -63,10 +63,10 @@ class Train:
         """Train or resume."""
         from vla.commands.progress import counted
         from vla.describe import info
-        from vla.files import write_text
+        from vla.files import cache_folder, write_text
         from vla.model.presets import preset
         from vla.plugins import open_source
-        from vla.statistics_cache import default_cache, pooled
+        from vla.statistics_cache import pooled
         from vla.training.config import TrainConfig
         from vla.training.loop import train
 
@@ -77,7 +77,7 @@ class Train:
         names = dict.fromkeys(source.spec.name for source in sources)
         with counted(console, "measuring", "steps") as show:
             measured = {
-                name: pooled([one for one in sources if one.spec.name == name], cache=default_cache(), progress=show)
+                name: pooled([one for one in sources if one.spec.name == name], cache=cache_folder(), progress=show)
                 for name in names
             }
         mixture = self._mixture(sources, model.horizon)
