@@ -5,7 +5,9 @@ import json
 from vla.embodiment import EmbodimentSpec
 
 NAME = "vla.json"
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)
+"""Those that are read; from 2 on a list of the files with their checksums is beside it."""
 
 
 def embodiment_text(spec: EmbodimentSpec) -> str:

@@ -17,12 +17,14 @@ from jaxtyping import Float64, Int64
 from vla.datasets.lerobot_checks import check_statistics, check_totals
 from vla.datasets.lerobot_films import check_films
 from vla.datasets.lerobot_info import Info
+from vla.datasets.lerobot_layout import MANIFEST_FILE
 from vla.datasets.lerobot_listing import Listing, Tables
 from vla.datasets.lerobot_meter import Meter, Progress
 from vla.datasets.lerobot_parquet import integers, matrix, read_table
 from vla.datasets.lerobot_spool import Spool, Texts, line_places
 from vla.datasets.lerobot_stills import check_stills
 from vla.datasets.lerobot_tally import Tally
+from vla.datasets.manifest import folder_changes
 from vla.errors import DataError
 
 _LATE = 0.1  # of a step: by how much time stamps may be off
@@ -37,12 +39,14 @@ class Wanted:
         clock: column of measured times; empty if there is none beside ``timestamp``.
         instruction: column of texts or of their numbers in the table of tasks.
         cameras: features of pictures.
+        format: of our own vla.json; 0 for data of others.
     """
 
     fields: tuple[tuple[str, int], ...]
     clock: str
     instruction: str
     cameras: tuple[str, ...]
+    format: int
 
 
 @dataclass
@@ -266,7 +270,7 @@ def build(
         found = f"no episode {missing}, {listing.number[-1] + 1 - count} missing in all"
         tally.add("episode-gap", listing.file, "episode_index", expected=expected, found=found, remedy=remedy)
     tasks = tables.tasks(info)
-    texts = Texts(info, tasks, wanted.instruction, tally)
+    texts = Texts(info, tasks, wanted.instruction, wanted.format > 0, tally)
     films_wanted = sum(camera.dtype == "video" and camera.name in wanted.cameras for camera in info.cameras)
     zeros = np.zeros(count, dtype=np.int64)
     state = _Build(
@@ -315,5 +319,9 @@ def build(
         arrays[f"film_start/{key}"] = listing.video_start[key][keep]
     arrays |= line_places(info, count, keep)
     sizes = {key: list(size) for key, size in (films | stills).items()}
-    quirks = [vars(quirk) for quirk in tally.quirks()]
+    found = tally.quirks()
+    if wanted.format > 1:  # a missing file of data is a quirk of its own
+        changed = folder_changes(info.folder / MANIFEST_FILE, info.folder, named_elsewhere=("data/", "videos/"))
+        found = (changed, *found) if changed else found
+    quirks = [vars(quirk) for quirk in found]
     return arrays, {"sizes": sizes, "films": list(films), "listed": count, "quirks": quirks}

@@ -23,7 +23,7 @@ from vla.datasets.lerobot_meter import Progress
 from vla.errors import DataError
 from vla.quirks import Quirk
 
-FORMAT = 1
+FORMAT = 2
 logger = logging.getLogger(__name__)
 
 

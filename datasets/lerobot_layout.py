@@ -1,10 +1,11 @@
-"""How an embodiment is laid out as LeRobot v3.0 features, and the two files that we add to ``meta/``.
+"""How an embodiment is laid out as LeRobot v3.0 features, and the three files that we add to ``meta/``.
 
 ::
 
     meta/info.json, stats.json, tasks.parquet, episodes/    LeRobot's own
     meta/vla.json                                           the EmbodimentSpec and its fingerprint
     meta/vla_episodes.jsonl                                 success, source and info of each episode, in order
+    meta/vla_manifest.json                                  sizes and checksums of all other files
     data/chunk-000/file-000.parquet                         one row a step, one row group an episode
     videos/<camera>/chunk-000/file-000.mp4                  only if pictures are stored as video
 """
@@ -12,6 +13,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from vla.datasets.manifest import MANIFEST
 from vla.embodiment import EmbodimentSpec
 
 STATE, ACTION, TIME = "observation.state", "action", "time"
@@ -19,6 +21,7 @@ CAMERA_PREFIX = "observation.images."
 INFO_FILE = Path("meta/info.json")
 SPEC_FILE = Path("meta/vla.json")
 EPISODES_FILE = Path("meta/vla_episodes.jsonl")
+MANIFEST_FILE = Path("meta", MANIFEST)
 STATS_FILE, TASKS_FILE = Path("meta/stats.json"), Path("meta/tasks.parquet")
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -33,7 +36,6 @@ INDEX_FEATURES: dict[str, dict[str, Any]] = {
     "task_index": {"dtype": "int64", "shape": (1,), "names": None},
 }
 """What LeRobot adds to the columns of every data set."""
-FORMAT = 1
 
 ImageStorage = Literal["image", "video"]
 

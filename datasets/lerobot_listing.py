@@ -157,7 +157,7 @@ def tasks_v3(info: Info) -> dict[int, str | None]:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
+    return value if isinstance(value, str) else None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla.datasets.description import Camera, Description, read_description
+from vla.datasets.embodiment_file import FORMATS
 from vla.datasets.lerobot_draft import features_text
 from vla.datasets.lerobot_info import Info
-from vla.datasets.lerobot_layout import ACTION, FORMAT, SPEC_FILE, STATE, TIME, camera_key
+from vla.datasets.lerobot_layout import ACTION, SPEC_FILE, STATE, TIME, camera_key
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, DataError
 
@@ -23,6 +24,7 @@ class Meaning:
         clock: column of measured times; empty if there is none.
         instruction: column of texts or of their numbers.
         cameras: names and features.
+        format: of vla.json; 0 for data of others.
     """
 
     own: EmbodimentSpec | None
@@ -31,6 +33,7 @@ class Meaning:
     clock: str
     instruction: str
     cameras: tuple[Camera, ...]
+    format: int
 
     def spec(self, sizes: dict[str, tuple[int, int]], *, fixes: bool) -> EmbodimentSpec:
         """The robot, with those cameras that have pictures."""
@@ -54,8 +57,9 @@ def own_meaning(info: Info) -> Meaning:
         )
     try:
         value = json.loads(path.read_bytes())
-        if value["format"] != FORMAT:
-            raise DataError(path, "format", expected=str(FORMAT), found=repr(value["format"]))
+        if value["format"] not in FORMATS:
+            expected = " or ".join(map(str, FORMATS))
+            raise DataError(path, "format", expected=expected, found=repr(value["format"])[:80])
         spec = EmbodimentSpec.from_json(value["embodiment"])
         stored = value["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
@@ -79,7 +83,7 @@ def own_meaning(info: Info) -> Meaning:
             raise DataError(info.file, where, expected="pictures of {}x{}".format(*size), found=found)
     cameras = tuple(Camera(camera.name, camera_key(camera.name)) for camera in spec.cameras)
     fields = (STATE, ACTION) if spec.state else (ACTION,)
-    return Meaning(spec, None, fields, TIME if TIME in info.features else "", "task_index", cameras)
+    return Meaning(spec, None, fields, TIME if TIME in info.features else "", "task_index", cameras, value["format"])
 
 
 def described_meaning(info: Info, path: Path) -> Meaning:
@@ -99,4 +103,4 @@ def described_meaning(info: Info, path: Path) -> Meaning:
     if instruction and instruction not in info.features:
         found = f"only {', '.join(info.features)}"
         raise DataError(info.file, f"features: {instruction}", expected="the column of the instruction", found=found)
-    return Meaning(None, description, description.fields, "", instruction, description.cameras)
+    return Meaning(None, description, description.fields, "", instruction, description.cameras, 0)

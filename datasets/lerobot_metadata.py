@@ -5,7 +5,7 @@ and imports torch.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import batched
 from pathlib import Path
@@ -22,6 +22,7 @@ from vla.datasets.lerobot_layout import (
     EPISODES_PATH,
     INDEX_FEATURES,
     INFO_FILE,
+    MANIFEST_FILE,
     SPEC_FILE,
     STATE,
     STATS_FILE,
@@ -31,6 +32,7 @@ from vla.datasets.lerobot_layout import (
     features_of,
 )
 from vla.datasets.lerobot_statistics import Pool, quantiles
+from vla.datasets.manifest import Sum, folder_sums, manifest_text
 from vla.datasets.video_writer import VideoOptions
 from vla.embodiment import EmbodimentSpec
 
@@ -73,7 +75,7 @@ class Layout:
         return VIDEO_PATH.format(video_key=camera_key(camera), chunk_index=chunk, file_index=file)
 
 
-def write_metadata(root: Path, layout: Layout, rows: Rows, tasks: dict[str, int]) -> None:
+def write_metadata(root: Path, layout: Layout, rows: Rows, tasks: dict[str, int], sums: Mapping[str, Sum]) -> None:
     """Write everything below ``meta/``.
 
     Args:
@@ -81,6 +83,7 @@ def write_metadata(root: Path, layout: Layout, rows: Rows, tasks: dict[str, int]
         layout: of the data set.
         rows: of all episodes in order; gone through once.
         tasks: text to number.
+        sums: of the data files.
     """
     (root / "meta").mkdir(exist_ok=True)
     pools: dict[str, Pool] = {}
@@ -109,6 +112,7 @@ def write_metadata(root: Path, layout: Layout, rows: Rows, tasks: dict[str, int]
     (root / STATS_FILE).write_text(json.dumps(stats, indent=1))
     (root / SPEC_FILE).write_text(embodiment_text(layout.spec))
     (root / INFO_FILE).write_text(json.dumps(_info(layout, totals, len(tasks)), indent=4))
+    (root / MANIFEST_FILE).write_text(manifest_text(folder_sums(root, sums)))
 
 
 def _info(layout: Layout, totals: dict[str, int], tasks: int) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def open_lerobot(path: str, versions: dict[str, Tables], options: Options) -> "L
     meaning = own_meaning(info) if options.description is None else described_meaning(info, Path(options.description))
     cameras = tuple(camera.field for camera in meaning.cameras)
     fields = tuple((name, info.features[name].width) for name in meaning.fields)
-    wanted = Wanted(fields, meaning.clock, meaning.instruction, cameras)
+    wanted = Wanted(fields, meaning.clock, meaning.instruction, cameras, meaning.format)
     index_file = lerobot_index(info, versions[info.version], wanted, cache, options.progress)
     index = LeRobotIndex.open(index_file)
     quirks = admit(index.quirks, options.tolerate)

@@ -40,10 +40,18 @@ class Spool:
 
 
 class Texts:
-    """Instructions by number, each once."""
+    """Instructions by number, each once; only data that this project wrote may have blank ones.
 
-    def __init__(self, info: Info, tasks: dict[int, str | None], column: str, tally: Tally):
-        self.info, self.tasks, self.column, self.tally = info, tasks, column, tally
+    Args:
+        info: the data set.
+        tasks: texts by number.
+        column: of texts or of their numbers.
+        own: whether this project wrote it.
+        tally: collects what is wrong.
+    """
+
+    def __init__(self, info: Info, tasks: dict[int, str | None], column: str, own: bool, tally: Tally):
+        self.info, self.tasks, self.column, self.own, self.tally = info, tasks, column, own, tally
         self.known: dict[str, int] = {}
 
     def numbers(self, table: dict[str, Any], rows: slice, episode: int, path: Path) -> Int64[np.ndarray, "t"]:
@@ -58,7 +66,8 @@ class Texts:
         result = np.zeros(steps, dtype=np.int64)
         for number in np.unique(stored):
             text = self.tasks.get(int(number))
-            if text is None:
+            if text is None or not (self.own or text.strip()):
+                text = None
                 expected = "a task with a text"
                 found = f"task {number} of {len(self.tasks)}, which has none"
                 remedy = "the instruction is empty"

@@ -317,6 +317,8 @@ def _stream(container: Any, path: Path) -> Any:
     if not container.streams.video:
         raise DataError(path, "streams", expected="a video", found=f"{len(container.streams)} others")
     stream = container.streams.video[0]
+    if stream.codec_context is None:  # PyAV knows no decoder for it, and would fail on every question
+        raise DataError(path, "streams", expected="a codec that is known", found="none")
     if stream.time_base is None or not (stream.average_rate or stream.guessed_rate):
         raise DataError(path, "streams", expected="a time base and a rate", found="none")
     return stream

@@ -148,7 +148,8 @@ class Writer:
         with self._guarded():
             if self._parquet is not None:
                 self._end_file()
-            write_metadata(self._partial.folder, self._layout, self._partial.rows(), self._tasks)
+            folder, rows, sums = self._partial.folder, self._partial.rows(), self._partial.sums()
+            write_metadata(folder, self._layout, rows, self._tasks, sums)
             self._partial.finish()
         self._over = True
 

@@ -19,9 +19,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vla.datasets.manifest import Sum, file_sum
 from vla.errors import ConfigError, DataError
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class PartialFolder:
@@ -78,14 +79,18 @@ class PartialFolder:
             for row in line["rows"]:
                 yield lot, row
 
+    def sums(self) -> dict[str, Sum]:
+        """Size and checksum, when they were closed, of all files that are kept."""
+        return {name: (sum[0], sum[1]) for line in self._lines() for name, sum in line["files"].items()}
+
     def commit(self, files: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> None:
         """From now on these files, closed and below :attr:`folder`, are kept; ``rows`` are JSON values about them."""
-        sizes: dict[str, int] = {}
+        sums: dict[str, Sum] = {}
         for file in files:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
-                sizes[str(file.relative_to(self.folder))] = os.fstat(opened.fileno()).st_size
-        self._append({"files": sizes, "rows": list(rows)})
+            sums[file.relative_to(self.folder).as_posix()] = file_sum(file)
+        self._append({"files": sums, "rows": list(rows)})
         self.commits += 1
 
     def finish(self, names: Mapping[str, str] | None = None) -> None:
@@ -151,7 +156,7 @@ class PartialFolder:
         for old, new in self._last_names().items():
             if (self.folder / new).exists():
                 (self.folder / new).rename(self.folder / old)
-        for name, size in kept.items():
+        for name, (size, _) in kept.items():
             file = self.folder / name
             found = file.stat().st_size if file.is_file() else None
             if found != size:
@@ -164,7 +169,7 @@ class PartialFolder:
             elif str(file.relative_to(self.folder)) not in kept:
                 file.unlink()
 
-    def _whole_lines(self) -> tuple[int, dict[str, int]]:
+    def _whole_lines(self) -> tuple[int, dict[str, Sum]]:
         """Where the last whole line ends, and the files that the lines name."""
         assert self._journal is not None
         self._journal.seek(0)
@@ -177,9 +182,9 @@ class PartialFolder:
                 if number == 0:
                     self._check_key(value["format"], value["key"])
                 elif "files" in value:
-                    kept |= value["files"]
+                    kept |= {name: (int(sum[0]), int(sum[1])) for name, sum in value["files"].items()}
                     self.commits += 1
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 raise self._damaged(
                     f"journal, line {number + 1}", "JSON as this program writes it", repr(error)
                 ) from error

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from vla.datasets import storage
 from vla.datasets.description import Camera
+from vla.datasets.manifest import MANIFEST, Sum, changes, sum_of
 from vla.datasets.rlds_columns import camera_sizes, columns_file, entries
 from vla.datasets.rlds_index import Progress, RldsIndex, rlds_index
-from vla.datasets.rlds_reading import Reading, camera_fields, check_sizes, reading
+from vla.datasets.rlds_reading import Own, Reading, camera_fields, check_sizes, reading
 from vla.datasets.rlds_source import Piece, RldsSource
 from vla.datasets.rlds_specification import FEATURES, INFO, Specification, TextField, read_specification
 from vla.datasets.rlds_splits import Part, parts
@@ -80,6 +81,7 @@ class Config:
         specification = read_specification(storage.absolute(self.path))
         chosen = reading(specification, self.description, fixes=self.fixes)
         cameras, quirks = self._cameras(specification, chosen)
+        quirks = [*_changed(specification.folder, chosen), *quirks]
         _check_instruction(specification, chosen)
         pieces: list[Piece] = []
         trouble: list[Quirk] = []
@@ -138,6 +140,23 @@ class Config:
         cache = Path(self.cache) if self.cache else cache_folder()
         index = rlds_index(specification, part.split, cache, workers=self.workers, progress=self.progress)
         return index, columns_file(index, specification, chosen, cameras, self.progress)
+
+
+def _changed(folder: str, chosen: Reading) -> list[Quirk]:
+    """Whether the JSON files are as they were written, if this project did; records have checksums of their own."""
+    if not isinstance(chosen, Own) or chosen.format < 2:
+        return []
+
+    def contents(name: str) -> bytes | None:
+        place = storage.join(folder, name)
+        return storage.read(place) if storage.is_file(place) else None
+
+    def look(name: str) -> Sum | None:
+        data = contents(name)
+        return None if data is None else sum_of(data)
+
+    quirk = changes(storage.join(folder, MANIFEST), contents(MANIFEST), look)
+    return [quirk] if quirk else []
 
 
 def _check_instruction(specification: Specification, chosen: Reading) -> None:

@@ -4,6 +4,7 @@
 
     <name>/<version>/features.json, dataset_info.json                TFDS's own
     <name>/<version>/vla.json                                        the EmbodimentSpec and its fingerprint
+    <name>/<version>/vla_manifest.json                               sizes and checksums of these three
     <name>/<version>/<name>-<split>.tfrecord-00000-of-00001          one record an episode
 
 A time is stored twice: ``timestamp`` [s] to look at, and ``time_bits``, the bits of the exact float64 number, because a

@@ -16,7 +16,7 @@ import vla.transforms
 from vla.datasets import description as description_module
 from vla.datasets import storage
 from vla.datasets.description import Camera, Description, read_description
-from vla.datasets.embodiment_file import FORMAT, NAME
+from vla.datasets.embodiment_file import FORMATS, NAME
 from vla.datasets.oxe import registry
 from vla.datasets.oxe.registry import oxe_description, oxe_files
 from vla.datasets.rlds_specification import FEATURES, STEPS, ImageField, NumberField, Specification, read_json
@@ -124,9 +124,11 @@ class Own:
 
     Attributes:
         spec: as it was written.
+        format: of its file.
     """
 
     spec: EmbodimentSpec
+    format: int
     instruction: str = "language_instruction"
     dropped: tuple[int, int] = (0, 0)
     own: bool = True
@@ -175,7 +177,7 @@ def reading(specification: Specification, description: Path | None, *, fixes: bo
     features = storage.join(folder, FEATURES)
     widths = {path: kind.size for path, kind in specification.steps.items() if isinstance(kind, NumberField)}
     if description is None and storage.is_file(storage.join(folder, NAME)):
-        own = Own(_embodiment(storage.join(folder, NAME)))
+        own = Own(*_embodiment(storage.join(folder, NAME)))
         for field, width in (("observation/state", len(own.spec.state)), ("action", own.spec.action.size)):
             if field in own.fields and widths.get(field) != width:
                 found = str(widths.get(field, "no such field"))
@@ -221,17 +223,17 @@ def _nobody_knows(specification: Specification) -> DataError:
     return DataError(file, "fields", expected=expected, found=f"these:\n{specification.listing()}")
 
 
-def _embodiment(file: str) -> EmbodimentSpec:
+def _embodiment(file: str) -> tuple[EmbodimentSpec, int]:
     value = read_json(file)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise DataError(file, "format", expected=str(FORMAT), found=repr(value)[:100])
+    if not isinstance(value, dict) or value.get("format") not in FORMATS:
+        raise DataError(file, "format", expected=" or ".join(map(str, FORMATS)), found=repr(value)[:100])
     try:
         spec = EmbodimentSpec.from_json(value["embodiment"])
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(file, "embodiment", expected="an embodiment", found=str(error)) from error
     if spec.fingerprint != value.get("fingerprint"):
         raise DataError(file, "fingerprint", expected=spec.fingerprint, found=repr(value.get("fingerprint"))[:100])
-    return spec
+    return spec, value["format"]
 
 
 @cache

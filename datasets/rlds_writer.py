@@ -3,7 +3,7 @@
 ::
 
     episode ─check─▶ pictures encoded (or passed through) ─▶ one record ─▶ shard, full at 128 MB ─▶ journal
-                                                             finish: shards get their names, two JSON files
+                                                             finish: shards get their names, JSON files about them
 
 Read back by ``tfds.builder_from_directory("<path>/<version>")`` or :mod:`vla.datasets.rlds`.
 """
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from vla.datasets.embodiment_file import NAME, embodiment_text
 from vla.datasets.episode_check import check_episode, info_text
+from vla.datasets.manifest import MANIFEST, manifest_text, sum_of
 from vla.datasets.partial_folder import PartialFolder
 from vla.datasets.picture_writer import PictureEncoder, PictureStorage
 from vla.datasets.rlds_layout import check_names, example_of, features_text, info_json, shard_name
@@ -139,9 +140,14 @@ class Writer:
                 split: ([lengths[number] for number in sorted(lengths)], sizes[split])
                 for split, lengths in shards.items()
             }
-            (folder / "dataset_info.json").write_text(info_json(self.name, self.version, splits))
-            (folder / "features.json").write_text(features_text(self.spec))
-            (folder / NAME).write_text(embodiment_text(self.spec))
+            texts = {
+                "dataset_info.json": info_json(self.name, self.version, splits),
+                "features.json": features_text(self.spec),
+                NAME: embodiment_text(self.spec),
+            }
+            texts[MANIFEST] = manifest_text({name: sum_of(text.encode()) for name, text in texts.items()})
+            for name, text in texts.items():
+                (folder / name).write_bytes(text.encode())
             names = {
                 _working_name(lot): shard_name(self.name, split, number, len(lots))
                 for split, lots in shards.items()

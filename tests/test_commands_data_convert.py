@@ -114,7 +114,11 @@ texts = st.text(st.characters(codec="utf-8"), max_size=20)
 infos = st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False) | st.integers() | texts, max_size=3)
 
 
-@settings(max_examples=8, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=8,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.generate],
+)
 @given(data=st.data())
 def test_extreme_numbers_survive_both_formats(tmp_path_factory, capsys, data):
     """Not shrunk: an example is two commands."""
@@ -145,7 +149,6 @@ def test_extreme_numbers_survive_both_formats(tmp_path_factory, capsys, data):
     assert all(back[name.replace("first-", "back-")] == data for name, data in first.items() if "tfrecord" in name)
 
 
-@pytest.mark.xfail(reason="the LeRobot reader calls a blank text a quirk, also in data of our own", strict=False)
 @pytest.mark.parametrize("text", ["", " "])
 def test_an_episode_without_an_instruction(tmp_path, text):
     path = lerobot_set(tmp_path / "set", [episode(0, instruction=text)])

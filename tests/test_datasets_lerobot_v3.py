@@ -146,7 +146,7 @@ def test_row_groups_of_other_writers(written, tmp_path):
     file = next((copy / "data").rglob("*.parquet"))
     table = pq.read_table(file)
     pq.write_table(table.select(sorted(table.column_names)), file, row_group_size=11, compression="zstd")
-    for want, have in zip(episodes, every(Config(copy).make()), strict=True):
+    for want, have in zip(episodes, every(Config(copy, tolerate=("changed-since-written",)).make()), strict=True):
         assert np.array_equal(np.stack(list(have.images["robot0_eye_in_hand"])), want.images["robot0_eye_in_hand"])
 
 
@@ -238,7 +238,7 @@ def test_a_set_of_another_writer_needs_a_description(written, tmp_path):
     copy = tmp_path / "copy"
     _copy(written[0], copy)
     (copy / "meta/vla.json").unlink()
-    with pytest.raises(DataError, match="--description FILE.*--draft-description(.|\n)*action .float32, 7.: dx, dy"):
+    with pytest.raises(DataError, match=r"--description FILE.*--draft-description(.|\n)*action .float32, 7.: dx, dy"):
         Config(copy).make()
 
 

@@ -76,7 +76,7 @@ def test_one_camera_can_be_chosen(folder, tmp_path):
     ("field", "value", "error"),
     [
         ("fingerprint", "0" * 16, "fingerprint: expected"),
-        ("format", 2, "format: expected 1"),
+        ("format", 3, "format: expected 1 or 2"),
         ("embodiment", {"name": "x"}, "embodiment: expected"),
         ("embodiment", None, "embodiment: expected"),
     ],

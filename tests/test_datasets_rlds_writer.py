@@ -100,7 +100,7 @@ def test_tensorflow_datasets_opens_it(tmp_path):
     for have, want in zip(as_tfds_reads(folder), episodes, strict=True):
         check_against_tfds(have, want)
     about = json.loads((folder / "vla.json").read_text())
-    assert about["format"] == 1 and EmbodimentSpec.from_json(about["embodiment"]) == SPEC
+    assert about["format"] == 2 and EmbodimentSpec.from_json(about["embodiment"]) == SPEC
 
 
 floats32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
