@@ -17,7 +17,7 @@ from vla.embodiments.libero_panda import ACTION, RATE_HZ, RAW_ACTION
 from vla.errors import ConfigError, DataError
 from vla.experience import Episode
 from vla.rows import Row
-from vla.sim.expert.pick_and_place import pick_and_place
+from vla.sim.expert.solve import solve
 from vla.sim.libero import LiberoBenchmark, LiberoBody, LiberoTask
 from vla.transforms import action_map
 
@@ -73,7 +73,7 @@ def record(body: LiberoBody, task: LiberoTask, disturbance: Disturbance, *, imag
     states, labels, executed = [], [], []
     pictures: dict[str, list] = {name: [] for name in (body.spec.camera_names if images else ())}
     push = np.zeros(6)
-    for raw in pick_and_place(world, rng, disturbance.waypoint):
+    for raw in solve(world, rng, disturbance.waypoint):
         observation = body.observe(images=images)
         label = _TO_CANONICAL(np.clip(raw, -1.0, 1.0))
         push = _next_push(push, disturbance, rng)

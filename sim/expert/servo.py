@@ -5,10 +5,11 @@ from jaxtyping import Float64
 
 from vla import rotation
 from vla.embodiments.libero_panda import STEP_M, STEP_RAD
+from vla.sim.expert.hand import Pose
 from vla.sim.libero_world import LiberoWorld
 
 OPEN, CLOSED = -1.0, 1.0  # raw gripper numbers
-POINTING_DOWN = np.diag([1.0, -1.0, -1.0])  # the hand above the table, fingers opening along the base's y axis
+FINGER_SLACK = 0.003  # [m]
 MAX_TURN = 0.8  # of the largest rotation of one step
 
 
@@ -17,33 +18,36 @@ def hand_position(world: LiberoWorld) -> Float64[np.ndarray, "3"]:
     return world.state()[:3].astype(np.float64)
 
 
-def turn_to(world: LiberoWorld, yaw: float) -> Float64[np.ndarray, "3"]:
-    """Axis-angle [rad], base frame, from the hand's orientation to pointing down with ``yaw`` about the vertical."""
-    cosine, sine = np.cos(yaw), np.sin(yaw)
-    wanted = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ POINTING_DOWN
-    hand = rotation.to_matrix(world.state()[3:6], "axis_angle_2pi")
-    return rotation.from_matrix(wanted @ hand.T, "axis_angle")
+def hand_pose(world: LiberoWorld) -> Pose:
+    """Where the hand is and how it is turned."""
+    state = world.state().astype(np.float64)
+    return Pose(state[:3], rotation.to_matrix(state[3:6], "axis_angle_2pi"))
 
 
-def distance(world: LiberoWorld, position: Float64[np.ndarray, "3"]) -> float:
-    """From the hand [m]."""
-    return float(np.linalg.norm(position - hand_position(world)))
+def turn_to(world: LiberoWorld, wanted: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3"]:
+    """Axis-angle [rad], base frame, from the hand's orientation to another."""
+    return rotation.from_matrix(wanted @ hand_pose(world).rotation.T, "axis_angle")
 
 
-def towards(
-    world: LiberoWorld, position: Float64[np.ndarray, "3"], yaw: float, gripper: float, *, speed: float = 1.0
-) -> Float64[np.ndarray, "7"]:
+def towards(world: LiberoWorld, pose: Pose, gripper: float, *, speed: float = 1.0) -> Float64[np.ndarray, "7"]:
     """The raw action of one step towards a pose.
 
     Args:
         world: where the hand is.
-        position: of the point between the finger tips [m].
-        yaw: about the vertical [rad].
-        gripper: :data:`OPEN` or :data:`CLOSED`.
+        pose: to reach.
+        gripper: :data:`OPEN`, :data:`CLOSED`, or how far each finger shall be from the middle [m].
         speed: largest translation as a part of the largest that the body accepts.
     """
-    move = (position - hand_position(world)) / STEP_M
+    move = (pose.position - hand_position(world)) / STEP_M
     length = float(np.linalg.norm(move))
     move *= min(1.0, speed / length) if length > 0 else 1.0
-    turn = np.clip(turn_to(world, yaw) / STEP_RAD, -MAX_TURN, MAX_TURN)
-    return np.concatenate([move, turn, [gripper]])
+    turn = np.clip(turn_to(world, pose.rotation) / STEP_RAD, -MAX_TURN, MAX_TURN)
+    return np.concatenate([move, turn, [fingers(world, gripper)]])
+
+
+def fingers(world: LiberoWorld, gripper: float) -> float:
+    """The raw gripper number: 0 keeps the fingers where they are, so that they stop half way."""
+    if gripper in (OPEN, CLOSED):
+        return gripper
+    missing = gripper - float(np.abs(world.state()[6:]).mean())
+    return 0.0 if abs(missing) < FINGER_SLACK else -np.sign(missing)

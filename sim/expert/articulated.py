@@ -1,0 +1,154 @@
+"""Goals ``open``, ``close``, ``turnon`` and ``turnoff``: grip a handle or push a face, and follow the joint."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from vla.sim.expert.carry import Steps
+from vla.sim.expert.grasps import grasps, tilted, upright
+from vla.sim.expert.hand import OPENING, Pose, fits, orientation
+from vla.sim.expert.joints import Joint, joint_of
+from vla.sim.expert.motion import Actions, Arm, close, descend, go, release, travel
+from vla.sim.expert.servo import CLOSED, OPEN, towards
+from vla.sim.expert.solids import Cloud, Surface
+
+ROUNDS = 5
+LEAD_M = 0.05  # [m] that the hand's goal runs ahead of the joint along its way
+STUCK = 14  # steps without progress of the joint
+FOLLOW = 90  # steps
+BACK = 0.08  # [m] between the pose before and the first touch
+FINGERS = np.array([0.011, 0.020, 0.011])  # [m] from the middle of closed fingers to their faces, hand's frame
+LEANING = tilted((0.0, 90.0))
+LOOSE = 0.7  # cosine: a bar is pulled well enough by fingers that close across its edges
+OPENINGS = (OPENING, 0.02)  # [m] of each finger: between a cabinet's handles there is no room for open ones
+
+
+@dataclass(frozen=True)
+class Hold:
+    """How the hand moves a joint.
+
+    Attributes:
+        pose: at the first touch.
+        away: direction in which the hand came and leaves again.
+        grips: whether it grips.
+        opening: how far from the middle [m] each finger is on the way to a grip.
+    """
+
+    pose: Pose
+    away: Float64[np.ndarray, "3"]
+    grips: bool
+    opening: float = OPENING
+
+
+def operate(arm: Arm, predicate: list[str]) -> Steps:
+    """Actions that bring a joint where a goal wants it; returns whether it is there."""
+    failed: list[Hold] = []
+    for _ in range(ROUNDS):
+        joint = joint_of(arm.world, predicate)
+        hold = next(_holds(arm, joint, predicate, failed), None)
+        if hold is None:
+            return False
+        failed.append(hold)
+        yield from _act(arm, joint, predicate, hold)
+        if arm.satisfied(predicate):
+            return True
+    return False
+
+
+def _act(arm: Arm, joint: Joint, predicate: list[str], hold: Hold) -> Actions:
+    gripper = CLOSED if not hold.grips else OPEN if hold.opening == OPENING else hold.opening
+    yield from travel(arm, hold.pose.shifted(BACK * hold.away), gripper, turned=0.2)
+    if hold.grips:
+        yield from descend(arm, hold.pose, gripper)
+        yield from close(arm, hold.pose)
+    else:
+        yield from go(arm, hold.pose, CLOSED, steps=30, tolerance=0.015, turned=0.2)
+    start, best, since = joint.position, joint.position, 0
+    lead = LEAD_M if joint.slides else LEAD_M / max(0.06, float(joint.levers(hold.pose.position[None])[0]))
+    for _ in range(FOLLOW):
+        now = joint.position
+        ahead = now + np.clip(joint.wanted - now, -lead, lead) if abs(joint.wanted - now) > 1e-3 else joint.wanted
+        if arm.satisfied(predicate) and abs(now - joint.wanted) < 0.5 * lead:
+            break
+        since = 0 if abs(now - start) > abs(best - start) + 5e-4 else since + 1
+        best = now if since == 0 else best
+        if since > STUCK:
+            break
+        yield towards(arm.world, joint.carried(hold.pose, ahead - start), CLOSED, speed=0.8 * arm.speed)
+    moved = joint.carried(hold.pose, joint.position - start)
+    turn = joint.carried(Pose(np.zeros(3), np.eye(3)), joint.position - start).rotation
+    if hold.grips:
+        yield from release(5)
+    out = moved.shifted(BACK * (turn @ hold.away))
+    yield from go(arm, out, OPEN if hold.grips else CLOSED, steps=20, tolerance=0.03, turned=1.0)
+
+
+def _holds(arm: Arm, joint: Joint, predicate: list[str], failed: list[Hold]) -> Iterator[Hold]:
+    """Ways to move a joint, the more promising kind first."""
+    moving = frozenset(arm.solids.moving_with(joint.body))
+    surface = arm.solids.of_bodies(set(moving))
+    kinds = [_grips, _pushes] if predicate[0] != "close" else [_pushes, _grips]
+    if len(failed) % 2 == 1:
+        kinds.reverse()
+    for kind in kinds:
+        for hold in kind(arm, joint, surface, moving):
+            if not any(
+                old.grips == hold.grips
+                and np.linalg.norm(old.pose.position - hold.pose.position) < 0.02
+                and np.trace(old.pose.rotation.T @ hold.pose.rotation) > 2.7
+                for old in failed
+            ):
+                yield hold
+
+
+def _grips(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int]) -> Iterator[Hold]:
+    around, still = arm.solids.around(), Cloud(arm.solids.around(bodies=moving))
+    change = joint.wanted - joint.position
+    for orientations, opening in itertools.product((upright(45.0), LEANING), OPENINGS):
+        for grasp in grasps(
+            surface, around, arm.solids.floor, orientations, arm.rng, most=30, opening=opening, facing=LOOSE
+        ):
+            pose = grasp.pose
+            if not joint.slides and joint.levers(pose.position[None])[0] > 0.1 and grasp.tilt == 0:
+                continue
+            middle, end = joint.carried(pose, 0.5 * change), joint.carried(pose, change)
+            if _reachable(arm, pose) and all(fits(still, there, arm.solids.floor) for there in (middle, end)):
+                yield Hold(pose, -pose.approach, grips=True, opening=opening)
+
+
+def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int]) -> Iterator[Hold]:
+    """Closed fingers against a face that looks against the motion, far from a hinge."""
+    floor, middle = arm.solids.floor, surface.points.mean(axis=0)
+    around, still = (Cloud(points, middle, 0.6) for points in (arm.solids.around(), arm.solids.around(bodies=moving)))
+    against = (surface.normals * joint.velocities(surface.points)).sum(axis=1) < -0.8
+    points, normals, levers = surface.points[against], surface.normals[against], joint.levers(surface.points[against])
+    if not len(points):
+        return
+    levers = levers / levers.max()
+    change = joint.wanted - joint.position
+    centre = points.mean(axis=0)
+    order = np.argsort(
+        -levers * (not joint.slides)
+        + 2.0 * np.linalg.norm(points - centre, axis=1) * joint.slides
+        - 0.5 * points[:, 2]
+        + arm.rng.uniform(0, 0.03, len(points))
+    )
+    hands = [orientation(*each) for each in [*upright(45.0), *LEANING]]
+    for index in order[:: max(1, len(order) // 60)]:
+        for hand in hands:
+            offset = float(np.abs(normals[index] @ hand) @ FINGERS) + 0.004
+            pose = Pose(points[index] + offset * normals[index], hand)
+            free = (pose, pose.shifted(0.5 * BACK * normals[index]), pose.shifted(BACK * normals[index]))
+            if not all(fits(around, there, floor, 0.0) for there in free) or not _reachable(arm, pose):
+                continue
+            if fits(still, joint.carried(pose, 0.9 * change), floor, 0.0):
+                yield Hold(pose, normals[index], grips=False)
+                break
+
+
+def _reachable(arm: Arm, pose: Pose) -> bool:
+    base = np.asarray(arm.world.env.robots[0].base_pos)
+    return float(np.linalg.norm(pose.position[:2] - base[:2])) < 0.85

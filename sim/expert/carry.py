@@ -1,0 +1,154 @@
+"""Goals ``on`` and ``in``: which grasp and which resting place go together, and carrying it out."""
+
+import heapq
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from vla.sim.expert.grasps import Grasp, grasps, tilted, upright
+from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits
+from vla.sim.expert.motion import Arm, close, descend, go, release, travel
+from vla.sim.expert.placing import SWEEP, Placement, placements, region
+from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position
+from vla.sim.expert.solids import Cloud
+
+HEIGHTS = (0.006, 0.03, 0.06, 0.09, 0.12, 0.15)  # [m] above its rest at which a thing is let go
+BACK = 0.09  # [m] of the pose before a grasp
+RAISED = 0.09  # [m] that a thing is lifted first
+LIFTED = 0.03  # [m] by which it must have come along
+HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
+EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
+CHECKS = 500  # pairs of a grasp and a placement looked at
+ROUNDS = 5
+
+type Steps = Generator[Float64[np.ndarray, "7"], None, bool]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grasp, where the thing goes and from how far above [m] it is dropped."""
+
+    grasp: Grasp
+    placement: Placement
+    height: float
+
+
+def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
+    """Actions that bring an object where a goal wants it; returns whether it is there."""
+    source = predicate[1]
+    failed: list[tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]] = []
+    for _ in range(ROUNDS):
+        chosen = plan(arm, predicate, part, parts, failed)
+        if chosen is None:
+            return False
+        origin = arm.world.position(source)
+        turned = arm.world.rotation(source)
+        if not (yield from pick(arm, source, chosen.grasp)):
+            failed.append((turned.T @ (chosen.grasp.pose.position - origin), turned.T @ chosen.grasp.pose.rotation))
+            continue
+        yield from _place(arm, source, chosen)
+        if arm.satisfied(predicate):
+            return True
+    return False
+
+
+def plan(arm: Arm, predicate: list[str], part: int, parts: int, failed: list) -> Plan | None:
+    """The cheapest pair of grasp and placement at which the hand has room, upright if possible."""
+    source = predicate[1]
+    where = region(arm.world, predicate, part, parts)
+    options = placements(arm.solids, source, where)
+    surface, around = arm.solids.of(source), arm.solids.around()
+    others = Cloud(arm.solids.around(source), where.centre, 0.6)
+    origin, turned = arm.world.position(source), arm.world.rotation(source)
+    for orientations in (upright(), tilted()):
+        found = grasps(surface, around, arm.solids.floor, orientations, arm.rng)
+        found = [grasp for grasp in found if not _tried(grasp, origin, turned, failed)]
+        best = _pair(arm, found, options, origin, others)
+        if best is not None:
+            return best
+    return None
+
+
+def _pair(arm: Arm, found: list[Grasp], options: list[Placement], origin, others: Cloud) -> Plan | None:
+    base = np.asarray(arm.world.env.robots[0].base_pos)[:2]
+    heap = [
+        (grasp.cost + option.cost + _far(grasp.pose, base), first, second)
+        for first, grasp in enumerate(found)
+        for second, option in enumerate(options)
+    ]
+    for _, first, second in heapq.nsmallest(CHECKS, heap):
+        grasp, option = found[first], options[second]
+        pose = _carried(grasp.pose, origin, option)
+        if grasp.tilt == 0 and not _turnable(grasp.yaw + option.turn, pose, base):
+            continue
+        sideways = option.way[2] < 0.5
+        for height in HEIGHTS[:1] if sideways else HEIGHTS:
+            there = pose.shifted(np.array([0.0, 0.0, height]))
+            if all(fits(others, there.shifted(step * option.way), arm.solids.floor) for step in SWEEP):
+                return Plan(grasp, option, height)
+    return None
+
+
+def pick(arm: Arm, name: str, grasp: Grasp) -> Steps:
+    """Approach, close, lift; returns whether the object came along."""
+    rest = arm.world.position(name)
+    pose = grasp.pose
+    wide = OPEN if grasp.opening == OPENING else grasp.opening
+    yield from travel(arm, pose.shifted(-BACK * pose.approach), wide)
+    pose = pose.shifted(arm.world.position(name) - rest)  # it may have been pushed, or was still rolling
+    yield from descend(arm, pose, wide)
+    yield from close(arm, pose)
+    before = arm.world.position(name)
+    start = hand_position(arm.world)
+    yield from go(arm, pose.shifted(np.array([0, 0, RAISED])), CLOSED, steps=16, tolerance=0.03, turned=0.5)
+    risen = hand_position(arm.world)[2] - start[2]
+    if arm.world.position(name)[2] - before[2] > min(LIFTED, 0.6 * risen) and risen > 0.01:
+        return True
+    yield from release(4)
+    yield from go(arm, pose.shifted(-BACK * pose.approach + [0, 0, 0.03]), OPEN, steps=12, tolerance=0.03)
+    return False
+
+
+def _place(arm: Arm, name: str, chosen: Plan) -> Steps:
+    """Carry there, let go, leave; returns whether it was held until then."""
+    option = chosen.placement
+    wanted = about_vertical(option.turn) @ chosen.grasp.pose.rotation
+    target = option.origin + np.array([0.0, 0.0, chosen.height])
+    offset = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
+    over = SWEEP[-1] if option.way[2] < 0.5 else 0.08
+    yield from travel(arm, Pose(target + offset + over * option.way, wanted), CLOSED, held=name)
+    drift = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
+    if np.linalg.norm(drift - offset) > HELD:
+        yield from release(2)
+        return False
+    there = Pose(target + drift, wanted)
+    yield from go(arm, there, CLOSED, steps=50, tolerance=0.012, turned=0.25, speed=0.6)
+    yield from release()
+    out = 0.1 if option.way[2] > 0.5 else SWEEP[-1]
+    yield from go(arm, there.shifted(out * option.way), OPEN, steps=30, tolerance=0.03, turned=1.0)
+    return True
+
+
+def _carried(pose: Pose, origin: Float64[np.ndarray, "3"], option: Placement) -> Pose:
+    """The hand's pose when what it holds is where it shall be."""
+    turn = about_vertical(option.turn)
+    return Pose(option.origin + turn @ (pose.position - origin), turn @ pose.rotation)
+
+
+def _turnable(yaw: float, pose: Pose, base: Float64[np.ndarray, "2"]) -> bool:
+    bearing = float(np.arctan2(*(pose.position[:2] - base)[::-1]))
+    return YAWS[0] < yaw - bearing < YAWS[1]
+
+
+def _far(pose: Pose, base: Float64[np.ndarray, "2"]) -> float:
+    """What a grasp beyond easy reach costs."""
+    return 0.5 * max(0.0, float(np.linalg.norm(pose.position[:2] - base)) - EASY_REACH)
+
+
+def _tried(grasp: Grasp, origin, turned, failed) -> bool:
+    """Whether nearly the same grasp of the object has failed before."""
+    position = turned.T @ (grasp.pose.position - origin)
+    rotation = turned.T @ grasp.pose.rotation
+    return any(np.linalg.norm(position - other) < 0.015 and np.trace(rotation.T @ turn) > 2.7 for other, turn in failed)

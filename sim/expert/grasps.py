@@ -1,0 +1,160 @@
+"""Where a thing can be gripped: found from its shape, not looked up by its name.
+
+::
+
+      │ │ fingers        A slice of the surface as wide as a finger is cut into groups along the direction in which
+     ┌┘ └┐               the fingers close. A group that fits between the fingers, with room for them on both sides and
+    ─┤ ▓ ├─ y            faces that look at them, is a grasp: a bowl's rim, a bottle's neck, a box's narrow side,
+       ▓                 a handle.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from vla.sim.expert.hand import OPENING, TIP, Pose, fits, orientation
+from vla.sim.expert.solids import Cloud, Points, Surface
+
+WIDEST = 0.070  # [m] that is gripped
+GAP = 0.024  # [m] beside what is gripped for a finger
+HALF_FINGER = 0.009  # [m]
+DEPTHS = (0.026, 0.018, 0.011, 0.006, 0.002)  # [m] of the frame's origin below the top of what is gripped
+FACING = 0.85  # smallest mean cosine between the faces' normals and the closing direction
+TILTS_DEG = (35.0, 50.0, 65.0, 75.0, 85.0)
+DIRECTIONS_DEG = (90.0, -90.0, 0.0)  # that a tilted hand points to
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """A pose at which closing the fingers holds something; the smaller the cost, the better.
+
+    ``opening``: how far from the middle [m] each finger is on the way there.
+    """
+
+    pose: Pose
+    cost: float
+    yaw: float
+    tilt: float
+    opening: float = OPENING
+
+
+def upright(step_deg: float = 15.0) -> list[tuple[float, float, float]]:
+    """Yaw, direction and angle of tilt [rad] of hands that point down."""
+    return [(np.deg2rad(yaw), 0.0, 0.0) for yaw in np.arange(-75, 105.1, step_deg)]
+
+
+def tilted(yaws_deg: Iterable[float] = (0.0, 90.0, 45.0, -45.0)) -> list[tuple[float, float, float]]:
+    """Hands that lean to the sides and to the front."""
+    return [
+        (np.deg2rad(yaw), np.deg2rad(direction), np.deg2rad(tilt))
+        for tilt in TILTS_DEG
+        for direction in DIRECTIONS_DEG
+        for yaw in yaws_deg
+    ]
+
+
+def grasps(
+    surface: Surface,
+    obstacles: Points,
+    floor: float,
+    orientations: list[tuple[float, float, float]],
+    rng: np.random.Generator,
+    *,
+    most: int = 60,
+    opening: float = OPENING,
+    facing: float = FACING,
+    reach: float = 0.10,
+) -> list[Grasp]:
+    """The best grasps of a surface that the hand can approach without touching anything.
+
+    Args:
+        surface: of what is to be gripped.
+        obstacles: points of everything the hand must not touch, the surface's own included.
+        floor: height below which there is no room [m].
+        orientations: yaw, direction and angle of tilt [rad] to try.
+        rng: breaks ties, so that demonstrations differ.
+        most: grasps to return.
+        opening: how far from the middle [m] each finger is on the way there.
+        facing: smallest mean cosine between the faces' normals and the closing direction.
+        reach: way of the hand along its approach that has to be free [m].
+    """
+    centre = (surface.points.min(axis=0) + surface.points.max(axis=0)) / 2
+    found: list[Grasp] = []
+    for yaw, towards, tilt in orientations:
+        turn = orientation(yaw, towards, tilt)
+        for position, cost in _held(surface, turn, centre, min(WIDEST, 2 * opening - 0.008), facing):
+            preference = cost + 0.01 * abs(yaw) + 0.04 * tilt + rng.uniform(0, 0.01)
+            found.append(Grasp(Pose(position, turn), preference, yaw, tilt, opening))
+    found.sort(key=lambda grasp: grasp.cost)
+    near = Cloud(obstacles, centre, 0.4)
+    chosen: list[Grasp] = []
+    for grasp in found[:600]:
+        if _approachable(grasp, near, floor, reach):
+            chosen.append(grasp)
+            if len(chosen) == most:
+                break
+    return chosen
+
+
+def _held(
+    surface: Surface, turn: Float64[np.ndarray, "3 3"], centre: Float64[np.ndarray, "3"], widest: float, least: float
+) -> Iterable[tuple[Float64[np.ndarray, "3"], float]]:
+    """Positions for one orientation, each with its cost."""
+    points, normals = (surface.points - centre) @ turn, surface.normals @ turn
+    spread = np.ptp(points[:, 0])
+    count = max(1, int(spread / 0.008))
+    for along in np.linspace(points[:, 0].min(), points[:, 0].max(), count + 2)[1:-1] if count > 1 else (0.0,):
+        strip = np.abs(points[:, 0] - along) < HALF_FINGER
+        if not strip.any():
+            continue
+        slice_, facing = points[strip], normals[strip]
+        for group in _groups(slice_[:, 1]):
+            top = slice_[group, 2].min()
+            bottom = slice_[group, 2].max()
+            for depth in DEPTHS:
+                at = top + depth
+                if at > bottom + 0.002:
+                    continue
+                span = group & (slice_[:, 2] > at - 0.012) & (slice_[:, 2] < at + TIP)
+                if span.sum() < 4:
+                    continue
+                across, looks = slice_[span, 1], facing[span, 1]
+                low, high = across.min(), across.max()
+                if high - low > widest:
+                    continue
+                middle = (low + high) / 2
+                left = looks[across < low + 0.004]
+                right = looks[across > high - 0.004]
+                quality = min(_best(-left), _best(right))
+                if quality < least:
+                    continue
+                position = centre + turn @ np.array([along, middle, at])
+                lever = np.hypot(along, middle) if abs(turn[2, 2]) > 0.5 else abs(along)
+                shallow = max(0.0, 0.012 - depth)
+                yield position, lever + 2.0 * shallow + 0.1 * (1 - quality) + 0.2 * max(0.0, high - low - 0.055)
+
+
+def _groups(values: Float64[np.ndarray, "n"]) -> list[np.ndarray]:
+    """Masks of the values that are not separated by room for a finger."""
+    order = np.argsort(values)
+    breaks = np.flatnonzero(np.diff(values[order]) > GAP)
+    groups = []
+    for part in np.split(order, breaks + 1):
+        mask = np.zeros(len(values), dtype=bool)
+        mask[part] = True
+        groups.append(mask)
+    return groups
+
+
+def _best(cosines: Float64[np.ndarray, "n"]) -> float:
+    """The mean of the better half: edges have samples that look elsewhere."""
+    if not len(cosines):
+        return 0.0
+    return float(np.sort(cosines)[-max(1, len(cosines) // 3) :].mean())
+
+
+def _approachable(grasp: Grasp, obstacles: Cloud, floor: float, reach: float) -> bool:
+    pose, backs = grasp.pose, (0.0, reach / 3, reach)
+    return all(fits(obstacles, pose.shifted(-back * pose.approach), floor, grasp.opening) for back in backs)

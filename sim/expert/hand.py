@@ -1,0 +1,91 @@
+"""The Panda's hand as boxes, and whether it has room at a pose.
+
+The hand's frame has its origin between the finger tips, z the way the fingers point and y the way they open; pointing
+down at a yaw of 0, x is the base's.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from vla import rotation
+from vla.sim.expert.solids import Cloud
+
+POINTING_DOWN = np.diag([1.0, -1.0, -1.0])
+OPENING = 0.039  # [m] from the middle to each finger's inner face, fully open
+TIP = 0.010  # [m] that the fingers reach beyond the frame's origin
+DEPTH = 0.031  # [m] from the frame's origin back to the palm
+YAWS = (-1.75, 3.3)  # [rad] that the last joint allows, the hand pointing down in front of the arm
+MARGIN = 0.002  # [m] around each box
+BEHIND, RADIUS = 0.10, 0.19  # [m] the middle and size of a ball around all boxes
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Of the hand: where the point between its finger tips is [m], and how it is turned (hand to world)."""
+
+    position: Float64[np.ndarray, "3"]
+    rotation: Float64[np.ndarray, "3 3"]
+
+    @property
+    def approach(self) -> Float64[np.ndarray, "3"]:
+        """The way the fingers point."""
+        return self.rotation[:, 2]
+
+    def shifted(self, offset: Float64[np.ndarray, "3"]) -> "Pose":
+        """The same orientation elsewhere."""
+        return Pose(self.position + offset, self.rotation)
+
+    def turned(self, turn: Float64[np.ndarray, "3 3"], about: Float64[np.ndarray, "3"]) -> "Pose":
+        """Carried along by a rotation about a point."""
+        return Pose(about + turn @ (self.position - about), turn @ self.rotation)
+
+
+def orientation(yaw: float, towards: float = 0.0, tilt: float = 0.0) -> Float64[np.ndarray, "3 3"]:
+    """Pointing down with ``yaw``, then tilted so that the fingers point to the compass direction ``towards`` [rad]."""
+    axis = np.array([np.sin(towards), -np.cos(towards), 0.0])
+    return rotation.to_matrix(axis * tilt, "axis_angle") @ about_vertical(yaw) @ POINTING_DOWN
+
+
+def about_vertical(angle: float) -> Float64[np.ndarray, "3 3"]:
+    """The matrix of a turn about the vertical [rad]."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+def boxes(opening: float) -> Float64[np.ndarray, "k 2 3"]:
+    """Lower and upper corners in the hand's frame: four of the fingers, two of the palm, one of the wrist."""
+    fingers = [
+        [[-0.010, opening, -0.012], [0.010, opening + 0.019, TIP]],
+        [[-0.010, opening, -0.044], [0.010, opening + 0.026, -0.012]],
+    ]
+    mirrored = [[[low[0], -high[1], low[2]], [high[0], -low[1], high[2]]] for low, high in fingers]
+    palm = [[[-0.022, -0.103, -0.056], [0.022, 0.103, -DEPTH]], [[-0.032, -0.103, -0.124], [0.032, 0.103, -0.056]]]
+    wrist = [[[-0.14, -0.06, -0.24], [0.055, 0.06, -0.13]]]
+    return np.array([*fingers, *mirrored, *palm, *wrist])
+
+
+def inside(
+    points: Float64[np.ndarray, "n 3"], pose: Pose, opening: float = OPENING, margin: float = MARGIN
+) -> Bool[np.ndarray, "n"]:
+    """Which points lie within the hand."""
+    local = (points - pose.position) @ pose.rotation
+    shape = boxes(opening)
+    low, high = shape[:, 0] - margin, shape[:, 1] + margin
+    return ((local[:, None] > low) & (local[:, None] < high)).all(axis=2).any(axis=1)
+
+
+def fits(cloud: Cloud, pose: Pose, floor: float, opening: float = OPENING) -> bool:
+    """Whether the hand touches none of the points, nor the floor."""
+    if lowest(pose, opening) <= floor + MARGIN:
+        return False
+    return not inside(cloud.near(pose.position - BEHIND * pose.approach, RADIUS), pose, opening).any()
+
+
+def lowest(pose: Pose, opening: float = OPENING) -> float:
+    """Height of the hand's lowest corner [m]."""
+    shape = boxes(opening)[:-1]  # the wrist is the highest where that matters
+    corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(-1, 3)
+    points = shape[:, corners, np.arange(3)].reshape(-1, 3)
+    return float((pose.position + points @ pose.rotation.T)[:, 2].min())

@@ -1,0 +1,168 @@
+"""Moving the hand: straight to a pose, around what is in the way, and down a funnel to a grasp.
+
+Generators of raw actions; each looks at the world again after every action, so that it corrects whatever happened to the
+action on its way.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.spatial.transform import Rotation, Slerp
+
+from vla.sim.expert.hand import OPENING, Pose, fits
+from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position, towards, turn_to
+from vla.sim.expert.solids import Cloud, Points, Solids
+from vla.sim.libero_world import LiberoWorld
+
+type Actions = Iterator[Float64[np.ndarray, "7"]]
+
+PATIENCE = 8  # steps without coming closer, after which a pose counts as reached as well as it can be
+RISES = (0.0, 0.05, 0.10, 0.16, 0.24, 0.32)  # [m] above both ends that a way around is tried at
+CLEARANCE = 0.006  # [m] of what is carried from what stands around
+FREE_ENDS = 0.04  # [m] at both ends of a way that are not looked at: there the hand is among things on purpose
+CLOSING = 7  # steps until the fingers have closed
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What every motion needs.
+
+    Attributes:
+        world: the scene, ready.
+        solids: its shapes.
+        rng: draws the jitter.
+        jitter: largest displacement of the points in the air that are passed on the way [m].
+        speed: largest translation as a part of the largest that the body accepts.
+    """
+
+    world: LiberoWorld
+    solids: Solids
+    rng: np.random.Generator
+    jitter: float = 0.0
+    speed: float = 1.0
+
+    def jittered(self) -> Float64[np.ndarray, "3"]:
+        """A random displacement [m]."""
+        return self.rng.uniform(-self.jitter, self.jitter, 3)
+
+    def satisfied(self, predicate: list[str]) -> bool:
+        """Whether a predicate of the goal holds now."""
+        return bool(self.world.env._eval_predicate(predicate))
+
+
+def go(
+    arm: Arm,
+    pose: Pose,
+    gripper: float,
+    *,
+    steps: int = 60,
+    tolerance: float = 0.01,
+    turned: float = 0.1,
+    speed: float = 1.0,
+    patience: int = PATIENCE,
+) -> Actions:
+    """Straight towards a pose until it is reached or the steps are used up."""
+    waiting = Patience(patience)
+    for _ in range(steps):
+        away = float(np.linalg.norm(pose.position - hand_position(arm.world)))
+        turn = float(np.linalg.norm(turn_to(arm.world, pose.rotation)))
+        if (away < tolerance and turn < turned) or waiting.ended(away + 0.1 * turn):
+            return
+        yield towards(arm.world, pose, gripper, speed=speed * arm.speed)
+
+
+def travel(arm: Arm, goal: Pose, gripper: float, *, held: str | None = None, turned: float = 0.3) -> Actions:
+    """To a pose in the air, as straight as what stands around allows, along with what is held."""
+    start = hand_pose(arm.world)
+    corners = _way(arm, start, goal, gripper, held)
+    for pose in corners[:-1]:
+        shifted = Pose(pose.position + arm.jittered(), pose.rotation)
+        yield from go(arm, shifted, gripper, tolerance=0.03, turned=0.6)
+    last = Pose(goal.position + arm.jittered(), goal.rotation)
+    yield from go(arm, last, gripper, steps=80, tolerance=0.015, turned=turned)
+
+
+def descend(arm: Arm, grip: Pose, gripper: float = OPEN) -> Actions:
+    """Along the approach, down a funnel: as long as the hand is beside its line or not turned yet, it stays back.
+
+    Descending with 2 cm of lateral error pushes a bowl over.
+    """
+    waiting = Patience(2 * PATIENCE)
+    for _ in range(45):
+        error = grip.position - hand_position(arm.world)
+        ahead = float(error @ grip.approach)
+        lateral = float(np.linalg.norm(error - ahead * grip.approach))
+        turn = float(np.linalg.norm(turn_to(arm.world, grip.rotation)))
+        if lateral < 0.007 and abs(ahead) < 0.007 and turn < 0.1:
+            return
+        if waiting.ended(float(np.linalg.norm(error)) + 0.1 * turn):
+            return
+        back = np.clip(5 * (lateral - 0.007) + 0.2 * (turn - 0.1), 0, 0.07)
+        yield towards(arm.world, grip.shifted(-back * grip.approach), gripper, speed=0.8 * arm.speed)
+
+
+def close(arm: Arm, pose: Pose) -> Actions:
+    """Close the fingers at a pose."""
+    for _ in range(CLOSING):
+        yield towards(arm.world, pose, CLOSED)
+
+
+def release(steps: int = 7) -> Actions:
+    """Open the fingers where the hand is."""
+    for _ in range(steps):
+        yield np.array([0, 0, 0, 0, 0, 0, OPEN], dtype=np.float64)
+
+
+class Patience:
+    """Notices that an error has not become smaller for a while."""
+
+    def __init__(self, steps: int):
+        self._steps = steps
+        self._best = np.inf
+        self._since = 0
+
+    def ended(self, error: float) -> bool:
+        """Whether the smallest error so far [m] is that many steps old."""
+        self._since = 0 if error < self._best - 1e-3 else self._since + 1
+        self._best = min(self._best, error)
+        return self._since >= self._steps
+
+
+def _way(arm: Arm, start: Pose, goal: Pose, gripper: float, held: str | None) -> list[Pose]:
+    """The corners of the lowest way that is free; the highest one if none is."""
+    scene = Cloud(arm.solids.around(*([held] if held else [])))
+    carried = (arm.solids.of(held).points - start.position) @ start.rotation if held else np.zeros((0, 3))
+    carried = carried[:: max(1, len(carried) // 150)]
+    opening = {OPEN: OPENING, CLOSED: 0.01}.get(gripper, gripper)
+    ways = [[goal]]
+    for rise in RISES:
+        height = max(start.position[2], goal.position[2]) + rise
+        over = Pose(np.array([*start.position[:2], height]), start.rotation)
+        above = Pose(np.array([*goal.position[:2], height]), goal.rotation)
+        corners = [over] if height > start.position[2] + 0.03 else []
+        ways.append([*corners, above, goal] if height > goal.position[2] + 0.03 else [*corners, goal])
+    for corners in ways:
+        if _free(scene, carried, [start, *corners], arm.solids.floor, opening):
+            return corners
+    return ways[4]
+
+
+def _free(scene: Cloud, carried: Points, corners: list[Pose], floor: float, opening: float) -> bool:
+    """Whether hand and load touch nothing between the corners."""
+    first, last = corners[0].position, corners[-1].position
+    for begin, end in zip(corners[:-1], corners[1:], strict=True):
+        length = float(np.linalg.norm(end.position - begin.position))
+        fractions = np.linspace(0, 1, max(2, int(length / 0.04) + 1))
+        turns = Slerp([0, 1], Rotation.from_matrix([begin.rotation, end.rotation]))(fractions).as_matrix()
+        for fraction, turn in zip(fractions, turns, strict=True):
+            pose = Pose(begin.position + fraction * (end.position - begin.position), turn)
+            if min(np.linalg.norm(pose.position - first), np.linalg.norm(pose.position - last)) < FREE_ENDS:
+                continue
+            if not fits(scene, pose, floor, opening):
+                return False
+            points = carried @ pose.rotation.T + pose.position
+            if scene.touches(points, CLEARANCE) or (len(points) and points[:, 2].min() < floor):
+                return False
+    return True

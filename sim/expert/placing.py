@@ -1,0 +1,136 @@
+"""Where a thing can be put down so that a goal holds: positions, turns and the ways there, from the scene's shapes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from vla.sim.expert.hand import about_vertical
+from vla.sim.expert.solids import Cloud, Points, Solids
+from vla.sim.libero_world import LiberoWorld
+
+CELL = 0.008  # [m] of the height map
+CENTRED = 0.02  # [m] that LIBERO's "on" allows between two objects' origins is 0.03
+TOUCHING = 0.005  # [m] between samples of surfaces that are taken to collide
+LIFT = 0.010  # [m] above where the thing will rest, for the check of what it would collide with
+TURNS_DEG = (0.0, 90.0, -90.0, 30.0, -30.0, 60.0, -60.0, 180.0)
+WAYS = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))  # out of where it was put
+SWEEP = (0.0, 0.05, 0.11, 0.18, 0.25)  # [m] along a way
+UNDER = 0.10  # [m] that LIBERO's "on" allows above a region
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A thing put down.
+
+    Attributes:
+        origin: of its body at rest [m].
+        turn: about the vertical, from how it is turned now [rad].
+        way: direction in which the hand leaves, and the thing came.
+        cost: the smaller, the better.
+    """
+
+    origin: Float64[np.ndarray, "3"]
+    turn: float
+    way: Float64[np.ndarray, "3"]
+    cost: float
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a goal allows an object's origin to rest.
+
+    Attributes:
+        centre: its middle [m].
+        spots: horizontal positions to try [m].
+        ceiling: what lies higher [m] does not carry the object.
+        holds: whether the goal's geometry would hold for an origin.
+    """
+
+    centre: Float64[np.ndarray, "3"]
+    spots: Float64[np.ndarray, "n 2"]
+    ceiling: float
+    holds: Callable[[Float64[np.ndarray, "3"]], bool]
+
+
+def region(world: LiberoWorld, predicate: Sequence[str], part: int = 0, parts: int = 1) -> Region:
+    """Of a goal ``on`` or ``in``.
+
+    Args:
+        world: the scene.
+        predicate: kind, object, target.
+        part: the object's number among those that go there.
+        parts: how many share the target.
+    """
+    kind, _, target = predicate
+    env = world.env
+    if target not in env.object_sites_dict:
+        there = world.position(target)
+        spots = there[:2] + _grid(np.array([CENTRED, CENTRED]), 3)
+        return Region(there, spots, np.inf, lambda origin: bool(np.hypot(*(origin - there)[:2]) < CENTRED + 0.004))
+    site = env.object_sites_dict[target]
+    centre = np.array(env.sim.data.get_site_xpos(target))
+    matrix = np.array(env.sim.data.get_site_xmat(target)).reshape(3, 3)
+    extent = np.abs(matrix @ np.asarray(site.size))
+    size = extent[:2] * 0.9 - 0.004
+    spots = centre[:2] + _grid(np.maximum(size, 0.0), 7) + _share(size, part, parts)
+    if kind == "in":
+        return Region(centre, spots, centre[2], lambda origin: bool(site.in_box(centre, matrix, origin)))
+    return Region(
+        centre, spots, centre[2] + UNDER, lambda origin: bool(site.under(centre, matrix, origin + [0, 0, 0.003]))
+    )
+
+
+def placements(solids: Solids, source: str, where: Region, *, most: int = 40) -> list[Placement]:
+    """Ways to put an object down there without it touching anything else, the best first."""
+    world = solids.world
+    origin = world.position(source)
+    local = Cloud(solids.of(source).points).points - origin
+    scene = solids.around(source)
+    scene = scene[np.abs(scene - where.centre).max(axis=1) < 0.5]
+    carrying = scene[scene[:, 2] < where.ceiling]
+    cloud = Cloud(scene)
+    anchor = where.spots.mean(axis=0)
+    found: list[Placement] = []
+    for turn in np.deg2rad(TURNS_DEG):
+        points = local @ about_vertical(turn).T
+        for spot in where.spots:
+            rest = np.array([*spot, _rest(points, spot, carrying, solids.floor)])
+            if not where.holds(rest + [0, 0, 0.002]) or cloud.touches(points + rest + [0, 0, LIFT], TOUCHING):
+                continue
+            for index, way in enumerate(np.array(WAYS)):
+                if any(cloud.touches(points + rest + [0, 0, LIFT] + step * way, TOUCHING) for step in SWEEP[1:]):
+                    continue
+                away = float(np.linalg.norm(spot - anchor))
+                found.append(Placement(rest, float(turn), way, away + 0.02 * abs(turn) + 0.05 * (index > 0)))
+                break
+    found.sort(key=lambda placement: placement.cost)
+    return found[:most]
+
+
+def _rest(points: Points, spot: Float64[np.ndarray, "2"], scene: Points, floor: float) -> float:
+    """Height of the origin at which the object, lowered at a spot, first touches something."""
+    lowest = floor - float(points[:, 2].min())
+    near = scene[np.abs(scene[:, :2] - spot).max(axis=1) < 0.3]
+    if not len(near):
+        return lowest
+    low = int(np.ceil(0.32 / CELL))
+    bottom = np.full((2 * low, 2 * low), np.inf)
+    top = np.full((2 * low, 2 * low), -np.inf)
+    cells = np.clip(np.floor(points[:, :2] / CELL).astype(int) + low, 0, 2 * low - 1)
+    np.minimum.at(bottom, (cells[:, 0], cells[:, 1]), points[:, 2])
+    cells = np.clip(np.floor((near[:, :2] - spot) / CELL).astype(int) + low, 0, 2 * low - 1)
+    np.maximum.at(top, (cells[:, 0], cells[:, 1]), near[:, 2])
+    both = np.isfinite(bottom) & np.isfinite(top)
+    return max(lowest, float((top - bottom)[both].max())) if both.any() else lowest
+
+
+def _grid(half: Float64[np.ndarray, "2"], count: int) -> Float64[np.ndarray, "n 2"]:
+    lines = [np.linspace(-extent, extent, count) for extent in half]
+    return np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _share(size: Float64[np.ndarray, "2"], part: int, parts: int) -> Float64[np.ndarray, "2"]:
+    """Shift along x that spreads several objects over a region."""
+    return np.array([size[0] * (2 * part + 1 - parts) / max(parts, 1), 0.0])
