@@ -110,14 +110,14 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self._kill()
 
-    def read(self, path: Path, options: dict | None = None, *, cache: bool = False) -> dict:
-        """What came of reading a data set: ``read``, ``refused``, ``untyped``, ``crashed`` or ``hung``."""
+    def read(self, path: Path, options: dict | None = None, what: str = "data") -> dict:
+        """What came of reading something (see fuzz_worker.py), ``crashed`` or ``hung``."""
         if self._process is None:
             self._start()
         process = self._process
         assert process is not None and process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps({"path": str(path), "options": options or {}, "cache": cache}) + "\n")
+            process.stdin.write(json.dumps({"what": what, "path": str(path), "options": options or {}}) + "\n")
             process.stdin.flush()
         return self._answer()
 

@@ -42,8 +42,8 @@ def lift(shared_data, tmp_path, monkeypatch) -> Path:
 
 def render(path: Path, out: Path, **options: Any) -> dict[str, Any]:
     tolerate = options.pop("tolerate", ("actions-out-of-range",))
-    source = SourceOptions(str(path), tolerate=tolerate)
-    command = Render(source, out, instruction="lift the cube", camera_size=SIZE, **options)
+    source = SourceOptions(str(path), tolerate=tolerate, instruction="lift the cube")
+    command = Render(source, out, camera_size=SIZE, **options)
     return command.run(Console(quiet=True))
 
 
@@ -80,9 +80,9 @@ import vla.commands.data_render as data_render
 from vla.commands.source import SourceOptions
 data_render._FILE_BYTES = 1
 Path({str(tmp_path)!r}, "started").touch()
-options = SourceOptions({str(lift)!r}, tolerate=("all",))
+options = SourceOptions({str(lift)!r}, tolerate=("all",), instruction="lift the cube")
 if __name__ == "__main__":
-    command = data_render.Render(options, Path({str(out)!r}), (), "lift the cube", {SIZE}, workers=1)
+    command = data_render.Render(options, Path({str(out)!r}), (), {SIZE}, workers=1)
     command.run(Console(quiet=True))
 """
     script = tmp_path / "run.py"

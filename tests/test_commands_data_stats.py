@@ -8,7 +8,6 @@ from rich.console import Console
 
 from vla.commands.data_stats import Stats
 from vla.commands.source import SourceOptions
-from vla.commands.train import Train
 from vla.errors import ConfigError
 from vla.plugins import open_source
 from vla.statistics_files import read_openvla
@@ -33,21 +32,3 @@ def test_pooling_and_export(bridge: str, tmp_path: Path):
     assert list((tmp_path / "cache" / "vla").glob("statistics-*.npz"))
     with pytest.raises(ConfigError, match="--out"):
         Stats(SourceOptions(bridge), export="openpi").run(QUIET)
-
-
-def test_a_mixture_as_the_command_makes_it(bridge: str, tmp_path: Path):
-    sources = [open_source(bridge), open_source(bridge, split="val")]
-
-    def mixture(**options):
-        return Train(data=(bridge, bridge), out=tmp_path, stride=1, **options)._mixture(sources, 4)
-
-    whole = mixture()
-    few = mixture(sample=("5", "20%"))
-    assert few.windows[0] < whole.windows[0] and len({place.episode for place in few.frames() if not place.source}) == 5
-    assert mixture(sample=("5",)).windows == mixture(sample=("5", "5")).windows
-    assert mixture(weights=(1, 3)).order != whole.order
-    assert mixture(weights=(1, 1), weights_are="times-size").order == whole.order
-    with pytest.raises(ConfigError, match="3 samples"):
-        mixture(sample=("1", "2", "3"))
-    with pytest.raises(ConfigError, match="times-size"):
-        mixture(weights=(1, 3), temperature=2.0)

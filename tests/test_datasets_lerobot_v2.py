@@ -183,7 +183,8 @@ def write_film(folder: Path, number: int, pictures: list[np.ndarray]) -> np.ndar
 
 def decoded(path: Path) -> np.ndarray:
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(pictures)
 
 
 def lines(name: str, folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -26,7 +26,8 @@ def film(path: Path, count: int, rate: int, options: dict[str, str], codec: str 
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")))
         container.mux(stream.encode(None))
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return pictures
 
 
 def number_of(picture: np.ndarray, pictures: list[np.ndarray]) -> int:

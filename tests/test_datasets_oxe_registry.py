@@ -20,6 +20,7 @@ import pytest
 from PIL import Image as PilImage
 
 from vla.datasets.checksum import masked_crc32c
+from vla.datasets.description import read_description
 from vla.datasets.oxe.registry import oxe_description, oxe_files
 from vla.datasets.rlds import Config
 from vla.errors import UnknownName
@@ -279,6 +280,16 @@ def test_names_stand_in_their_usual_order(name):
         for order in orders:
             found = [word for word in names if word in order.split()]
             assert found in ([], order.split(), order.split()[:2]), (found, names)
+
+
+def test_embodiments_of_one_name_are_alike():
+    """A mixture keeps statistics and model inputs by the embodiment's name."""
+    found: dict[str, str] = {}
+    for file in set(oxe_files().values()):
+        description = read_description(file)
+        sizes = {camera.name: (1, 1) for camera in description.cameras}
+        fingerprint = description.embodiment(sizes, fixes=True).fingerprint
+        assert found.setdefault(description.robot, fingerprint) == fingerprint, description.robot
 
 
 def test_name_that_is_not_known_is_answered_with_the_closest():

@@ -93,7 +93,8 @@ def _listing(place: str) -> str:
         return "something else, or nothing"
     path = Path(place)
     if not path.exists():
-        return "nothing there"
+        of_the_hub = not path.is_absolute() and len(path.parts) == 2 and ".." not in path.parts
+        return f"nothing there; a data set of the Hub is hf://datasets/{place}" if of_the_hub else "nothing there"
     if path.is_file():
         return "a file"
     names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())

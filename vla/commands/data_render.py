@@ -29,8 +29,6 @@ class Render:
     """Folder to write."""
     episodes: tuple[int, ...] = ()
     """Numbers of the episodes; all if none is given."""
-    instruction: str = ""
-    """Text for demonstrations whose files have none."""
     camera_size: int = 256
     """Height and width of the pictures [pixels]."""
     render: Literal["decimated", "exact"] = "decimated"
@@ -103,7 +101,7 @@ class Render:
             fixes=not self.source.raw,
             tolerate=self.source.tolerate,
             description=self.source.description,
-            instruction=self.instruction,
+            instruction=self.source.instruction,
             observations=False,
         ).make()
 

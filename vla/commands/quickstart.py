@@ -62,7 +62,7 @@ class Quickstart:
         summary["train"] = timed(
             "3 training",
             f"nano for {minutes:g} minutes",
-            lambda: Train((str(demos),), run, minutes=minutes).run(console),
+            lambda: Train(run, (str(demos),), minutes=minutes).run(console),
         )
         summary["eval"] = timed(
             "4 evaluation",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -24,6 +25,10 @@ class SourceOptions:
     """Set records aside that are damaged, and say how many (RLDS)."""
     description: Path | None = None
     """File that says what the data set's fields mean (TOML), where that is not known already."""
+    instruction: str = ""
+    """Text for demonstrations whose files have none (HDF5)."""
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    """What decodes videos (LeRobot)."""
 
     def open(self) -> EpisodeSource:
         """The episodes.
@@ -37,8 +42,14 @@ class SourceOptions:
         from vla.commands.progress import counted
         from vla.plugins import open_source
 
-        options = {"skip_broken": self.skip_broken, "description": self.description}
-        given = {name: value for name, value in options.items() if value}
+        options = {
+            "skip_broken": self.skip_broken,
+            "description": self.description,
+            "instruction": self.instruction,
+            "decoder": self.decoder,
+        }
+        unset = {"skip_broken": False, "description": None, "instruction": "", "decoder": "pyav"}
+        given = {name: value for name, value in options.items() if value != unset[name]}
         with counted(Console(stderr=True), "indexing", "%") as told:
             return open_source(
                 self.path,

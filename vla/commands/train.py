@@ -1,18 +1,14 @@
 """``vla train``: a policy from one data set or a mixture."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from rich.console import Console
 
+from vla.commands.mixtures import WeightKind, mixture_data, training_mixture
 from vla.errors import ConfigError
-from vla.protocols import EpisodeSource
-
-if TYPE_CHECKING:
-    from vla.datasets.mixture import Mixture
 
 DATA_FILE = "data.json"
 """In a run's folder: what each data set that was trained on holds; the evaluation's report shows it."""
@@ -22,15 +18,21 @@ DATA_FILE = "data.json"
 class Train:
     """Train a policy on one data set or a weighted mixture; the same command goes on after a kill."""
 
-    data: tuple[str, ...]
-    """Folders, files or URLs of RLDS/TFDS, LeRobot or HDF5 data sets."""
     out: Path
     """The run's folder; its checkpoints, metrics and TensorBoard log."""
+    data: tuple[str, ...] = ()
+    """Folders, files or URLs of RLDS/TFDS, LeRobot or HDF5 data sets."""
+    mixture: str | None = None
+    """Or a published mixture of Open X data sets, e.g. oxe_magic_soup_plus, its weights times the sets' sizes."""
+    root: str = ""
+    """Folder or URL that holds the mixture's data sets."""
+    partly: bool = False
+    """Leave out data sets of the mixture that are not there."""
     preset: str = "nano"
     """Model: nano (trains on a CPU), smolvlm-256m, paligemma-3b."""
     weights: tuple[float, ...] = ()
     """One for each data set; by their size if not given."""
-    weights_are: Literal["share", "times-size"] = "share"
+    weights_are: WeightKind = "share"
     """Whether weights are shares of the draws, or multiply the data sets' sizes (as Octo's and OpenVLA's do)."""
     temperature: float = 1.0
     """Sizes count as size^(1/temperature): above 1, small data sets come more often."""
@@ -70,17 +72,25 @@ class Train:
         from vla.training.config import TrainConfig
         from vla.training.loop import train
 
-        if not self.data:
-            raise ConfigError("training needs at least one data set")
+        paths, weights, kind = self._chosen()
         model = preset(self.preset)
-        sources = [open_source(path, tolerate=self.tolerate) for path in self.data]
+        sources = [open_source(path, tolerate=self.tolerate) for path in paths]
         names = dict.fromkeys(source.spec.name for source in sources)
         with counted(console, "measuring", "steps") as show:
             measured = {
                 name: pooled([one for one in sources if one.spec.name == name], cache=cache_folder(), progress=show)
                 for name in names
             }
-        mixture = self._mixture(sources, model.horizon)
+        mixture = training_mixture(
+            sources,
+            weights,
+            kind,
+            temperature=self.temperature,
+            sample=self.sample,
+            horizon=model.horizon,
+            seed=self.seed,
+            stride=self.stride,
+        )
         config = TrainConfig(
             steps=self.steps,
             minutes=self.minutes,
@@ -94,7 +104,7 @@ class Train:
             device=self.device,  # pyright: ignore[reportArgumentType]
         )
         result = train(config, model, mixture, measured, self.out, resume=True)
-        described = {str(path): info(source) for path, source in zip(self.data, sources, strict=True)}
+        described = {str(path): info(source) for path, source in zip(paths, sources, strict=True)}
         write_text(self.out / DATA_FILE, json.dumps(described, indent=1))
         if not result.finished:
             raise KeyboardInterrupt
@@ -110,20 +120,12 @@ class Train:
             "samples_per_second": round(result.samples_per_second, 1),
         }
 
-    def _mixture(self, sources: Sequence[EpisodeSource], horizon: int) -> "Mixture":
-        """The windows to train on, in their order."""
-        from vla.datasets.mixture import Mixture
-        from vla.datasets.mixture_shares import draw_shares, sampled_episodes
-
-        samples = self.sample * len(sources) if len(self.sample) == 1 else self.sample or ("all",) * len(sources)
-        if len(samples) != len(sources):
-            raise ConfigError(f"{len(samples)} samples were given for {len(sources)} data sets")
-        chosen = [
-            None if sample == "all" else sampled_episodes(len(source), sample, seed=self.seed).tolist()
-            for source, sample in zip(sources, samples, strict=True)
-        ]
-        plain = Mixture(sources, horizon=horizon, seed=self.seed, stride=self.stride, episodes=chosen)
-        if not self.weights and self.temperature == 1.0:
-            return plain
-        shares = draw_shares(plain.windows, self.weights, kind=self.weights_are, temperature=self.temperature)
-        return Mixture(sources, shares, horizon=horizon, seed=self.seed, stride=self.stride, episodes=chosen)
+    def _chosen(self) -> tuple[tuple[str, ...], tuple[float, ...], WeightKind]:
+        """The data sets, their weights and what these mean."""
+        if (self.mixture is None) == (not self.data):
+            raise ConfigError("training needs either data sets (--data) or a mixture (--mixture and --root)")
+        if self.mixture is None:
+            return self.data, self.weights, self.weights_are
+        if self.weights:
+            raise ConfigError("a published mixture brings its own weights")
+        return *mixture_data(self.mixture, self.root or ".", partly=self.partly), "times-size"

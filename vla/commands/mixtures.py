@@ -1,0 +1,94 @@
+"""What a training draws from: data sets with weights, or a published mixture of Open X-Embodiment data sets."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from vla.errors import ConfigError
+from vla.protocols import EpisodeSource
+
+if TYPE_CHECKING:
+    from vla.datasets.mixture import Mixture
+
+WeightKind = Literal["share", "times-size"]
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+def mixture_data(name: str, root: str, *, partly: bool = False) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The newest version of each data set of a mixture, and the published weights.
+
+    Args:
+        name: one of :data:`vla.datasets.oxe.mixtures.MIXTURES`.
+        root: folder or URL with ``<data set>/<version>/``, as TFDS lays them out (e.g. ``gs://gresearch/robotics``).
+        partly: leave out the data sets that are not there.
+
+    Raises:
+        UnknownName: there is no such mixture.
+        ConfigError: data sets are not there; lists them.
+    """
+    from vla.datasets.oxe.mixtures import mixture
+
+    weights = mixture(name)
+    places = {each: _newest(each, root) for each in weights}
+    missing = sorted(each for each, place in places.items() if place is None)
+    if missing and (len(missing) == len(weights) or not partly):
+        raise ConfigError(f"of the mixture {name}, {root} has no {', '.join(missing)}")
+    found = {place: weights[each] for each, place in places.items() if place is not None}
+    return tuple(found), tuple(found.values())
+
+
+def training_mixture(
+    sources: Sequence[EpisodeSource],
+    weights: Sequence[float] = (),
+    kind: WeightKind = "share",
+    *,
+    temperature: float = 1.0,
+    sample: Sequence[str] = (),
+    horizon: int,
+    seed: int,
+    stride: int,
+) -> "Mixture":
+    """The windows to train on, in their order.
+
+    Args:
+        sources: where episodes come from.
+        weights: one for each source; by their size if empty.
+        kind: whether weights are shares of the draws, or multiply the sources' sizes.
+        temperature: sizes count as size^(1/temperature).
+        sample: for each source, or one for all, the episodes to use: ``all``, a number or a percentage.
+        horizon: actions in a window.
+        seed: names the order and the sample.
+        stride: windows begin at every n-th step.
+
+    Raises:
+        ConfigError: a setting is out of range, or settings exclude each other.
+    """
+    from vla.datasets.mixture import Mixture
+    from vla.datasets.mixture_shares import draw_shares, sampled_episodes
+
+    samples = (*sample,) * len(sources) if len(sample) == 1 else (*sample,) or ("all",) * len(sources)
+    if len(samples) != len(sources):
+        raise ConfigError(f"{len(samples)} samples were given for {len(sources)} data sets")
+    chosen = [
+        None if one == "all" else sampled_episodes(len(source), one, seed=seed).tolist()
+        for source, one in zip(sources, samples, strict=True)
+    ]
+    plain = Mixture(sources, horizon=horizon, seed=seed, stride=stride, episodes=chosen)
+    if not weights and temperature == 1.0:
+        return plain
+    shares = draw_shares(plain.windows, weights, kind=kind, temperature=temperature)
+    return Mixture(sources, shares, horizon=horizon, seed=seed, stride=stride, episodes=chosen)
+
+
+def _newest(name: str, root: str) -> str | None:
+    from vla.datasets.oxe.registry import oxe_files
+    from vla.datasets.storage import join, names
+
+    files = oxe_files()
+    for alias in (name, *(other for other, file in files.items() if file == files[name] and other != name)):
+        folder = join(root, alias)
+        versions = [each for each in names(folder) if _VERSION.fullmatch(each)]
+        if versions:
+            return join(folder, max(versions, key=lambda each: tuple(map(int, each.split(".")))))
+    return None
