@@ -136,8 +136,8 @@ def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int]) ->
         - 0.5 * points[:, 2]
         + arm.rng.uniform(0, 0.03, len(points))
     )
-    hands = [orientation(*each) for each in [*upright(45.0), *LEANING]]
-    for index in order[:: max(1, len(order) // 60)]:
+    hands = [orientation(*each) for each in [*upright(45.0), *tilted((0.0, 90.0), (45.0, 75.0))]]
+    for index in order[: max(30, len(order) // 2) : max(1, len(order) // 60)]:
         for hand in hands:
             offset = float(np.abs(normals[index] @ hand) @ FINGERS) + 0.004
             pose = Pose(points[index] + offset * normals[index], hand)

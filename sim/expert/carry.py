@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from vla.sim.expert.drag import FLAT, drag
 from vla.sim.expert.grasps import Grasp, grasps, tilted, upright
-from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits
+from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits, up
 from vla.sim.expert.motion import Arm, close, descend, go, release, travel
-from vla.sim.expert.placing import SWEEP, Placement, placements, region
+from vla.sim.expert.placing import SWEEP, Placement, heading, placements, region
 from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position
 from vla.sim.expert.solids import Cloud
 
@@ -22,8 +23,10 @@ HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
 EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
 CHECKS = 500  # pairs of a grasp and a placement looked at
 ROUNDS = 5
+LEANING = tilted(tilts_deg=(40.0, 60.0, 78.0))
 
 type Steps = Generator[Float64[np.ndarray, "7"], None, bool]
+type Tried = list[tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]]
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,14 @@ class Plan:
 def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
     """Actions that bring an object where a goal wants it; returns whether it is there."""
     source = predicate[1]
-    failed: list[tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]] = []
+    failed: Tried = []
     for _ in range(ROUNDS):
         chosen = plan(arm, predicate, part, parts, failed)
         if chosen is None:
-            return False
+            if arm.solids.height(source) > FLAT:
+                return False
+            yield from drag(arm, source, region(arm.world, predicate, part, parts).centre)
+            return arm.satisfied(predicate)
         origin = arm.world.position(source)
         turned = arm.world.rotation(source)
         if not (yield from pick(arm, source, chosen.grasp)):
@@ -54,7 +60,7 @@ def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
     return False
 
 
-def plan(arm: Arm, predicate: list[str], part: int, parts: int, failed: list) -> Plan | None:
+def plan(arm: Arm, predicate: list[str], part: int, parts: int, failed: Tried) -> Plan | None:
     """The cheapest pair of grasp and placement at which the hand has room, upright if possible."""
     source = predicate[1]
     where = region(arm.world, predicate, part, parts)
@@ -62,7 +68,7 @@ def plan(arm: Arm, predicate: list[str], part: int, parts: int, failed: list) ->
     surface, around = arm.solids.of(source), arm.solids.around()
     others = Cloud(arm.solids.around(source), where.centre, 0.6)
     origin, turned = arm.world.position(source), arm.world.rotation(source)
-    for orientations in (upright(), tilted()):
+    for orientations in (upright(heading=heading(turned)), LEANING):
         found = grasps(surface, around, arm.solids.floor, orientations, arm.rng)
         found = [grasp for grasp in found if not _tried(grasp, origin, turned, failed)]
         best = _pair(arm, found, options, origin, others)
@@ -71,7 +77,9 @@ def plan(arm: Arm, predicate: list[str], part: int, parts: int, failed: list) ->
     return None
 
 
-def _pair(arm: Arm, found: list[Grasp], options: list[Placement], origin, others: Cloud) -> Plan | None:
+def _pair(
+    arm: Arm, found: list[Grasp], options: list[Placement], origin: Float64[np.ndarray, "3"], others: Cloud
+) -> Plan | None:
     base = np.asarray(arm.world.env.robots[0].base_pos)[:2]
     heap = [
         (grasp.cost + option.cost + _far(grasp.pose, base), first, second)
@@ -85,7 +93,7 @@ def _pair(arm: Arm, found: list[Grasp], options: list[Placement], origin, others
             continue
         sideways = option.way[2] < 0.5
         for height in HEIGHTS[:1] if sideways else HEIGHTS:
-            there = pose.shifted(np.array([0.0, 0.0, height]))
+            there = pose.shifted(up(height))
             if all(fits(others, there.shifted(step * option.way), arm.solids.floor) for step in SWEEP):
                 return Plan(grasp, option, height)
     return None
@@ -102,12 +110,12 @@ def pick(arm: Arm, name: str, grasp: Grasp) -> Steps:
     yield from close(arm, pose)
     before = arm.world.position(name)
     start = hand_position(arm.world)
-    yield from go(arm, pose.shifted(np.array([0, 0, RAISED])), CLOSED, steps=16, tolerance=0.03, turned=0.5)
+    yield from go(arm, pose.shifted(up(RAISED)), CLOSED, steps=16, tolerance=0.03, turned=0.5)
     risen = hand_position(arm.world)[2] - start[2]
     if arm.world.position(name)[2] - before[2] > min(LIFTED, 0.6 * risen) and risen > 0.01:
         return True
     yield from release(4)
-    yield from go(arm, pose.shifted(-BACK * pose.approach + [0, 0, 0.03]), OPEN, steps=12, tolerance=0.03)
+    yield from go(arm, pose.shifted(-BACK * pose.approach + up(0.03)), OPEN, steps=12, tolerance=0.03)
     return False
 
 
@@ -115,7 +123,7 @@ def _place(arm: Arm, name: str, chosen: Plan) -> Steps:
     """Carry there, let go, leave; returns whether it was held until then."""
     option = chosen.placement
     wanted = about_vertical(option.turn) @ chosen.grasp.pose.rotation
-    target = option.origin + np.array([0.0, 0.0, chosen.height])
+    target = option.origin + up(chosen.height)
     offset = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
     over = SWEEP[-1] if option.way[2] < 0.5 else 0.08
     yield from travel(arm, Pose(target + offset + over * option.way, wanted), CLOSED, held=name)
@@ -147,7 +155,7 @@ def _far(pose: Pose, base: Float64[np.ndarray, "2"]) -> float:
     return 0.5 * max(0.0, float(np.linalg.norm(pose.position[:2] - base)) - EASY_REACH)
 
 
-def _tried(grasp: Grasp, origin, turned, failed) -> bool:
+def _tried(grasp: Grasp, origin: Float64[np.ndarray, "3"], turned: Float64[np.ndarray, "3 3"], failed: Tried) -> bool:
     """Whether nearly the same grasp of the object has failed before."""
     position = turned.T @ (grasp.pose.position - origin)
     rotation = turned.T @ grasp.pose.rotation

@@ -21,7 +21,7 @@ WIDEST = 0.070  # [m] that is gripped
 GAP = 0.024  # [m] beside what is gripped for a finger
 HALF_FINGER = 0.009  # [m]
 DEPTHS = (0.026, 0.018, 0.011, 0.006, 0.002)  # [m] of the frame's origin below the top of what is gripped
-FACING = 0.85  # smallest mean cosine between the faces' normals and the closing direction
+FACING = 0.65  # smallest mean cosine between the faces' normals and the closing direction: a bowl's wall leans
 TILTS_DEG = (35.0, 50.0, 65.0, 75.0, 85.0)
 DIRECTIONS_DEG = (90.0, -90.0, 0.0)  # that a tilted hand points to
 
@@ -40,16 +40,21 @@ class Grasp:
     opening: float = OPENING
 
 
-def upright(step_deg: float = 15.0) -> list[tuple[float, float, float]]:
-    """Yaw, direction and angle of tilt [rad] of hands that point down."""
-    return [(np.deg2rad(yaw), 0.0, 0.0) for yaw in np.arange(-75, 105.1, step_deg)]
+def upright(step_deg: float = 15.0, heading: float | None = None) -> list[tuple[float, float, float]]:
+    """Yaw, direction and angle of tilt [rad] of hands that point down, in steps and along and across a heading."""
+    yaws = [float(yaw) for yaw in np.deg2rad(np.arange(-75, 105.1, step_deg))]
+    if heading is not None:
+        yaws += [(heading + quarter * np.pi / 2 + np.deg2rad(75)) % np.pi - np.deg2rad(75) for quarter in (0, 1)]
+    return [(yaw, 0.0, 0.0) for yaw in yaws]
 
 
-def tilted(yaws_deg: Iterable[float] = (0.0, 90.0, 45.0, -45.0)) -> list[tuple[float, float, float]]:
+def tilted(
+    yaws_deg: Iterable[float] = (0.0, 90.0), tilts_deg: Iterable[float] = TILTS_DEG
+) -> list[tuple[float, float, float]]:
     """Hands that lean to the sides and to the front."""
     return [
         (np.deg2rad(yaw), np.deg2rad(direction), np.deg2rad(tilt))
-        for tilt in TILTS_DEG
+        for tilt in tilts_deg
         for direction in DIRECTIONS_DEG
         for yaw in yaws_deg
     ]
@@ -132,8 +137,8 @@ def _held(
                     continue
                 position = centre + turn @ np.array([along, middle, at])
                 lever = np.hypot(along, middle) if abs(turn[2, 2]) > 0.5 else abs(along)
-                shallow = max(0.0, 0.012 - depth)
-                yield position, lever + 2.0 * shallow + 0.1 * (1 - quality) + 0.2 * max(0.0, high - low - 0.055)
+                shallow = max(0.0, 0.012 - depth) + 0.1 * max(0.0, DEPTHS[0] - depth)
+                yield position, lever + 2.0 * shallow + 0.5 * (1 - quality) + 0.2 * max(0.0, high - low - 0.055)
 
 
 def _groups(values: Float64[np.ndarray, "n"]) -> list[np.ndarray]:

@@ -48,6 +48,11 @@ def orientation(yaw: float, towards: float = 0.0, tilt: float = 0.0) -> Float64[
     return rotation.to_matrix(axis * tilt, "axis_angle") @ about_vertical(yaw) @ POINTING_DOWN
 
 
+def up(height: float) -> Float64[np.ndarray, "3"]:
+    """An offset [m]."""
+    return np.array([0.0, 0.0, height])
+
+
 def about_vertical(angle: float) -> Float64[np.ndarray, "3 3"]:
     """The matrix of a turn about the vertical [rad]."""
     cosine, sine = np.cos(angle), np.sin(angle)

@@ -1,9 +1,10 @@
 """Moving the hand: straight to a pose, around what is in the way, and down a funnel to a grasp.
 
-Generators of raw actions; each looks at the world again after every action, so that it corrects whatever happened to the
-action on its way.
+Generators of raw actions; each looks at the world again after every action, so that it corrects whatever happened to
+the action on its way.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -152,7 +153,7 @@ def _way(arm: Arm, start: Pose, goal: Pose, gripper: float, held: str | None) ->
 def _free(scene: Cloud, carried: Points, corners: list[Pose], floor: float, opening: float) -> bool:
     """Whether hand and load touch nothing between the corners."""
     first, last = corners[0].position, corners[-1].position
-    for begin, end in zip(corners[:-1], corners[1:], strict=True):
+    for begin, end in itertools.pairwise(corners):
         length = float(np.linalg.norm(end.position - begin.position))
         fractions = np.linspace(0, 1, max(2, int(length / 0.04) + 1))
         turns = Slerp([0, 1], Rotation.from_matrix([begin.rotation, end.rotation]))(fractions).as_matrix()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from vla.sim.expert.hand import about_vertical
+from vla.sim.expert.hand import about_vertical, up
 from vla.sim.expert.solids import Cloud, Points, Solids
 from vla.sim.libero_world import LiberoWorld
 
@@ -14,7 +14,7 @@ CELL = 0.008  # [m] of the height map
 CENTRED = 0.02  # [m] that LIBERO's "on" allows between two objects' origins is 0.03
 TOUCHING = 0.005  # [m] between samples of surfaces that are taken to collide
 LIFT = 0.010  # [m] above where the thing will rest, for the check of what it would collide with
-TURNS_DEG = (0.0, 90.0, -90.0, 30.0, -30.0, 60.0, -60.0, 180.0)
+TURNS_DEG = (0.0, 90.0, -90.0, 45.0, -45.0, 180.0)
 WAYS = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))  # out of where it was put
 SWEEP = (0.0, 0.05, 0.11, 0.18, 0.25)  # [m] along a way
 UNDER = 0.10  # [m] that LIBERO's "on" allows above a region
@@ -45,12 +45,14 @@ class Region:
         centre: its middle [m].
         spots: horizontal positions to try [m].
         ceiling: what lies higher [m] does not carry the object.
+        yaw: of what is there, about the vertical [rad].
         holds: whether the goal's geometry would hold for an origin.
     """
 
     centre: Float64[np.ndarray, "3"]
     spots: Float64[np.ndarray, "n 2"]
     ceiling: float
+    yaw: float
     holds: Callable[[Float64[np.ndarray, "3"]], bool]
 
 
@@ -68,17 +70,18 @@ def region(world: LiberoWorld, predicate: Sequence[str], part: int = 0, parts: i
     if target not in env.object_sites_dict:
         there = world.position(target)
         spots = there[:2] + _grid(np.array([CENTRED, CENTRED]), 3)
-        return Region(there, spots, np.inf, lambda origin: bool(np.hypot(*(origin - there)[:2]) < CENTRED + 0.004))
+        yaw = heading(world.rotation(target))
+        return Region(there, spots, np.inf, yaw, lambda origin: bool(np.hypot(*(origin - there)[:2]) < CENTRED + 0.004))
     site = env.object_sites_dict[target]
     centre = np.array(env.sim.data.get_site_xpos(target))
     matrix = np.array(env.sim.data.get_site_xmat(target)).reshape(3, 3)
     extent = np.abs(matrix @ np.asarray(site.size))
-    size = extent[:2] * 0.9 - 0.004
+    size, yaw = extent[:2] * 0.9 - 0.004, heading(matrix)
     spots = centre[:2] + _grid(np.maximum(size, 0.0), 7) + _share(size, part, parts)
     if kind == "in":
-        return Region(centre, spots, centre[2], lambda origin: bool(site.in_box(centre, matrix, origin)))
+        return Region(centre, spots, centre[2], yaw, lambda origin: bool(site.in_box(centre, matrix, origin)))
     return Region(
-        centre, spots, centre[2] + UNDER, lambda origin: bool(site.under(centre, matrix, origin + [0, 0, 0.003]))
+        centre, spots, centre[2] + UNDER, yaw, lambda origin: bool(site.under(centre, matrix, origin + up(0.003)))
     )
 
 
@@ -93,20 +96,38 @@ def placements(solids: Solids, source: str, where: Region, *, most: int = 40) ->
     cloud = Cloud(scene)
     anchor = where.spots.mean(axis=0)
     found: list[Placement] = []
-    for turn in np.deg2rad(TURNS_DEG):
+    for turn in turns(world.rotation(source), where.yaw):
         points = local @ about_vertical(turn).T
         for spot in where.spots:
             rest = np.array([*spot, _rest(points, spot, carrying, solids.floor)])
-            if not where.holds(rest + [0, 0, 0.002]) or cloud.touches(points + rest + [0, 0, LIFT], TOUCHING):
+            if not where.holds(rest + up(0.002)) or cloud.touches(points + rest + up(LIFT), TOUCHING):
                 continue
             for index, way in enumerate(np.array(WAYS)):
-                if any(cloud.touches(points + rest + [0, 0, LIFT] + step * way, TOUCHING) for step in SWEEP[1:]):
+                if any(cloud.touches(points + rest + up(LIFT) + step * way, TOUCHING) for step in SWEEP[1:]):
                     continue
                 away = float(np.linalg.norm(spot - anchor))
                 found.append(Placement(rest, float(turn), way, away + 0.02 * abs(turn) + 0.05 * (index > 0)))
                 break
+    if not found:  # a rack is meant to be touched on all sides: lower it there and see
+        spots = [np.array([*spot, _rest(local, spot, carrying, solids.floor)]) for spot in where.spots]
+        above = np.array(WAYS[0])
+        found = [Placement(rest, 0.0, above, 0.1 + float(np.linalg.norm(rest[:2] - anchor))) for rest in spots]
+        found = [option for option in found if where.holds(option.origin + up(0.002))]
     found.sort(key=lambda placement: placement.cost)
     return found[:most]
+
+
+def turns(turned: Float64[np.ndarray, "3 3"], yaw: float) -> list[float]:
+    """About the vertical [rad], the smallest first: none, some, and those that align a thing with where it goes."""
+    aligned = [yaw - heading(turned) + quarter * np.pi / 2 for quarter in range(4)]
+    wrapped = {round(float((angle + np.pi) % (2 * np.pi) - np.pi), 3) for angle in [*np.deg2rad(TURNS_DEG), *aligned]}
+    return sorted(wrapped, key=abs)
+
+
+def heading(turned: Float64[np.ndarray, "3 3"]) -> float:
+    """Compass direction [rad] of whichever axis of a body lies flattest."""
+    axis = turned[:, int(np.argmin(np.abs(turned[2])))]
+    return float(np.arctan2(axis[1], axis[0]))
 
 
 def _rest(points: Points, spot: Float64[np.ndarray, "2"], scene: Points, floor: float) -> float:

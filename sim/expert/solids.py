@@ -1,7 +1,7 @@
 """What in a scene is solid, as points on its surface: what the expert plans grasps and ways around things with.
 
-LIBERO's objects and furniture collide as many boxes and a few capsules; each surface is sampled once in its geom's frame
-and moved to where the geom is whenever it is asked for.
+LIBERO's objects and furniture collide as many boxes and a few capsules; each surface is sampled once in its geom's
+frame and moved to where the geom is whenever it is asked for.
 """
 
 from dataclasses import dataclass, field
@@ -90,6 +90,10 @@ class Solids:
     def of(self, name: str) -> Surface:
         """An object's or fixture's surface as it lies now."""
         return self.of_bodies(self._bodies[name])
+
+    def height(self, name: str) -> float:
+        """From an object's lowest to its highest point [m]."""
+        return float(np.ptp(self.of(name).points[:, 2]))
 
     def of_bodies(self, bodies: set[int]) -> Surface:
         """The surface of the model's bodies with these numbers."""
