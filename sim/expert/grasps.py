@@ -115,30 +115,33 @@ def _held(
         if not strip.any():
             continue
         slice_, facing = points[strip], normals[strip]
-        for group in _groups(slice_[:, 1]):
-            top = slice_[group, 2].min()
-            bottom = slice_[group, 2].max()
-            for depth in DEPTHS:
-                at = top + depth
-                if at > bottom + 0.002:
+        tops = {0.0, *(float(slice_[group, 2].min()) - float(slice_[:, 2].min()) for group in _groups(slice_[:, 1]))}
+        levels = sorted({(round(top + depth, 3), depth) for top in tops for depth in DEPTHS})
+        for level, depth in levels:
+            at = slice_[:, 2].min() + level
+            height = (slice_[:, 2] > at - 0.012) & (slice_[:, 2] < at + TIP)
+            if height.sum() < 4 or at > slice_[:, 2].max() + 0.002:
+                continue
+            for group in _groups(slice_[height, 1]):
+                gripped = _across(slice_[height, 1][group], facing[height, 1][group], widest, least)
+                if gripped is None:
                     continue
-                span = group & (slice_[:, 2] > at - 0.012) & (slice_[:, 2] < at + TIP)
-                if span.sum() < 4:
-                    continue
-                across, looks = slice_[span, 1], facing[span, 1]
-                low, high = across.min(), across.max()
-                if high - low > widest:
-                    continue
-                middle = (low + high) / 2
-                left = looks[across < low + 0.004]
-                right = looks[across > high - 0.004]
-                quality = min(_best(-left), _best(right))
-                if quality < least:
-                    continue
+                middle, width, quality = gripped
                 position = centre + turn @ np.array([along, middle, at])
                 lever = np.hypot(along, middle) if abs(turn[2, 2]) > 0.5 else abs(along)
-                shallow = max(0.0, 0.012 - depth) + 0.1 * max(0.0, DEPTHS[0] - depth)
-                yield position, lever + 2.0 * shallow + 0.5 * (1 - quality) + 0.2 * max(0.0, high - low - 0.055)
+                shallow = 2.0 * max(0.0, 0.012 - depth) + 0.2 * max(0.0, DEPTHS[0] - depth)
+                yield position, lever + shallow + 0.5 * (1 - quality) + 0.2 * max(0.0, width - 0.055)
+
+
+def _across(
+    values: Float64[np.ndarray, "n"], looks: Float64[np.ndarray, "n"], widest: float, least: float
+) -> tuple[float, float, float] | None:
+    """Middle, width [m] and quality of what fingers would close on, if they can."""
+    low, high = float(values.min()), float(values.max())
+    if len(values) < 4 or high - low > widest:
+        return None
+    quality = min(_best(-looks[values < low + 0.004]), _best(looks[values > high - 0.004]))
+    return ((low + high) / 2, high - low, quality) if quality >= least else None
 
 
 def _groups(values: Float64[np.ndarray, "n"]) -> list[np.ndarray]:

@@ -23,7 +23,8 @@ PATIENCE = 8  # steps without coming closer, after which a pose counts as reache
 RISES = (0.0, 0.05, 0.10, 0.16, 0.24, 0.32)  # [m] above both ends that a way around is tried at
 CLEARANCE = 0.006  # [m] of what is carried from what stands around
 FREE_ENDS = 0.04  # [m] at both ends of a way that are not looked at: there the hand is among things on purpose
-CLOSING = 7  # steps until the fingers have closed
+CLOSING = (4, 14)  # steps, at least and at most, until the fingers have stopped on something
+STILL = 0.0006  # [m] that a finger moves in a step when it has stopped
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,14 @@ def descend(arm: Arm, grip: Pose, gripper: float = OPEN) -> Actions:
 
 
 def close(arm: Arm, pose: Pose) -> Actions:
-    """Close the fingers at a pose."""
-    for _ in range(CLOSING):
+    """Close the fingers at a pose until they stop on something, or on each other."""
+    least, most = CLOSING
+    before = np.inf
+    for step in range(most):
+        now = float(np.abs(arm.world.state()[6:]).mean())
+        if step >= least and before - now < STILL:
+            return
+        before = now
         yield towards(arm.world, pose, CLOSED)
 
 
