@@ -53,6 +53,7 @@ def main() -> None:
         "--buffer", type=int, default=0, help="frames in tf.data's shuffle buffer; 0 for a full shuffle"
     )
     parser.add_argument("--workers", type=int, default=0, help="processes of our loader; 0 for threads")
+    parser.add_argument("--threads", type=int, default=0, help="of our loader; 0 for its own choice")
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache" / "vla_benchmark")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,7 @@ def main() -> None:
             command = command_of(kind, size, options)
             print(f"starting {kind}", file=sys.stderr)
             contestants.append(Contestant(kind, command, options.folder / f"{kind}.log"))
+        read_once(options.folder)
         for number in range(options.rounds):
             for contestant in contestants if number % 2 else contestants[::-1]:
                 contestant.turn(options.seconds)
@@ -85,7 +87,7 @@ def command_of(kind: str, size: Size, options: argparse.Namespace) -> list[str]:
     ours = [sys.executable, str(HERE / "loading_contestants.py")]
     if kind == "ceiling":
         return [*ours, kind, "--steps", str(size.steps), "--pixels", str(size.pixels)]
-    shared += ["--workers", str(options.workers)]
+    shared += ["--workers", str(options.workers), "--threads", str(options.threads)]
     if kind.startswith("rlds"):
         part = Size(size.frames // 10, size.steps, size.pixels) if kind == "rlds_tenth" else size
         index(path := make_rlds(folder, part), folder / "cache")
@@ -94,6 +96,15 @@ def command_of(kind: str, size: Size, options: argparse.Namespace) -> list[str]:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     index(path, None)
     return [*ours, kind.removesuffix("_video"), "--path", str(path), *shared]
+
+
+def read_once(folder: Path) -> None:
+    """All files through the page cache, so that no contestant waits for a disk that another one did not."""
+    for path in sorted(folder.glob("*_*x*/**/*")):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.read(1 << 24):
+                    pass
 
 
 def index(path: Path, cache: Path | None) -> None:

@@ -42,7 +42,9 @@ def ours(options: argparse.Namespace) -> Iterator[int]:
 
     settings: dict[str, Any] = {"cache": Path(options.cache)} if options.cache else {}
     mixture = Mixture([open_source(options.path, **settings)], horizon=options.horizon, seed=0)
-    for batch in read_ahead(Batches(mixture, options.batch), 0, workers=options.workers):
+    for batch in read_ahead(
+        Batches(mixture, options.batch), 0, workers=options.workers, threads=options.threads or None
+    ):
         yield len(batch[0])
 
 
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5.0)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--pixels", type=int, default=224)
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--video-backend", default="pyav")
     options = parser.parse_args()

@@ -70,9 +70,13 @@ def decode_picture(data: bytes, height: int, width: int, file: str | Path, field
     """
     try:
         if data.startswith(_JPEG):
-            size = _jpeg_header(data)[:2]
+            # into an array of the right size: a header that claims a larger picture is refused before it is decoded
+            pixels = simplejpeg.decode_jpeg(
+                data, "BGR" if bgr else "RGB", buffer=np.empty((height, width, 3), np.uint8)
+            )
+            size = pixels.shape[:2]
             if size == (height, width):
-                return simplejpeg.decode_jpeg(data, "BGR" if bgr else "RGB")
+                return pixels
         else:
             with PilImage.open(io.BytesIO(data), formats=("PNG",)) as picture:
                 _check_mode(picture)

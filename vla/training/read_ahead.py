@@ -28,6 +28,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
+from vla.training.malloc import keep_freed_memory
+
 _ENDLESS = 1 << 48  # batches; grain wants a number
 
 
@@ -53,6 +55,7 @@ def read_ahead[T](
     Raises:
         VlaError: that ``make`` raised, when its turn comes; from other processes too.
     """
+    keep_freed_memory()  # a batch of pictures in fresh pages costs half as much again as decoding it
     grain = _grain()
     count = threads or max(1, cores() // max(1, workers))
     options = grain.ReadOptions(num_threads=count, prefetch_buffer_size=count * ahead)
