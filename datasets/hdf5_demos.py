@@ -57,7 +57,8 @@ class Config:
         fixes: metres, radians and gripper 1 = open; what the controller cut off is cut off; LIBERO's pictures turned by
             180 degrees as its policies get them, and each action paired with what was seen before it. Off shows the
             data as stored.
-        tolerate: kinds of quirks to read around: ``actions-out-of-range``, ``broken-file``, ``wrong-totals``.
+        tolerate: kinds of quirks to read around: ``actions-out-of-range``, ``broken-file``,
+            ``partial-field``, ``wrong-totals``.
         description: TOML file that says what the fields mean, for files whose own attributes do not; fields are called
             ``actions`` and ``obs/...``.
         instruction: text for demonstrations whose files have none.

@@ -23,7 +23,7 @@ from vla.datasets.hdf5_scan import BYTES, CHUNK, COLUMNS, COUNT, FIRST, OFFSET, 
 from vla.errors import DataError
 from vla.quirks import Quirk
 
-VERSION = 1  # part of the cache's name: raise it when what is stored changes
+VERSION = 2  # part of the cache's name: raise it when what is stored changes
 _INFLATION = 1100  # deflate's largest ratio is 1032
 _KINDS = "fiub"
 
@@ -143,6 +143,7 @@ def _make(path: Path, stamps: tuple[Stamp, ...], told: Callable[[int, int], None
         first = quirks[0]
         raise DataError(first.file, first.field, expected=first.expected, found=f"{first.found}; no file can be read")
     fields = _common_fields(scans)
+    quirks += _partial_fields(scans, fields)
     rows, chunks, lengths, owners, names, success = [], [], [], [], [], []
     first_chunk = 0
     for owner, (_, scan) in enumerate(scans):
@@ -263,6 +264,23 @@ def _common_fields(scans: list[tuple[Stamp, Scan]]) -> dict[str, tuple[str, list
                     found = f"{here[field][0]} {tuple(here[field][1])}"
                     raise DataError(stamp.path, f"data/{demo['name']}/{field}", expected=expected, found=found)
     return common or {}
+
+
+def _partial_fields(scans: list[tuple[Stamp, Scan]], common: dict[str, Any]) -> list[Quirk]:
+    """Arrays that some demonstrations have and others do not: a camera must not be lost without a word."""
+    demos = [(stamp.path, demo) for stamp, scan in scans for demo in scan.demos]
+    some: dict[str, int] = {}
+    for _, demo in demos:
+        for field in demo["fields"]:
+            if field not in common:
+                some[field] = some.get(field, 0) + 1
+    quirks = []
+    for field, count in some.items():
+        path, name = next((path, demo["name"]) for path, demo in demos if field not in demo["fields"])
+        expected = f"an array as {count} of {len(demos)} demonstrations have it"
+        remedy = "the array is left out of all"
+        quirks.append(Quirk("partial-field", path, f"data/{name}/{field}", expected, "none", remedy))
+    return quirks
 
 
 def _wrong_totals(stamp: Stamp, scan: Scan) -> list[Quirk]:

@@ -22,6 +22,7 @@ from vla.datasets.lerobot_listing import Listing, Tables
 from vla.datasets.lerobot_meter import Meter, Progress
 from vla.datasets.lerobot_parquet import integers, matrix, read_table
 from vla.datasets.lerobot_spool import Spool, Texts, line_places
+from vla.datasets.lerobot_stated import check_stated
 from vla.datasets.lerobot_stills import check_stills
 from vla.datasets.lerobot_tally import Tally
 from vla.datasets.manifest import folder_changes
@@ -219,6 +220,16 @@ class _Build:
             self.start[index], self.row[index] = self.written, rows.start
             self.written += count
 
+    def numbers(self, number: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """Columns of an episode that is whole; None for another."""
+        index = int(np.searchsorted(self.listing.number, number))
+        if index == len(self.keep) or self.listing.number[index] != number or not self.keep[index]:
+            return None
+        if self.steps[index] != self.listing.length[index]:
+            return None
+        rows = slice(self.start[index], self.start[index] + self.steps[index])
+        return {name: arrays[f"column/{name}"][rows] for name, _ in self.wanted.fields}
+
     def _stamps(
         self, path: Path, columns: dict[str, np.ndarray], rows: slice, episode: int
     ) -> Float64[np.ndarray, "t"]:
@@ -306,6 +317,7 @@ def build(
         raise DataError(quirk.file, quirk.field, expected=quirk.expected, found=f"{quirk.found}: no episode is left")
     keep = np.flatnonzero(state.keep)
     arrays = state.spool.arrays() | texts.arrays()
+    check_stated(info, [name for name, _ in wanted.fields], lambda number: state.numbers(number, arrays), tally)
     arrays |= {
         "position": keep,
         "number": listing.number[keep],

@@ -12,6 +12,8 @@ from vla.datasets.lerobot_layout import INFO_FILE
 from vla.errors import DataError
 
 _LARGEST_JSON = 64 * 2**20  # bytes; info.json of the largest public sets has some kB
+_LONGEST_NAME, _DEEPEST = 255, 16  # bytes of a name that file systems take, folders in folders
+_LARGEST_NUMBER = 2**40  # of a chunk or a file
 _PICTURES = ("image", "video")
 _PLACE_FIELDS = {"chunk_index", "file_index", "episode_chunk", "episode_index", "video_key"}
 
@@ -151,8 +153,8 @@ def read_info(folder: Path, versions: tuple[str, ...]) -> Info:
         raise DataError(path, "chunks_size", expected="a number above 0", found=repr(chunk)[:80])
     parsed = {name: _feature(path, name, feature) for name, feature in features.items()}
     data_path = _template(path, value, "data_path")
-    has_video = any(feature.dtype == "video" for feature in parsed.values())
-    video_path = _template(path, value, "video_path") if has_video else ""
+    films = [name for name, feature in parsed.items() if feature.dtype == "video"]
+    video_path = _template(path, value, "video_path", max(films, key=len)) if films else ""
     return Info(folder, version or "", float(fps), parsed, chunk, data_path, video_path, value)
 
 
@@ -180,7 +182,7 @@ def _texts(value: Any, depth: int = 0) -> list[str]:
     return [text for part in parts for text in _texts(part, depth + 1)] if depth < 4 else []
 
 
-def _template(path: Path, value: dict[str, Any], field: str) -> str:
+def _template(path: Path, value: dict[str, Any], field: str, key: str = "") -> str:
     """A path with places to fill in, which can neither leave the folder nor grow without bound."""
     text = value.get(field)
     try:
@@ -191,7 +193,9 @@ def _template(path: Path, value: dict[str, Any], field: str) -> str:
                 continue
             if name not in _PLACE_FIELDS or not re.fullmatch(r"(0?\dd)?", form or ""):
                 raise ValueError(f"{{{name}:{form}}}")
-        _filled(text, 0, 0, "")
+        parts = _filled(text, _LARGEST_NUMBER, _LARGEST_NUMBER, key).encode().split(b"/")
+        if len(parts) > _DEEPEST or max(map(len, parts)) > _LONGEST_NAME or "\0" in text + key:
+            raise ValueError("no file can have that name")
     except (ValueError, IndexError, KeyError) as error:
         expected = f"a relative path with {', '.join(sorted(_PLACE_FIELDS))} to fill in"
         raise DataError(path, field, expected=expected, found=f"{text!r:.120} ({error})") from error

@@ -65,7 +65,8 @@ def episodes_v2(info: Info) -> Listing:
     """
     path = info.folder / "meta/episodes.jsonl"
     rows = [
-        (_integer(path, line, row, "episode_index"), _integer(path, line, row, "length")) for line, row in _lines(path)
+        (_integer(path, line, row, "episode_index"), _integer(path, line, row, "length"))
+        for line, row in read_lines(path)
     ]
     table = np.array(sorted(rows), dtype=np.int64).reshape(-1, 2)
     number, length = table[:, 0].copy(), table[:, 1].copy()
@@ -138,7 +139,7 @@ def tasks_v2(info: Info) -> dict[int, str | None]:
         DataError: the table is missing or damaged.
     """
     path = info.folder / "meta/tasks.jsonl"
-    return {_integer(path, line, row, "task_index"): _text(row.get("task")) for line, row in _lines(path)}
+    return {_integer(path, line, row, "task_index"): _text(row.get("task")) for line, row in read_lines(path)}
 
 
 def tasks_v3(info: Info) -> dict[int, str | None]:
@@ -160,8 +161,12 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Objects of a JSON-lines file with their line numbers; empty lines are skipped."""
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Objects of a JSON-lines file with their line numbers; empty lines are skipped.
+
+    Raises:
+        DataError: a line is not one.
+    """
     try:
         with path.open("rb") as file:
             line = 0

@@ -327,9 +327,12 @@ def _stream(container: Any, path: Path) -> Any:
 @contextmanager
 def _errors(path: Path, field: str) -> Iterator[None]:
     """What PyAV raises becomes a DataError that names the file."""
+    from av.error import FFmpegError
+
+    known = (FFmpegError, OSError, ValueError, OverflowError, EOFError, MemoryError, ZeroDivisionError)
     try:
         yield
-    # PyAV's own errors are OSErrors and ValueErrors; a header's impossible numbers overflow on the way
-    except (OSError, ValueError, OverflowError, EOFError, MemoryError, ZeroDivisionError) as error:
+    # most of PyAV's own errors are OSErrors or ValueErrors; a header's impossible numbers overflow on the way
+    except known as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise DataError(path, field, expected="a readable video", found=reason) from error

@@ -451,3 +451,15 @@ def test_the_real_robosuite_file_reads_its_old_attributes(shared_data, cache):
     assert source.spec.name == "robosuite_panda" and source.spec.action.rate == 20
     assert source.lengths.tolist() == [482, 510, 392] and source[0].instruction == ""
     assert isinstance(source, Hdf5Source) and source.states(2).shape == (392, 32)
+
+
+def test_a_camera_that_one_demonstration_lacks_is_not_lost_silently(tmp_path, cache):
+    def _lost(file: Any) -> None:
+        del file["data/demo_1/obs/eye_in_hand_rgb"]
+
+    path = damaged(libero(tmp_path / "x.hdf5"), _lost)
+    with pytest.raises(
+        QuirksFound, match=r"partial-field.*data/demo_1/obs/eye_in_hand_rgb: expected an array as 1 of 2"
+    ):
+        open_source(path, cache=cache)
+    assert len(open_source(path, cache=cache, tolerate=("partial-field",)).spec.cameras) == 1

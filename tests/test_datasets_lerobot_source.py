@@ -166,6 +166,13 @@ def test_ranges_that_are_wrong(copy):
     assert np.array_equal(source[2].action, episode(2, 3).action)
 
 
+def test_statistics_of_other_numbers(copy):
+    key = "stats/action/mean"
+    change_episodes(copy, lambda table: with_column(table, key, table[key].to_pylist()[::-1]))
+    assert kinds(copy) == ["wrong-statistics"]
+    assert np.array_equal(Config(copy, tolerate=("all",)).make()[2].action, episode(2, 3).action)
+
+
 def test_a_video_that_ends_before_its_episode(copy):
     if "video_path" not in (info := json.loads((copy / "meta/info.json").read_text())) or not info["video_path"]:
         pytest.skip("no videos in this storage")

@@ -163,6 +163,11 @@ def write_arm(folder: Path, version: str = "v2.1") -> list[dict[str, np.ndarray]
     return episodes
 
 
+def stated(folder: Path, said: dict[str, Any]) -> None:
+    """Statistics of one episode and one feature, as given."""
+    lines("meta/episodes_stats.jsonl", folder, [{"episode_index": 1, "stats": {"action.arm": said}}])
+
+
 def png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     PilImage.fromarray(picture).save(buffer, "PNG")
@@ -431,6 +436,16 @@ def declare_size(folder: Path) -> None:
             LENGTHS,
         ),
         ("missing-statistics", lambda f: (f / "meta/episodes_stats.jsonl").unlink(), "nothing there", LENGTHS),
+        *(
+            ("wrong-statistics", lambda f, said=said: stated(f, said), found, LENGTHS)
+            for said, found in (
+                ({"max": [0, 0, 0, 9e9]}, "9000000000.0] .episode 1"),
+                ({"mean": [0.0, 0.0, 0.0]}, "0.0, 0.0, 0.0] .episode 1"),
+                ({"min": [10**400, 0, 0, 0]}, "0000"),
+                ({"min": "x"}, "'x'"),
+                ({"max": [float("nan")] * 4}, "nan"),
+            )
+        ),
     ],
 )
 def test_a_quirk_is_named_once_and_read_around_when_tolerated(tmp_path, kind, change, found, lengths):
@@ -487,6 +502,9 @@ def flip_page(folder: Path) -> None:
         (lambda f: change_info(f, features={"a": {"dtype": "float32", "shape": [2**19] * 3}}), "numbers a step"),
         (lambda f: change_info(f, data_path="/etc/{episode_index}"), "expected a relative path"),
         (lambda f: change_info(f, data_path="../{episode_index}"), "expected a relative path"),
+        (lambda f: change_info(f, data_path="[" * 300 + "{episode_index}"), "no file can have that name"),
+        (lambda f: change_info(f, data_path="a\0{episode_index}"), "no file can have that name"),
+        (lambda f: change_info(f, video_path="a/" * 500 + "{episode_index}"), "no file can have that name"),
         (lambda f: change_info(f, data_path="{episode_index:0999999999d}"), "expected a relative path"),
         (lambda f: change_info(f, data_path="{episode_index.real}"), "expected a relative path"),
         (lambda f: change_info(f, chunks_size=0), "chunks_size"),

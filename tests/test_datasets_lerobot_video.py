@@ -7,6 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.error import PatchWelcomeError
 
 from vla.datasets import lerobot_video
 from vla.datasets.lerobot_video import VideoFrames, check_decoder, video_facts
@@ -159,3 +160,25 @@ def test_torchcodec_gives_the_same_pictures(tmp_path):
     frames = VideoFrames(tmp_path / "a.mp4", 0.0, 30, 20.0, SIZE, "torchcodec")
     for step in (0, 29, 13, 14, 3):
         assert np.abs(frames[step].astype(int) - pictures[step]).max() <= 3  # another conversion from YUV
+
+
+def test_a_codec_that_nobody_knows(tmp_path):
+    film(tmp_path / "a.mp4", 10, 10, {})
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.count(b"avc1") >= 1
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"avc1", b"\0\0\0\0"))
+    with pytest.raises(DataError, match=r"a\.mp4: streams: expected a codec that is known"):
+        video_facts(tmp_path / "a.mp4")
+    with pytest.raises(DataError):
+        _ = VideoFrames(tmp_path / "a.mp4", 0.0, 10, 10.0, SIZE)[3]
+
+
+def test_errors_that_are_only_ffmpegs_own(tmp_path, monkeypatch):
+    """A flipped bit in a header asked for what FFmpeg has not implemented: no OSError and no ValueError."""
+
+    def refuse(path: Path):
+        raise PatchWelcomeError(1163346256, "not yet implemented")
+
+    monkeypatch.setattr(lerobot_video, "_container", refuse)
+    with pytest.raises(DataError, match="a readable video"):
+        video_facts(tmp_path / "a.mp4")
