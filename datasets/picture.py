@@ -66,7 +66,7 @@ def decode_picture(data: bytes, height: int, width: int, file: str | Path, field
         bgr: red and blue were swapped before it was encoded.
 
     Raises:
-        DataError: it is neither JPEG nor PNG, is damaged, or has another size; nothing is decoded in that last case.
+        DataError: it is neither JPEG nor PNG, is damaged, or has another size; nothing larger is decoded.
     """
     try:
         if data.startswith(_JPEG):

@@ -25,9 +25,9 @@ def clustered_wilson(
     among such intervals (Franco, Little, Louis and Slud 2019, Journal of Survey Statistics and Methodology 7, 334).
     Clusters that agree better than chance do not raise the number above the real one.
 
-    Simulated at 10 tasks of 50 episodes it covers 0.95 to 0.98 up to an intraclass correlation of 0.1 at rates of 0.5 and
-    0.8, but less where nearly all succeed and tasks differ much: at a rate of 0.98, 0.86 with a correlation of 0.1 and
-    0.65 with 0.3.
+    Simulated at 10 tasks of 50 episodes it covers 0.95 to 0.98 at rates of 0.5 and 0.8, up to an intraclass
+    correlation of 0.1; less where nearly all succeed and tasks differ much: at a rate of 0.98, 0.86 with a
+    correlation of 0.1 and 0.65 with 0.3.
 
     Args:
         successes: of each cluster (a task).
