@@ -211,7 +211,9 @@ def test_what_cannot_be_converted(made: Statistics):
         ('{"norm_stats": {"state": 3}}', "state"),
         ('{"norm_stats": {"state": {"std": [1]}}}', "mean and std"),
         ('{"norm_stats": {"state": {"mean": [1], "std": [1]}}}', "8 numbers, found 1 of them"),
-        ('{"norm_stats": {"state": {"mean": [0,0,0,0,0,0,0,NaN], "std": [1]}}}', "finite"),
+        ('{"norm_stats": {"state": {"mean": [0,0,0,0,0,0,0,NaN], "std": [1]}}}', "that float32 holds"),
+        ('{"norm_stats": {"state": {"mean": [0,0,0,0,0,0,0,1e200], "std": [1]}}}', "that float32 holds"),
+        ('{"norm_stats": {"state": {"mean": [0,0,0,0,0,0,0,1' + "0" * 400 + '], "std": [1]}}}', "hundreds of digits"),
         ('{"norm_stats": {"state": {"mean": "12345678", "std": [1]}}}', "8 numbers"),
         ("[" * 100_000, "JSON"),
         ("\udcff", "text"),
@@ -249,3 +251,14 @@ def test_what_the_caller_must_say(made: Statistics, tmp_path: Path):
         read_lerobot_episodes(lines, spec, episodes=frozenset({0, 4}))
     with pytest.raises(StatisticsMissing, match="no episode"):
         read_lerobot_episodes(lines, spec, episodes=frozenset())
+
+
+def test_counts_that_are_none(made: Statistics, tmp_path: Path):
+    write_lerobot(tmp_path / "stats.json", made, libero_panda())
+    text = (tmp_path / "stats.json").read_text()
+    value = json.loads(text)
+    for count in (0, 10**30, -(10**30)):
+        value["action"]["count"] = [count]
+        (tmp_path / "stats.json").write_text(json.dumps(value))
+        with pytest.raises(DataError, match="action: count"):
+            read_lerobot(tmp_path / "stats.json", libero_panda())

@@ -12,7 +12,6 @@ from there). What a file does not hold stays None; nothing is made up.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,8 @@ from vla.normalize import FIELDS, ChannelStatistics, Statistics
 from vla.statistics_estimator import pool
 
 Layout = Literal["openpi", "openvla", "lerobot"]
+_LARGEST = float(np.finfo(np.float32).max)  # what statistics are of are float32; squares of more would overflow
+_MOST = 2**53  # steps
 LEROBOT_STATE, LEROBOT_ACTION = "observation.state", "action"
 
 
@@ -72,9 +73,9 @@ def read_openvla(path: Path, spec: EmbodimentSpec, *, data_set: str | None = Non
         raise UnknownName(f"data set in {path}", data_set or "", tables)
     table = tables[data_set]
     count = table.get("num_transitions")
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MOST:
         expected = "steps, a whole number above 0"
-        raise DataError(path, f"{data_set}: num_transitions", expected=expected, found=repr(count))
+        raise DataError(path, f"{data_set}: num_transitions", expected=expected, found=repr(count)[:60])
     channels = _channels(path, table, "action", spec.action.names, count)
     if spec.state and table.get("proprio") is not None:  # some published files leave the state out
         channels |= _channels(path, table, "proprio", spec.state_names, count)
@@ -244,9 +245,9 @@ def _channels(
     stated = feature.get("count")
     if stated is not None:
         count = int(_vector(path, f"{key}: count", stated, 1)[0])
-    if count is None or count < 1:
+    if count is None or not 1 <= count <= _MOST:
         expected = "steps that the statistics are of, from the file or the caller"
-        raise DataError(path, f"{key}: count", expected=expected, found=repr(stated if count is None else count))
+        raise DataError(path, f"{key}: count", expected=expected, found=repr(stated if count is None else count)[:60])
 
     def number(field: str, place: int) -> float | None:
         return vectors[field][place] if field in vectors else None
@@ -271,8 +272,9 @@ def _vector(path: Path, field: str, value: Any, size: int) -> list[float]:
         found = f"{len(value)} of them" if isinstance(value, list) else repr(value)[:60]
         raise DataError(path, field, expected=f"{size} numbers", found=found)
     for number in value:
-        if not isinstance(number, int | float) or isinstance(number, bool) or not math.isfinite(number):
-            raise DataError(path, field, expected="finite numbers", found=repr(number)[:60])
+        if not isinstance(number, int | float) or isinstance(number, bool) or not abs(number) <= _LARGEST:
+            found = "a whole number of hundreds of digits" if isinstance(number, int) else repr(number)[:60]
+            raise DataError(path, field, expected="numbers that float32 holds", found=found)
     return value
 
 
