@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vla.commands.source import SourceOptions
@@ -83,7 +84,7 @@ def _findings(quality: Quality) -> Table:
         colour = colours[group.severity]
         said = f"{first.place}: {first.found} (expected {first.expected})"
         cells = (group.check, group.channel, str(group.count), said)
-        table.add_row(f"{colour}{group.severity}[/]", *(cell.replace("[", r"\[") for cell in cells))
+        table.add_row(f"{colour}{group.severity}[/]", *map(escape, cells))
     return table
 
 
@@ -92,7 +93,7 @@ def _say(console: Console, path: str, quality: Quality) -> None:
     alignment = measures["alignment"]
     lag = alignment["why"] or f"best lag {alignment['lag']} (correlation {alignment['correlation']:.2f})"
     console.print(
-        f"[bold]{path}: grade {quality.grade}[/] ({measures['episodes']} episodes, {measures['steps']} steps, "
+        f"[bold]{escape(path)}: grade {quality.grade}[/] ({measures['episodes']} episodes, {measures['steps']} steps, "
         f"{measures['pictures']['decoded']} pictures looked at)"
     )
     console.print(f"state against action: {lag}; no-ops: {100 * measures['noop_share']:.1f} % of the actions")

@@ -19,6 +19,8 @@ class Info:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Print tables; return them as JSON."""
+        from rich.markup import escape
+
         from vla.describe import info
 
         if self.draft_description:
@@ -27,23 +29,23 @@ class Info:
         facts: dict[str, Any] = info(source)
         facts["quirks"] = [str(quirk) for quirk in source.quirks]
         action = facts["action"]
-        console.print(f"[bold]{self.source.path}[/]: {facts['episodes']} episodes, {facts['steps']} steps")
+        console.print(f"[bold]{escape(self.source.path)}[/]: {facts['episodes']} episodes, {facts['steps']} steps")
         console.print(
-            f"embodiment {facts['embodiment']} ({facts['fingerprint']}), {action['mode']} actions in the "
+            f"embodiment {escape(facts['embodiment'])} ({facts['fingerprint']}), {action['mode']} actions in the "
             f"{action['frame']} frame at {facts['rate']:g} Hz, gripper {action['gripper']}"
         )
         cameras = Table("camera", "size", "orientation", "role")
         for camera in facts["cameras"]:
             size = f"{camera['height']}x{camera['width']}"
-            cameras.add_row(camera["name"], size, camera["orientation"], camera["role"])
+            cameras.add_row(escape(camera["name"]), size, camera["orientation"], camera["role"])
         channels = Table("", "channel", "unit", "kind")
         for kind in ("state", "action"):
             for channel in facts[kind]["channels"]:
                 form = f" ({facts[kind]['rotation']})" if channel["kind"] == "rotation" else ""
-                channels.add_row(kind, channel["name"], channel["unit"], channel["kind"] + form)
+                channels.add_row(kind, escape(channel["name"]), channel["unit"], channel["kind"] + form)
         instructions = Table("episodes", "instruction")
         for instruction, count in facts["instructions"].items():
-            instructions.add_row(str(count), instruction or "(none)")
+            instructions.add_row(str(count), escape(instruction) or "(none)")
         for table in (cameras, channels, instructions):
             console.print(table)
         return facts

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vla.commands.source import SourceOptions
@@ -62,9 +63,9 @@ def _table(title: str, measured: Statistics) -> Table:
     counts = sorted({numbers.count for numbers in measured.channels.values()})
     error = max((numbers.quantile_error or 0.0 for numbers in measured.channels.values()), default=0.0)
     exact = f"; ranks of the quantiles off by at most {100 * error:.2g} %" if error else ""
-    table = Table("channel", *FIELDS, title=f"{title}: {', '.join(map(str, counts))} steps{exact}", padding=0)
+    table = Table("channel", *FIELDS, title=f"{escape(title)}: {', '.join(map(str, counts))} steps{exact}", padding=0)
     for name, numbers in measured.channels.items():
-        table.add_row(name, *(f"{getattr(numbers, key):.4g}" for key in FIELDS))
+        table.add_row(escape(name), *(f"{getattr(numbers, key):.4g}" for key in FIELDS))
     return table
 
 

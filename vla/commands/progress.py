@@ -17,6 +17,8 @@ def counted(console: Console, what: str, unit: str) -> Iterator[Callable[[int, i
         unit: of the numbers, e.g. "steps".
     """
     columns = (TextColumn(f"{what}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=console.quiet) as bar:
+    errors = Console(stderr=True)
+    hidden = console.quiet or not errors.is_terminal  # else it would leave an empty line in a log
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

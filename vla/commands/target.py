@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from vla.errors import ConfigError
 from vla.experience import ChosenFrames
@@ -76,13 +77,14 @@ class TargetOptions:
         steps = int(sum(np.sum(source.lengths) for source in parts.values()))
         seconds = time.monotonic() - begin
         on = f", {resumed} of them by an earlier run" if resumed else ""
-        console.print(
-            f"{self.out}: {form}, {total} episodes{on}, {steps} steps in {seconds:.1f} s, pictures: {storage}"
-        )
-        if storage != "image":
-            console.print(f"pictures that were not {storage} before have that codec's loss")
+        written = f"{form}, {total} episodes{on}, {steps} steps in {seconds:.1f} s, pictures: {storage}"
+        console.print(f"{escape(str(self.out))}: {written}")
+        if storage == "video":
+            console.print("pictures were encoded anew, also those of videos: they have the codec's loss")
+        elif storage == "jpeg":
+            console.print("pictures that were not JPEG before have its loss")
         if form == "rlds":
-            console.print(f"open it with: vla data info {self.out / '1.0.0'}")
+            console.print(f"open it with: vla data info {escape(str(self.out / '1.0.0'))}")
         return {
             "path": str(self.out),
             "format": form,
