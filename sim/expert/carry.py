@@ -23,7 +23,7 @@ HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
 EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
 CHECKS = 500  # pairs of a grasp and a placement looked at
 ROUNDS = 5
-LEANING = tilted(tilts_deg=(40.0, 60.0, 78.0))
+LEANING = tilted(tilts_deg=(20.0, 40.0, 60.0, 78.0))
 
 type Steps = Generator[Float64[np.ndarray, "7"], None, bool]
 type Tried = list[tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]]

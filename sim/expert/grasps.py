@@ -21,6 +21,7 @@ WIDEST = 0.070  # [m] that is gripped
 GAP = 0.024  # [m] beside what is gripped for a finger
 HALF_FINGER = 0.009  # [m]
 DEPTHS = (0.026, 0.018, 0.011, 0.006, 0.002)  # [m] of the frame's origin below the top of what is gripped
+LOOKED = 500  # grasps whose room is looked at
 FACING = 0.65  # smallest mean cosine between the faces' normals and the closing direction: a bowl's wall leans
 TILTS_DEG = (35.0, 50.0, 65.0, 75.0, 85.0)
 DIRECTIONS_DEG = (90.0, -90.0, 0.0)  # that a tilted hand points to
@@ -67,7 +68,7 @@ def grasps(
     orientations: list[tuple[float, float, float]],
     rng: np.random.Generator,
     *,
-    most: int = 60,
+    most: int = 30,
     opening: float = OPENING,
     facing: float = FACING,
     reach: float = 0.10,
@@ -95,12 +96,25 @@ def grasps(
     found.sort(key=lambda grasp: grasp.cost)
     near = Cloud(obstacles, centre, 0.4)
     chosen: list[Grasp] = []
-    for grasp in found[:600]:
+    looked = 0
+    for grasp in found:
+        if any(_alike(grasp, other) for other in chosen):
+            continue
+        looked += 1
+        if looked > LOOKED:
+            break
         if _approachable(grasp, near, floor, reach):
             chosen.append(grasp)
             if len(chosen) == most:
                 break
     return chosen
+
+
+def _alike(grasp: Grasp, other: Grasp) -> bool:
+    """Whether looking at both would be a waste."""
+    if np.abs(grasp.pose.position - other.pose.position).max() > 0.012:
+        return False
+    return float(np.trace(grasp.pose.rotation.T @ other.pose.rotation)) > 2.8
 
 
 def _held(

@@ -85,7 +85,7 @@ def region(world: LiberoWorld, predicate: Sequence[str], part: int = 0, parts: i
     )
 
 
-def placements(solids: Solids, source: str, where: Region, *, most: int = 40) -> list[Placement]:
+def placements(solids: Solids, source: str, where: Region, *, most: int = 25) -> list[Placement]:
     """Ways to put an object down there without it touching anything else, the best first."""
     world = solids.world
     origin = world.position(source)
