@@ -1,10 +1,8 @@
 """LIBERO's and robomimic's files: written here as their own scripts do, and the real samples; h5py is the oracle."""
 
-import copy
 import json
 import multiprocessing
 import operator
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,92 +10,19 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hdf5_files import LIBERO_NAMES, OSC, SIZE, STEPS, damaged, env_args, libero, robomimic, stored, write
 
 from vla.datasets.hdf5_demos import Config, Hdf5Source, accepts
-from vla.datasets.hdf5_sandbox import Sandbox
 from vla.embodiments.libero_panda import RAW_ACTION, libero_panda
 from vla.errors import DataError
 from vla.plugins import open_source
 from vla.protocols import EpisodeSource
 from vla.quirks import QuirksFound
 
-STEPS, SIZE = 6, 16
-type Names = dict[str, tuple[int, ...]]
-OSC = {
-    "type": "OSC_POSE",
-    "input_max": 1,
-    "input_min": -1,
-    "output_max": [0.05, 0.05, 0.05, 0.5, 0.5, 0.5],
-    "output_min": [-0.05, -0.05, -0.05, -0.5, -0.5, -0.5],
-    "control_delta": True,
-}
-LIBERO_NAMES: Names = {
-    "agentview_rgb": (SIZE, SIZE, 3),
-    "eye_in_hand_rgb": (SIZE, SIZE, 3),
-    "ee_pos": (3,),
-    "ee_ori": (3,),
-}
-LIBERO_NAMES |= {"ee_states": (6,), "gripper_states": (2,), "joint_states": (7,)}
-ROBOMIMIC_NAMES: Names = {"agentview_image": (SIZE, SIZE, 3), "robot0_eye_in_hand_image": (SIZE, SIZE, 3)}
-ROBOMIMIC_NAMES |= {"robot0_eef_pos": (3,), "robot0_eef_quat": (4,), "robot0_gripper_qpos": (2,), "object": (10,)}
-
 
 @pytest.fixture
 def cache(tmp_path) -> Path:
     return tmp_path / "cache"
-
-
-def env_args(**changes: Any) -> str:
-    kwargs = {"robots": ["Panda"], "control_freq": 20, "controller_configs": OSC} | changes
-    return json.dumps({"env_name": "Lift", "type": 1, "env_kwargs": kwargs})
-
-
-def write(path: Path, names: Names, attributes: dict[str, Any], *, demos=2, **options) -> Path:
-    """A file of that layout with random contents."""
-    rng = np.random.default_rng(demos)
-    with h5py.File(path, "w") as file:
-        data = file.create_group("data")
-        data.attrs.update(attributes)
-        for number in range(demos):
-            demo = data.create_group(f"demo_{number}")
-            demo.attrs["num_samples"], demo.attrs["model_file"] = STEPS, "<mujoco/>"
-            states = rng.normal(size=(STEPS, 9))
-            states[:, 0] = 3 + np.arange(STEPS) / 20
-            demo["states"] = states
-            demo["actions"] = np.clip(rng.normal(size=(STEPS, 7)), -1, 1)
-            demo["rewards"], demo["dones"] = np.zeros(STEPS, np.uint8), np.zeros(STEPS, np.uint8)
-            for name, shape in names.items():
-                if len(shape) == 3:
-                    values: Any = rng.integers(0, 256, (STEPS, *shape), dtype=np.uint8)
-                else:
-                    values = rng.normal(size=(STEPS, *shape))
-                demo.create_dataset(f"obs/{name}", data=values, **options)
-    return path
-
-
-def libero(path: Path, **changes: Any) -> Path:
-    """As ``scripts/create_dataset.py`` writes it."""
-    attributes = {
-        "env_name": "Libero_Kitchen_Tabletop_Manipulation",
-        "problem_info": json.dumps({"language_instruction": "open the top drawer"}),
-        "bddl_file_name": "a.bddl",
-        "macros_image_convention": "opengl",
-        "env_args": env_args(),
-        "num_demos": 2,
-        "total": 2 * STEPS,
-    }
-    return write(path, LIBERO_NAMES, attributes | changes)
-
-
-def robomimic(path: Path, **changes: Any) -> Path:
-    """As ``dataset_states_to_obs.py --compress`` writes it."""
-    return write(path, ROBOMIMIC_NAMES, {"env_args": env_args(**changes), "total": 2 * STEPS}, compression="gzip")
-
-
-def stored(path: Path, name: str, demo: int = 0) -> Any:
-    with h5py.File(path) as file:
-        value: Any = file[f"data/demo_{demo}/{name}"]
-        return value[()]
 
 
 def canonical(actions: np.ndarray, scale: float = 0.05) -> np.ndarray:
@@ -257,150 +182,6 @@ def test_a_source_travels_to_a_spawned_process_as_the_path_of_its_index(tmp_path
     np.testing.assert_array_equal(picture, stored(path, "obs/agentview_rgb", 1)[2, ::-1, ::-1])
 
 
-def test_a_file_that_changes_is_indexed_anew_and_not_read_by_the_old_index(tmp_path, cache):
-    path = libero(tmp_path / "x_demo.hdf5")
-    source = open_source(path, cache=cache)
-    content, frames = source.content, source[0].images["agentview"]
-    libero(path, num_demos=2)
-    os.utime(path, ns=(1, 1))
-    with pytest.raises(DataError, match="as it was opened"):
-        copy.deepcopy(frames)[0]
-    assert open_source(path, cache=cache).content != content
-
-
-def test_a_folder_with_a_broken_file_is_read_only_without_it(tmp_path, cache):
-    folder = tmp_path / "set"
-    folder.mkdir()
-    libero(folder / "a.hdf5")
-    data = libero(folder / "b.hdf5").read_bytes()
-    (folder / "b.hdf5").write_bytes(data[: len(data) // 2])
-    with pytest.raises(QuirksFound, match=r"broken-file.*b\.hdf5"):
-        open_source(folder, cache=cache)
-    source = open_source(folder, cache=cache, tolerate=("broken-file",))
-    assert len(source) == 2 and [quirk.kind for quirk in source.quirks] == ["broken-file"]
-    (folder / "a.hdf5").write_bytes(b"")
-    with pytest.raises(DataError, match="no file can be read"):
-        open_source(folder, cache=cache, tolerate=("all",))
-
-
-def test_totals_that_are_wrong_are_told(tmp_path, cache):
-    with pytest.raises(QuirksFound, match=r"num_demos: expected 2, found 50"):
-        open_source(libero(tmp_path / "x.hdf5", num_demos=50), cache=cache)
-
-
-def damaged(path: Path, change) -> Path:
-    with h5py.File(path, "r+") as file:
-        change(file)
-    return path
-
-
-def _nan(file: Any) -> None:
-    file["data/demo_1/actions"][3, 2] = np.nan
-
-
-def _inf_state(file: Any) -> None:
-    file["data/demo_0/obs/ee_pos"][0, 0] = np.inf
-
-
-def _short(file: Any) -> None:
-    del file["data/demo_1/obs/ee_pos"]
-    file["data/demo_1/obs/ee_pos"] = np.zeros((STEPS - 1, 3))
-
-
-def _narrow(file: Any) -> None:
-    for demo in file["data"].values():
-        del demo["actions"]
-        demo["actions"] = np.zeros((STEPS, 8))
-
-
-def _no_actions(file: Any) -> None:
-    del file["data/demo_1/actions"]
-
-
-def _elsewhere(file: Any) -> None:
-    del file["data/demo_0/actions"]
-    file["data/demo_0/actions"] = h5py.ExternalLink("other.hdf5", "/x")
-
-
-def _outside(file: Any) -> None:
-    del file["data/demo_0/actions"]
-    file["data/demo_0"].create_dataset("actions", (STEPS, 7), "f8", external=[("raw.bin", 0, h5py.h5f.UNLIMITED)])
-
-
-def _one_pixel_more(file: Any) -> None:
-    del file["data/demo_1/obs/agentview_rgb"]
-    file["data/demo_1/obs/agentview_rgb"] = np.zeros((STEPS, SIZE + 1, SIZE, 3), np.uint8)
-
-
-def _plug_in_filter(file: Any) -> None:
-    del file["data/demo_1/obs/agentview_rgb"]
-    pictures = np.zeros((STEPS, SIZE, SIZE, 3), np.uint8)
-    file["data/demo_1"].create_dataset("obs/agentview_rgb", data=pictures, compression="lzf")
-
-
-def _not_json(file: Any) -> None:
-    file["data"].attrs["env_args"] = "{"
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (_nan, r"demo_1/actions: expected finite numbers, found nan in step 3"),
-        (_short, r"demo_1/obs/ee_pos: expected 6 steps as in actions, found 5"),
-        (_narrow, r"7 numbers a step"),
-        (_no_actions, r"demo_1: expected numbers called actions"),
-        (_elsewhere, r"demo_0: expected numbers called actions"),
-        (_outside, r"links to other files"),
-        (_one_pixel_more, r"demo_1/obs/agentview_rgb: expected \|u1 \(16, 16, 3\)"),
-        (_plug_in_filter, r"h5repack"),
-        (_not_json, r"env_args: expected JSON"),
-    ],
-)
-def test_damage_is_named(tmp_path, cache, change, said):
-    path = damaged(libero(tmp_path / "x_demo.hdf5"), change)
-    with pytest.raises(DataError, match=said):
-        open_source(path, cache=cache)
-
-
-def test_damage_in_an_episode_is_named_when_it_is_read(tmp_path, cache):
-    source = open_source(damaged(libero(tmp_path / "x_demo.hdf5"), _inf_state), cache=cache)
-    assert len(source[1]) == STEPS - 1
-    with pytest.raises(DataError, match=r"demo_0/obs/ee_pos: expected finite numbers, found inf in step 0"):
-        source[0]
-
-
-@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" + b"\xff" * 4096, b"text"])
-def test_what_is_no_hdf5_is_refused(tmp_path, cache, content):
-    path = tmp_path / "x.hdf5"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="file"):
-        open_source(path, cache=cache)
-
-
-def test_arrays_that_share_bytes_or_end_outside_are_refused(tmp_path, cache):
-    """What a damaged offset looks like: no checksum guards it."""
-    path = libero(tmp_path / "x_demo.hdf5")
-    with h5py.File(path) as file:
-        array: Any = file["data/demo_0/actions"]
-        offset, length = array.id.get_offset(), array.id.get_storage_size()
-    data = path.read_bytes()
-    assert data.count(offset.to_bytes(8, "little") + length.to_bytes(8, "little")) == 1
-    for wrong in (offset + 64, len(data) - 8):
-        old, new = (value.to_bytes(8, "little") + length.to_bytes(8, "little") for value in (offset, wrong))
-        path.write_bytes(data.replace(old, new))
-        with pytest.raises(DataError):
-            open_source(path, cache=cache)
-
-
-def test_a_file_that_keeps_libhdf5_busy_ends_its_process_only(tmp_path):
-    path = libero(tmp_path / "x_demo.hdf5")
-    with Sandbox(file_seconds=0.0) as sandbox:
-        with pytest.raises(DataError, match="nothing in 0 s"):
-            sandbox.scan(path)
-        sandbox._file_seconds = 30.0
-        assert len(sandbox.scan(path).demos) == 2
-
-
 def test_no_model_is_an_error_and_one_is_read_as_it_stands(tmp_path, cache):
     path = libero(tmp_path / "x_demo.hdf5")
     source = Config(path, cache=cache).make()
@@ -451,15 +232,3 @@ def test_the_real_robosuite_file_reads_its_old_attributes(shared_data, cache):
     assert source.spec.name == "robosuite_panda" and source.spec.action.rate == 20
     assert source.lengths.tolist() == [482, 510, 392] and source[0].instruction == ""
     assert isinstance(source, Hdf5Source) and source.states(2).shape == (392, 32)
-
-
-def test_a_camera_that_one_demonstration_lacks_is_not_lost_silently(tmp_path, cache):
-    def _lost(file: Any) -> None:
-        del file["data/demo_1/obs/eye_in_hand_rgb"]
-
-    path = damaged(libero(tmp_path / "x.hdf5"), _lost)
-    with pytest.raises(
-        QuirksFound, match=r"partial-field.*data/demo_1/obs/eye_in_hand_rgb: expected an array as 1 of 2"
-    ):
-        open_source(path, cache=cache)
-    assert len(open_source(path, cache=cache, tolerate=("partial-field",)).spec.cameras) == 1
