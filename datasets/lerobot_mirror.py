@@ -22,6 +22,7 @@ from typing import Any
 from vla.datasets.lerobot_info import codebase_version
 from vla.datasets.lerobot_layout import INFO_FILE
 from vla.datasets.lerobot_meter import Meter, Progress
+from vla.datasets.network import network_errors
 from vla.errors import DataError, DependencyMissing
 
 _CHUNK = 8 * 2**20  # bytes
@@ -134,7 +135,7 @@ def _answers(url: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RuntimeError, fsspec.exceptions.FSTimeoutError) as error:
+    except (*network_errors(), ValueError, RuntimeError, fsspec.exceptions.FSTimeoutError) as error:
         raise DataError(url, "connection", expected="an answer", found=str(error) or type(error).__name__) from error
 
 

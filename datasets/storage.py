@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vla.datasets.network import network_errors
 from vla.errors import DataError, DependencyMissing
 
 _OPEN = 64  # descriptors kept open in each process
@@ -69,8 +70,8 @@ def read(place: str | Path) -> bytes:
             system, path = _system(str(place))
             return system.cat_file(path)
         return Path(place).read_bytes()
-    except OSError as error:
-        raise DataError(place, "file", expected="a readable file", found=error.strerror or str(error)) from error
+    except network_errors() as error:
+        raise DataError(place, "file", expected="a readable file", found=_reason(error)) from error
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def stored(place: str) -> Stored | None:
         return Stored(place, int(system.info(path)["size"]), str(system.ukey(path)))
     except FileNotFoundError:
         return None
-    except (OSError, KeyError, TypeError) as error:
+    except (*network_errors(), KeyError, TypeError) as error:
         raise DataError(place, "file", expected="a readable file", found=str(error)) from error
 
 
@@ -119,7 +120,7 @@ def stored_in(folder: str, names: Sequence[str]) -> list[Stored | None]:
         try:
             system.invalidate_cache(path)
             system.ls(path)  # one request, from which file systems that keep listings answer the following questions
-        except OSError as error:
+        except network_errors() as error:
             raise DataError(folder, "folder", expected="one that can be listed", found=str(error)) from error
     return [stored(join(folder, name)) for name in names]
 
@@ -135,8 +136,8 @@ def open_stream(place: str) -> BinaryIO:
             return open(place, "rb", buffering=1 << 20)
         system, path = _system(place)
         return system.open(path, "rb", block_size=8 << 20)
-    except OSError as error:
-        raise DataError(place, "file", expected="a readable file", found=error.strerror or str(error)) from error
+    except network_errors() as error:
+        raise DataError(place, "file", expected="a readable file", found=_reason(error)) from error
 
 
 def read_range(file: Stored, offset: int, length: int) -> bytes:
@@ -151,9 +152,12 @@ def read_range(file: Stored, offset: int, length: int) -> bytes:
             return os.pread(held.number, length, offset)
         system, path = _system(file.place)
         return system.cat_file(path, start=offset, end=offset + length)
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise DataError(file.place, f"byte {offset}", expected=f"{length} bytes", found=found) from error
+    except network_errors() as error:
+        raise DataError(file.place, f"byte {offset}", expected=f"{length} bytes", found=_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 class _Descriptor:
