@@ -39,3 +39,11 @@ def test_convert_says_what_pictures_lost(bracketed, tmp_path, capsys, storage, l
         main(["data", "convert", str(bracketed), "--out", str(tmp_path / "[/x]"), "--storage", storage])
     said = capsys.readouterr()
     assert left.value.code == 0 and loss in said.out and ("loss" in said.out) == bool(loss), said.err
+
+
+def test_check_names_the_file_of_a_quirk(shared_data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(shared_data / "robosuite_lift_hdf5")])
+    assert "demo.hdf5: data/demo_1/actions: 41 of 482 steps" in capsys.readouterr().out

@@ -82,7 +82,8 @@ def _findings(quality: Quality) -> Table:
     for group in quality.findings:
         first = group.kept[0]
         colour = colours[group.severity]
-        said = f"{first.place}: {first.found} (expected {first.expected})"
+        where = first.source if first.episode is None and first.source else first.place
+        said = f"{where}: {first.found} (expected {first.expected})"
         cells = (group.check, group.channel, str(group.count), said)
         table.add_row(f"{colour}{group.severity}[/]", *map(escape, cells))
     return table
