@@ -1,6 +1,7 @@
 """Shared fixtures: where real data lie, a cache of one's own, the command, and quiet numeric libraries."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # modules that tests and their w
 
 settings.register_profile("any machine", deadline=None)  # how long an example takes depends on who else runs
 settings.load_profile("any machine")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; tests of Ctrl-C need the usual one
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
