@@ -9,9 +9,8 @@
 takes statistics over many of them; ``benchmarks/writing.py`` compares.
 """
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,13 +76,12 @@ class Writer:
             options.check(spec)
         self._encoder = PictureEncoder("jpeg" if storage == "jpeg" else "image", quality)
         self._layout = Layout(spec, options, file_bytes, chunk_files)
-        self._over = False
         self._parquet: Any = None
         self._videos: dict[str, VideoWriter] = {}
         self._rows: list[dict[str, Any]] = []  # of the file being written
         self._bytes = 0
         self._schema = _schema(spec, storage)
-        self._partial = PartialFolder(self.path, key)
+        self._partial = PartialFolder(self.path, key, self._close)
         self.episodes, self._frames = 0, 0
         self._tasks: dict[str, int] = {}
         for _, row in self._partial.rows():
@@ -96,7 +94,7 @@ class Writer:
         if kind is None:
             self.finish()
         else:
-            self._abort()
+            self._partial.abandon()
 
     def add(self, episode: Episode) -> None:
         """Append one episode; its pictures are read once, in order.
@@ -105,14 +103,13 @@ class Writer:
             DataError: the episode does not fit the spec, holds a number that is not finite, or the disk is full.
             ConfigError: the data set is finished already.
         """
-        if self._over:
-            raise ConfigError(f"{self.path} is finished: no episode can be added")
+        self._partial.check_open()
         where = f"episode {self.episodes}"
         check_episode(episode, self.spec, self.path, where)
         extra = {"success": episode.success, "source": episode.source}
         extra["info"] = json.loads(info_text(episode, self.path, where))
         task = self._tasks.get(episode.instruction, len(self._tasks))
-        with self._guarded():
+        with self._partial.guarded():
             if self._parquet is None:
                 self._begin_file()
             first = next((video.pictures for video in self._videos.values()), 0)
@@ -140,38 +137,22 @@ class Writer:
         Raises:
             DataError: there is no episode, or the disk is full.
         """
-        if self._over:
+        if self._partial.over:
             return
-        if not self.episodes:
-            self._abort()
-            raise DataError(self.path, "episodes", expected="at least one", found="none")
-        with self._guarded():
+        with self._partial.guarded():
+            if not self.episodes:
+                raise DataError(self.path, "episodes", expected="at least one", found="none")
             if self._parquet is not None:
                 self._end_file()
             folder, rows, sums = self._partial.folder, self._partial.rows(), self._partial.sums()
             write_metadata(folder, self._layout, rows, self._tasks, sums)
             self._partial.finish()
-        self._over = True
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            with self._partial.guarded():
-                yield
-        except BaseException:
-            self._abort()
-            raise
-
-    def _abort(self) -> None:
-        if self._over:
-            return
-        self._over = True
+    def _close(self) -> None:
         for video in self._videos.values():
             video.discard()
-        with contextlib.suppress(OSError):  # a footer is written, which fails again on a full disk
-            if self._parquet is not None:
-                self._parquet.close()
-        self._partial.abandon()
+        if self._parquet is not None:
+            self._parquet.close()  # writes a footer, which fails again on a full disk
 
     def _count(self, row: dict[str, Any]) -> None:
         self.episodes += 1

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,18 +32,19 @@ class PartialFolder:
         path: where it will appear; must not exist yet.
         key: what is being written, from which data and with which options: the same key goes on where an earlier
             process ended. None for a folder that is removed when it is not completed.
+        close: lets go of files still open below :attr:`folder`; called when writing stops before the end.
 
     Raises:
         ConfigError: ``path`` exists already, another process is writing it, or what was begun has another key.
         DataError: what was begun is damaged, or the folder cannot be made.
     """
 
-    def __init__(self, path: Path, key: str | None = None):
-        self.path, self.key = Path(path), key
+    def __init__(self, path: Path, key: str | None = None, close: Callable[[], None] | None = None):
+        self.path, self.key, self._close = Path(path), key, close
         self.commits = 0
         self._journal: BinaryIO | None = None
         self._home: Path | None = None
-        self._over = False
+        self.over = False  # finished or abandoned
         resumed = self.path.parent / f".{self.path.name}.partial"
         if self.path.exists():
             raise ConfigError(f"{self.path} exists already; choose another folder or remove it")
@@ -106,11 +107,23 @@ class PartialFolder:
 
     def abandon(self) -> None:
         """Stop writing: without a key, or when no file is finished, nothing is left behind."""
-        if self._over:
+        if self.over:
             return
+        if self._close is not None:
+            with contextlib.suppress(OSError):  # what is still buffered does not fit on a full disk
+                self._close()
         if self._home is not None and (self.key is None or not self.commits):
             shutil.rmtree(self._home, ignore_errors=True)
         self._release()
+
+    def check_open(self) -> None:
+        """Whether more can be written.
+
+        Raises:
+            ConfigError: it is finished or abandoned.
+        """
+        if self.over:
+            raise ConfigError(f"{self.path} is finished: no episode can be added")
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -129,7 +142,7 @@ class PartialFolder:
         return DataError(self.path, "disk", expected="a writable folder with space", found=found)
 
     def _release(self) -> None:
-        self._over = True
+        self.over = True
         if self._journal is not None:
             self._journal.close()  # and with it the lock
 

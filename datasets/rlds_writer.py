@@ -8,9 +8,7 @@
 Read back by ``tfds.builder_from_directory("<path>/<version>")`` or :mod:`vla.datasets.rlds`.
 """
 
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,12 +62,11 @@ class Writer:
         check_names(spec, self.name, version)
         self._encoder = PictureEncoder(storage, quality)
         self._file_bytes = file_bytes
-        self._over = False
         self._file: BinaryIO | None = None
         self._split = ""
         self._rows: list[dict[str, Any]] = []  # of the shard being written
         self._bytes = 0
-        self._partial = PartialFolder(self.path, key)
+        self._partial = PartialFolder(self.path, key, self._close)
         self.episodes = 0
         for _, row in self._partial.rows():
             self.episodes += 1
@@ -82,7 +79,7 @@ class Writer:
         if kind is None:
             self.finish()
         else:
-            self._abort()
+            self._partial.abandon()
 
     def add(self, episode: Episode, split: str = "train") -> None:
         """Append one episode; its pictures are read once, in order.
@@ -95,12 +92,11 @@ class Writer:
             DataError: the episode does not fit the spec, holds a number that is not finite, or the disk is full.
             ConfigError: the data set is finished already, or the split is none that TFDS takes, or was left before.
         """
-        if self._over:
-            raise ConfigError(f"{self.path} is finished: no episode can be added")
+        self._partial.check_open()
         where = f"episode {self.episodes}"
         check_episode(episode, self.spec, self.path, where)
         info = info_text(episode, self.path, where)
-        with self._guarded():
+        with self._partial.guarded():
             self._enter_split(split)
             pictures = {
                 camera.name: self._encoder.encode(
@@ -127,12 +123,11 @@ class Writer:
         Raises:
             DataError: there is no episode, or the disk is full.
         """
-        if self._over:
+        if self._partial.over:
             return
-        if not self.episodes:
-            self._abort()
-            raise DataError(self.path, "episodes", expected="at least one", found="none")
-        with self._guarded():
+        with self._partial.guarded():
+            if not self.episodes:
+                raise DataError(self.path, "episodes", expected="at least one", found="none")
             self._end_shard()
             folder = self._partial.folder / self.version
             shards, sizes = self._shards()
@@ -154,7 +149,6 @@ class Writer:
                 for number, lot in enumerate(sorted(lots))
             }
             self._partial.finish({f"{self.version}/{old}": f"{self.version}/{new}" for old, new in names.items()})
-        self._over = True
 
     def _shards(self) -> tuple[dict[str, dict[int, int]], dict[str, int]]:
         """For each split its shards' numbers with their records, and the bytes of all records."""
@@ -189,23 +183,9 @@ class Writer:
         self._partial.commit([self._shard(self._partial.commits)], self._rows)
         self._rows = []
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            with self._partial.guarded():
-                yield
-        except BaseException:
-            self._abort()
-            raise
-
-    def _abort(self) -> None:
-        if self._over:
-            return
-        self._over = True
+    def _close(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # what is still buffered does not fit on a full disk
-                self._file.close()
-        self._partial.abandon()
+            self._file.close()
 
 
 def _working_name(number: int) -> str:
