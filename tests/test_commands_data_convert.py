@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from random_episodes import SPEC, episode
 
 from vla.cli import main
 from vla.commands.data_split import deal, parse_shares
@@ -26,27 +27,7 @@ from vla.experience import Episode
 from vla.plugins import open_source
 from vla.protocols import EpisodeSource
 
-SPEC = libero_panda(16)
-
-
-def episode(seed: int, steps: int = 4, **changes) -> Episode:
-    rng = np.random.default_rng(seed)
-    fields: dict[str, Any] = {
-        "state": rng.normal(size=(steps, 8)).astype(np.float32),
-        "action": rng.normal(size=(steps, 7)).astype(np.float32),
-        "images": {c: list(rng.integers(0, 256, (steps, 16, 16, 3), dtype=np.uint8)) for c in SPEC.camera_names},
-        "time": np.sort(rng.uniform(0, 9, steps)),
-        "instruction": f"put bowl {seed % 2} away",
-        "success": (True, False, None)[seed % 3],
-        "source": f"here[{seed}]",
-        "info": {"seed": seed},
-    }
-    return Episode(spec=SPEC, **(fields | changes))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def lerobot_set(path: Path, episodes: list[Episode]) -> Path:
@@ -182,7 +163,7 @@ def test_convert_chooses_and_drops(tmp_path, capsys):
     still = dataclasses.replace(still, action=action)
     path = lerobot_set(tmp_path / "set", [episode(0), still, episode(2), episode(3)])
     facts = vla(capsys, "convert", path, "--out", tmp_path / "new", "--episodes", "1:3", "--drop-noops")
-    assert facts["format"] == "lerobot" and facts["steps"] == 3 + 4
+    assert facts["format"] == "lerobot" and facts["steps"] == 3 + 5
     new = every(open_source(tmp_path / "new"))
     same(new[0], still.take(np.array([0, 1, 4])))
     same(new[1], episode(2))

@@ -3,40 +3,18 @@
 import pickle
 import resource
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from random_episodes import SPEC, episode
 
 from vla.datasets.lerobot_v3 import Config, Writer, accepts
-from vla.embodiment import EmbodimentSpec
 from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, DataError
 from vla.experience import Episode
 from vla.protocols import EpisodeSource
-
-SPEC = libero_panda(16)
-
-
-def episode(seed: int, steps: int = 5, spec: EmbodimentSpec = SPEC, **changes) -> Episode:
-    rng = np.random.default_rng(seed)
-    images = {
-        camera.name: rng.integers(0, 256, (steps, camera.height, camera.width, 3), dtype=np.uint8)
-        for camera in spec.cameras
-    }
-    fields = {
-        "state": rng.normal(size=(steps, len(spec.state))).astype(np.float32),
-        "action": rng.normal(size=(steps, spec.action.size)).astype(np.float32),
-        "images": {name: list(frames) for name, frames in images.items()},
-        "time": np.sort(rng.uniform(0, 9, steps)),
-        "instruction": f"put bowl {seed % 2} away",
-        "success": (True, False, None)[seed % 3],
-        "source": f"here[{seed}]",
-        "info": {"seed": seed, "nested": {"ok": [1, 2.5]}},
-    }
-    return Episode(spec=spec, **(fields | changes))
 
 
 def write(path: Path, episodes: list[Episode], **options) -> Path:
@@ -48,16 +26,6 @@ def write(path: Path, episodes: list[Episode], **options) -> Path:
 
 def every(source: EpisodeSource) -> list[Episode]:
     return [source[index] for index in range(len(source))]
-
-
-@pytest.fixture
-def lerobot_dataset(tmp_path, monkeypatch) -> Any:
-    """LeRobot's own class, its cache in a temporary folder."""
-    import datasets.config
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    return LeRobotDataset
 
 
 @pytest.fixture(scope="module")

@@ -7,42 +7,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PilImage
+from random_episodes import SPEC, episode
 
 from vla.datasets import rlds_writer
 from vla.datasets.lerobot_statistics import Pool, number_stats, picture_stats, quantiles
 from vla.datasets.lerobot_writer import Writer
 from vla.datasets.partial_folder import PartialFolder
 from vla.datasets.video_writer import VideoOptions
-from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, DataError
 from vla.experience import Episode
-
-SPEC = libero_panda(16)
-
-
-def episode(seed: int, steps: int = 5, spec: EmbodimentSpec = SPEC, **changes) -> Episode:
-    rng = np.random.default_rng(seed)
-    fields: dict[str, Any] = {
-        "state": rng.normal(size=(steps, len(spec.state))).astype(np.float32),
-        "action": rng.normal(size=(steps, spec.action.size)).astype(np.float32),
-        "images": {
-            camera.name: list(rng.integers(0, 256, (steps, camera.height, camera.width, 3), dtype=np.uint8))
-            for camera in spec.cameras
-        },
-        "time": np.sort(rng.uniform(0, 9, steps)),
-        "instruction": f"put bowl {seed % 2} away",
-        "success": (True, False, None)[seed % 3],
-        "source": f"here[{seed}]",
-        "info": {"seed": seed},
-    }
-    return Episode(spec=spec, **(fields | changes))
 
 
 def write(path: Path, episodes: list[Episode], **options) -> Path:
@@ -50,16 +29,6 @@ def write(path: Path, episodes: list[Episode], **options) -> Path:
         for each in episodes:
             writer.add(each)
     return path
-
-
-@pytest.fixture
-def lerobot_dataset(tmp_path, monkeypatch) -> Any:
-    """LeRobot's own class, its cache in a temporary folder."""
-    import datasets.config
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    return LeRobotDataset
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -233,7 +202,7 @@ WRITERS = [
 KILLED = """
 import importlib, os, signal, sys
 sys.path.insert(0, {tests!r})
-from test_datasets_lerobot_writer import SPEC, episode
+from random_episodes import SPEC, episode
 module, path, options, stop = importlib.import_module({module!r}), {path!r}, {options!r}, {stop}
 with module.Writer(path, SPEC, key="k", **options) as writer:
     for seed in range(writer.episodes, 9):

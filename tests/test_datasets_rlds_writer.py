@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image as PilImage
+from random_episodes import SPEC, episode
 
 from vla.datasets.picture_writer import encode_png
 from vla.datasets.rlds_writer import Writer
@@ -22,27 +23,6 @@ from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, DataError
 from vla.experience import Episode
-
-SPEC = libero_panda(16)
-
-
-def episode(seed: int, steps: int = 5, spec: EmbodimentSpec = SPEC, **changes) -> Episode:
-    rng = np.random.default_rng(seed)
-    images = {
-        camera.name: list(rng.integers(0, 256, (steps, camera.height, camera.width, 3), dtype=np.uint8))
-        for camera in spec.cameras
-    }
-    fields = {
-        "state": rng.normal(size=(steps, len(spec.state))).astype(np.float32),
-        "action": rng.normal(size=(steps, spec.action.size)).astype(np.float32),
-        "images": images,
-        "time": np.sort(rng.uniform(0, 9, steps)),
-        "instruction": f"stelle die Schüssel {seed % 2} weg",
-        "success": (True, False, None)[seed % 3],
-        "source": f"here[{seed}]",
-        "info": {"seed": seed, "nested": {"ok": [1, 2.5]}},
-    }
-    return Episode(spec=spec, **(fields | changes))
 
 
 def write(path: Path, episodes: list[Episode], **options) -> Path:

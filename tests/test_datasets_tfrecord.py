@@ -1,38 +1,16 @@
 """TFRecord framing and tf.train.Example against protobuf's own encoder, and against damage."""
 
 import struct
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rlds_files import example, framed
 
 from vla.datasets.checksum import masked_crc32c
 from vla.datasets.tfrecord import Malformed, parse_example, read_records
 from vla.errors import DataError
-
-
-def framed(data: bytes) -> bytes:
-    length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
-
-
-def encoded(values: dict[str, list]) -> bytes:
-    """By the protobuf library: an encoder that is not ours."""
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    example: Any = getattr(tf_example_pb2, "Example")()  # noqa: B009 - made at run time, unknown to type checkers
-    for name, items in values.items():
-        feature = example.features.feature[name]
-        if items and isinstance(items[0], bytes):
-            feature.bytes_list.value.extend(items)
-        elif items and isinstance(items[0], int):
-            feature.int64_list.value.extend(items)
-        else:
-            feature.float_list.value.extend(items)
-    return example.SerializeToString()
-
 
 floats = st.lists(st.floats(width=32, allow_nan=False), max_size=40)
 integers = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=40)
@@ -41,7 +19,7 @@ texts = st.lists(st.binary(max_size=300), min_size=1, max_size=10)
 
 @given(st.dictionaries(st.text(max_size=12), st.one_of(floats, integers, texts), max_size=5))
 def test_every_value_is_where_the_ranges_say(values):
-    data = encoded(values)
+    data = example(values)
     features = parse_example(data, "file", "record")
     assert features.keys() == values.keys()
     for name, items in values.items():
@@ -66,7 +44,7 @@ def test_any_bytes_give_features_or_a_data_error(data):
 
 @given(st.data())
 def test_a_cut_example_never_reaches_past_its_end(draw):
-    data = encoded({"a": [1.0, 2.0, 3.0], "b": [b"x" * 50, b"y"], "c": [1, 2, 300]})
+    data = example({"a": [1.0, 2.0, 3.0], "b": [b"x" * 50, b"y"], "c": [1, 2, 300]})
     cut = data[: draw.draw(st.integers(1, len(data) - 1))]
     with pytest.raises(DataError, match=r"tf\.train\.Example"):
         parse_example(cut, "file", "record")
@@ -82,7 +60,7 @@ def test_numbers_that_are_not_packed_are_read_too():
 
 
 def test_an_integer_that_is_cut_off_is_malformed():
-    data = bytearray(encoded({"a": [300]}))
+    data = bytearray(example({"a": [300]}))
     data[-1] |= 0x80
     with pytest.raises(Malformed):
         parse_example(bytes(data), "f", "r")["a"].integers(bytes(data))
