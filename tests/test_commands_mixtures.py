@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 
-from vla.commands.mixtures import mixture_data, training_mixture
+from vla.commands.mixtures import mixture_data, open_data, training_mixture
 from vla.datasets.oxe.mixtures import mixture
 from vla.errors import ConfigError, UnknownName
 from vla.plugins import open_source
+
+OXE = Path(__file__).parent.parent / "datasets/oxe"
 
 
 def lay_out(root, names):
@@ -59,3 +63,17 @@ def test_a_mixture_as_the_command_makes_it(shared_data, tmp_path):
         mixture(sample=("1", "2", "3"))
     with pytest.raises(ConfigError, match="times-size"):
         mixture(weights=(1, 3), temperature=2.0)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_description_counts_for_the_sets_that_it_names(shared_data, tmp_path):
+    text = (OXE / "bridge_dataset.toml").read_text()
+    (tmp_path / "mine.toml").write_text(text.replace('"bridge_widowx"', '"lab_arm"').replace('"bridge_orig"', '"x.y"'))
+    (tmp_path / "other.toml").write_text(text.replace('"bridge_dataset", "bridge_orig"', '"other"'))
+    bridge = str(shared_data / "oxe_bridge_sample/bridge_dataset/1.0.0")
+    (source,) = open_data([bridge], descriptions=[tmp_path / "mine.toml"])
+    assert source.spec.name == "lab_arm"
+    (source,) = open_data([bridge])
+    assert source.spec.name == "bridge_widowx"
+    with pytest.raises(ConfigError, match=r"other.toml describes none of .*: bridge_dataset"):
+        open_data([bridge], descriptions=[tmp_path / "other.toml"])

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vla.commands.source import SourceOptions
 from vla.errors import ConfigError
 from vla.protocols import EpisodeSource
 
@@ -36,6 +38,40 @@ def mixture_data(name: str, root: str, *, partly: bool = False) -> tuple[tuple[s
         raise ConfigError(f"of the mixture {name}, {root} has no {', '.join(missing)}")
     found = {place: weights[each] for each, place in places.items() if place is not None}
     return tuple(found), tuple(found.values())
+
+
+def open_data(
+    paths: Sequence[str], *, tolerate: Sequence[str] = (), descriptions: Sequence[Path] = ()
+) -> list[EpisodeSource]:
+    """The data sets to train on, with a bar for those that are indexed first.
+
+    Args:
+        paths: folders, files or URLs.
+        tolerate: kinds of quirks to read around.
+        descriptions: files that say what data sets mean, each for those in its ``names``. A data set's name is that of
+            its file or folder, of TFDS the one above the version.
+
+    Raises:
+        DataError: a data set or a description is damaged.
+        ConfigError: a description is of none of the data sets.
+    """
+    from vla.datasets.description import read_description
+
+    known = {name: file for file in descriptions for name in read_description(file).names}
+    names = [_name(path) for path in paths]
+    for file in descriptions:
+        if not any(known.get(name) == file for name in names):
+            raise ConfigError(f"{file} describes none of the data sets to train on: {', '.join(names)}")
+    return [
+        SourceOptions(path, tolerate=tuple(tolerate), description=known.get(name)).open()
+        for path, name in zip(paths, names, strict=True)
+    ]
+
+
+def _name(path: str) -> str:
+    parts = path.rstrip("/").split("/")
+    name = parts[-2] if len(parts) > 1 and _VERSION.fullmatch(parts[-1]) else parts[-1]
+    return name.removesuffix(".hdf5").removesuffix(".h5")
 
 
 def training_mixture(

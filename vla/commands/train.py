@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vla.commands.mixtures import WeightKind, mixture_data, training_mixture
+from vla.commands.mixtures import WeightKind, mixture_data, open_data, training_mixture
 from vla.errors import ConfigError
 
 DATA_FILE = "data.json"
@@ -40,6 +40,8 @@ class Train:
     """For each data set, or one for all, the episodes to use: all, a number (100) or a part (25%) by the seed."""
     tolerate: tuple[str, ...] = ()
     """Kinds of quirks of the data sets to read around, or: all."""
+    description: tuple[Path, ...] = ()
+    """Files that say what the fields of data sets mean (TOML) that are not known already, each for those it names."""
     steps: int | None = None
     """Optimizer steps: such a run repeats bit for bit."""
     minutes: float | None = None
@@ -67,14 +69,13 @@ class Train:
         from vla.describe import info
         from vla.files import cache_folder, write_text
         from vla.model.presets import preset
-        from vla.plugins import open_source
         from vla.statistics_cache import pooled
         from vla.training.config import TrainConfig
         from vla.training.loop import train
 
         paths, weights, kind = self._chosen()
         model = preset(self.preset)
-        sources = [open_source(path, tolerate=self.tolerate) for path in paths]
+        sources = open_data(paths, tolerate=self.tolerate, descriptions=self.description)
         names = dict.fromkeys(source.spec.name for source in sources)
         with counted(console, "measuring", "steps") as show:
             measured = {
