@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # modules that tests and their w
 settings.register_profile("any machine", deadline=None)  # how long an example takes depends on who else runs
 settings.load_profile("any machine")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; tests of Ctrl-C need the usual one
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; Ctrl-C is tested
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
