@@ -1,6 +1,7 @@
 """The expert's planning without a simulator: shapes made here, answers known by construction."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ class Site(SimpleNamespace):
     """What the order of subgoals asks a region."""
 
 
-def world(goal: list[list[str]], *, opened: bool = True, holding: tuple[list[str], ...] = ()) -> SimpleNamespace:
+def world(goal: list[list[str]], *, opened: bool = True, holding: tuple[list[str], ...] = ()) -> Any:
     """A scene with a drawer's inside, of which one knows whether it is open and which predicates hold."""
     sites = {
         "cabinet_1_top_region": Site(parent_name="cabinet_1", joints=["top"]),

@@ -20,10 +20,14 @@ LEAD_M = 0.05  # [m] that the hand's goal runs ahead of the joint along its way
 STUCK = 14  # steps without progress of the joint
 FOLLOW = 90  # steps
 BACK = 0.08  # [m] between the pose before and the first touch
+FRONT = 0.045  # [m] that handle and front of a drawer take together
 FINGERS = np.array([0.011, 0.020, 0.011])  # [m] from the middle of closed fingers to their faces, hand's frame
 LEANING = tilted((0.0, 90.0))
 LOOSE = 0.7  # cosine: a bar is pulled well enough by fingers that close across its edges
 OPENINGS = (OPENING, 0.02)  # [m] of each finger: between a cabinet's handles there is no room for open ones
+
+
+type Aside = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,9 @@ def _holds(arm: Arm, joint: Joint, predicate: list[str], failed: list[Hold]) -> 
     kinds = [_grips, _pushes] if predicate[0] != "close" else [_pushes, _grips]
     if len(failed) % 2 == 1:
         kinds.reverse()
-    for kind in kinds:
-        for hold in kind(arm, joint, surface, moving):
+    # where nothing else is possible, what stands in the way and can be moved is pushed aside
+    for kind, aside in itertools.product(kinds, ((), arm.world.objects)):
+        for hold in kind(arm, joint, surface, moving, aside):
             if not any(
                 old.grips == hold.grips
                 and np.linalg.norm(old.pose.position - hold.pose.position) < 0.02
@@ -104,8 +109,8 @@ def _holds(arm: Arm, joint: Joint, predicate: list[str], failed: list[Hold]) -> 
                 yield hold
 
 
-def _grips(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int]) -> Iterator[Hold]:
-    around, still = arm.solids.around(), Cloud(arm.solids.around(bodies=moving))
+def _grips(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], aside: Aside) -> Iterator[Hold]:
+    around, still = arm.solids.around(*aside), Cloud(arm.solids.around(*aside, bodies=moving))
     change = joint.wanted - joint.position
     for orientations, opening in itertools.product((upright(45.0), LEANING), OPENINGS):
         for grasp in grasps(
@@ -119,11 +124,17 @@ def _grips(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int]) -> 
                 yield Hold(pose, -pose.approach, grips=True, opening=opening)
 
 
-def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int]) -> Iterator[Hold]:
+def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], aside: Aside) -> Iterator[Hold]:
     """Closed fingers against a face that looks against the motion, far from a hinge."""
     floor, middle = arm.solids.floor, surface.points.mean(axis=0)
-    around, still = (Cloud(points, middle, 0.6) for points in (arm.solids.around(), arm.solids.around(bodies=moving)))
-    against = (surface.normals * joint.velocities(surface.points)).sum(axis=1) < -0.8
+    around, still = (
+        Cloud(points, middle, 0.6) for points in (arm.solids.around(*aside), arm.solids.around(*aside, bodies=moving))
+    )
+    moves = joint.velocities(surface.points)
+    against = (surface.normals * moves).sum(axis=1) < -0.8
+    if joint.slides and against.any():  # a drawer's front and its handle, not the wall at its back
+        along = (surface.points * moves).sum(axis=1)
+        against &= along < along[against].min() + FRONT
     points, normals, levers = surface.points[against], surface.normals[against], joint.levers(surface.points[against])
     if not len(points):
         return
@@ -133,13 +144,12 @@ def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int]) ->
     order = np.argsort(
         -levers * (not joint.slides)
         + 2.0 * np.linalg.norm(points - centre, axis=1) * joint.slides
-        - 0.5 * points[:, 2]
         + arm.rng.uniform(0, 0.03, len(points))
     )
-    hands = [orientation(*each) for each in [*upright(45.0), *tilted((0.0, 90.0), (45.0, 75.0))]]
+    hands = [orientation(*each) for each in [*upright(45.0), *tilted((90.0, 0.0), (30.0, 45.0, 65.0))]]
     for index in order[: max(30, len(order) // 2) : max(1, len(order) // 60)]:
         for hand in hands:
-            offset = float(np.abs(normals[index] @ hand) @ FINGERS) + 0.004
+            offset = float(np.abs(normals[index] @ hand) @ FINGERS) + 0.006
             pose = Pose(points[index] + offset * normals[index], hand)
             free = (pose, pose.shifted(0.5 * BACK * normals[index]), pose.shifted(BACK * normals[index]))
             if not all(fits(around, there, floor, 0.0) for there in free) or not _reachable(arm, pose):

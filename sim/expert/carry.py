@@ -21,8 +21,10 @@ RAISED = 0.09  # [m] that a thing is lifted first
 LIFTED = 0.03  # [m] by which it must have come along
 HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
 EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
+FALL = 0.8  # cost of a metre of falling
 CHECKS = 500  # pairs of a grasp and a placement looked at
 ROUNDS = 5
+NARROW = 0.024  # [m] of each finger where there is little room
 LEANING = tilted(tilts_deg=(20.0, 40.0, 60.0, 78.0))
 
 type Steps = Generator[Float64[np.ndarray, "7"], None, bool]
@@ -68,8 +70,9 @@ def plan(arm: Arm, predicate: list[str], part: int, parts: int, failed: Tried) -
     surface, around = arm.solids.of(source), arm.solids.around()
     others = Cloud(arm.solids.around(source), where.centre, 0.6)
     origin, turned = arm.world.position(source), arm.world.rotation(source)
-    for orientations in (upright(heading=heading(turned)), LEANING):
-        found = grasps(surface, around, arm.solids.floor, orientations, arm.rng)
+    hands = ((upright(heading=heading(turned)), OPENING), (LEANING, OPENING), (upright(), NARROW), (LEANING, NARROW))
+    for orientations, opening in hands:
+        found = grasps(surface, around, arm.solids.floor, orientations, arm.rng, opening=opening)
         found = [grasp for grasp in found if not _tried(grasp, origin, turned, failed)]
         best = _pair(arm, found, options, origin, others)
         if best is not None:
@@ -86,7 +89,10 @@ def _pair(
         for first, grasp in enumerate(found)
         for second, option in enumerate(options)
     ]
-    for _, first, second in heapq.nsmallest(CHECKS, heap):
+    best, least = None, np.inf
+    for cost, first, second in heapq.nsmallest(CHECKS, heap):
+        if cost >= least:
+            break
         grasp, option = found[first], options[second]
         pose = _carried(grasp.pose, origin, option)
         if grasp.tilt == 0 and not _turnable(grasp.yaw + option.turn, pose, base):
@@ -95,8 +101,10 @@ def _pair(
         for height in HEIGHTS[:1] if sideways else HEIGHTS:
             there = pose.shifted(up(height))
             if all(fits(others, there.shifted(step * option.way), arm.solids.floor) for step in SWEEP):
-                return Plan(grasp, option, height)
-    return None
+                if cost + FALL * height < least:
+                    best, least = Plan(grasp, option, height), cost + FALL * height
+                break
+    return best
 
 
 def pick(arm: Arm, name: str, grasp: Grasp) -> Steps:

@@ -67,7 +67,7 @@ def boxes(opening: float) -> Float64[np.ndarray, "k 2 3"]:
     ]
     mirrored = [[[low[0], -high[1], low[2]], [high[0], -low[1], high[2]]] for low, high in fingers]
     palm = [[[-0.022, -0.103, -0.056], [0.022, 0.103, -DEPTH]], [[-0.032, -0.103, -0.124], [0.032, 0.103, -0.056]]]
-    wrist = [[[-0.14, -0.06, -0.24], [0.055, 0.06, -0.13]]]
+    wrist = [[[-0.10, -0.06, -0.24], [0.055, 0.06, -0.13]]]
     return np.array([*fingers, *mirrored, *palm, *wrist])
 
 
@@ -78,7 +78,8 @@ def inside(
     local = (points - pose.position) @ pose.rotation
     shape = boxes(opening)
     low, high = shape[:, 0] - margin, shape[:, 1] + margin
-    return ((local[:, None] > low) & (local[:, None] < high)).all(axis=2).any(axis=1)
+    within = np.all((local[:, None] > low) & (local[:, None] < high), axis=2)
+    return np.asarray(np.any(within, axis=1))
 
 
 def fits(cloud: Cloud, pose: Pose, floor: float, opening: float = OPENING) -> bool:

@@ -13,6 +13,8 @@ from vla.sim.libero_world import LiberoWorld
 CELL = 0.008  # [m] of the height map
 CENTRED = 0.02  # [m] that LIBERO's "on" allows between two objects' origins is 0.03
 TOUCHING = 0.005  # [m] between samples of surfaces that are taken to collide
+ROOMY, TIGHT = 0.013, 0.04  # [m] within which neighbours make a placement cost that much more
+PERCHED = 2.0  # cost of a metre above the lowest placement: what leans on a wall falls off it
 LIFT = 0.010  # [m] above where the thing will rest, for the check of what it would collide with
 TURNS_DEG = (0.0, 90.0, -90.0, 45.0, -45.0, 180.0)
 WAYS = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))  # out of where it was put
@@ -106,6 +108,7 @@ def placements(solids: Solids, source: str, where: Region, *, most: int = 25) ->
                 if any(cloud.touches(points + rest + up(LIFT) + step * way, TOUCHING) for step in SWEEP[1:]):
                     continue
                 away = float(np.linalg.norm(spot - anchor))
+                away += TIGHT * cloud.touches(points + rest + up(LIFT), ROOMY)
                 found.append(Placement(rest, float(turn), way, away + 0.02 * abs(turn) + 0.05 * (index > 0)))
                 break
     if not found:  # a rack is meant to be touched on all sides: lower it there and see
@@ -113,7 +116,8 @@ def placements(solids: Solids, source: str, where: Region, *, most: int = 25) ->
         above = np.array(WAYS[0])
         found = [Placement(rest, 0.0, above, 0.1 + float(np.linalg.norm(rest[:2] - anchor))) for rest in spots]
         found = [option for option in found if where.holds(option.origin + up(0.002))]
-    found.sort(key=lambda placement: placement.cost)
+    lowest = min((option.origin[2] for option in found), default=0.0)
+    found.sort(key=lambda option: option.cost + PERCHED * (option.origin[2] - lowest))
     return found[:most]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from vla.sim.libero_world import LiberoWorld
 
@@ -50,7 +50,7 @@ class Cloud:
         cells = np.floor(points / cell).astype(np.int64)
         keys = (cells[:, 0] * 4096 + cells[:, 1]) * 4096 + cells[:, 2]
         self.points = points[np.unique(keys, return_index=True)[1]]
-        self._tree = cKDTree(self.points) if len(points) else None
+        self._tree = KDTree(self.points) if len(points) else None
 
     def near(self, centre: Float64[np.ndarray, "3"], radius: float) -> Points:
         """The points in a ball."""
