@@ -213,4 +213,7 @@ def _splits(weights: Sequence[float], count: int) -> tuple[int, ...]:
     if not all(np.isfinite(weight) and weight > 0 for weight in weights):
         raise ConfigError(f"weights must be finite and above 0, found {list(weights)}")
     exact = [Fraction(weight) for weight in weights]
-    return tuple(round(weight / sum(exact[number:]) * _SHARES) for number, weight in enumerate(exact))
+    splits = tuple(round(weight / sum(exact[number:]) * _SHARES) for number, weight in enumerate(exact))
+    if 0 in splits or _SHARES in splits[:-1]:
+        raise ConfigError(f"weights {list(weights)} are too far apart: a source would never be drawn from")
+    return splits

@@ -197,3 +197,9 @@ def test_no_source_and_no_negative_index():
         Mixture([], horizon=1, seed=0)
     with pytest.raises(IndexError):
         Mixture([Fake((3,))], horizon=1, seed=0)[-1]
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1e-11), (1e-11, 1.0), (1.0, 1e-11, 1.0)])
+def test_a_source_that_would_never_be_drawn_is_an_error(weights):
+    with pytest.raises(ConfigError, match="too far apart"):
+        Mixture([Fake((5,))] * len(weights), weights, horizon=2, seed=0)
