@@ -166,16 +166,10 @@ class TorchcodecVideo:
     """
 
     def __init__(self, path: Path, size: tuple[int, int]):
-        try:
-            from torchcodec.decoders import VideoDecoder
-        except (ImportError, OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DependencyMissing(
-                f"decoder torchcodec does not load ({reason}): install torchcodec and FFmpeg 4 to 8, or choose pyav"
-            ) from error
+        decoder = _torchcodec()
         self._path = path
         try:
-            self._decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+            self._decoder = decoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
         except (RuntimeError, ValueError) as error:
             raise DataError(path, "header", expected="a readable video", found=str(error)) from error
         facts = self._decoder.metadata
@@ -212,13 +206,19 @@ def check_decoder(name: str) -> None:
     if name not in _DECODERS:
         raise ConfigError(f"decoder is one of {', '.join(_DECODERS)}, found {name!r}")
     if name == "torchcodec":
-        try:
-            import torchcodec.decoders  # noqa: F401
-        except (ImportError, OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DependencyMissing(
-                f"decoder torchcodec does not load ({reason}): install torchcodec and FFmpeg 4 to 8, or choose pyav"
-            ) from error
+        _torchcodec()
+
+
+def _torchcodec() -> Any:
+    """Its decoder; the shared libraries of FFmpeg that it needs may be missing or too new."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DependencyMissing(
+            f"decoder torchcodec does not load ({reason}): install torchcodec and FFmpeg 4 to 8, or choose pyav"
+        ) from error
+    return VideoDecoder
 
 
 class _OpenVideos:

@@ -61,7 +61,8 @@ def open_source(
         options: further fields of the format's ``Config``.
 
     Raises:
-        DataError: no format recognises the path.
+        DataError: no format recognises the path, or the data are damaged.
+        QuirksFound: something is wrong that can be read around, and it is not tolerated.
         ConfigError: the format has no such option, or no splits.
     """
     path = str(path)  # Path would take one slash out of a URL

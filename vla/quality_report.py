@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import datetime
 import io
 from collections.abc import Iterator
 from html import escape
@@ -15,11 +14,10 @@ from vla.charts import series
 from vla.embodiment import Channel
 from vla.errors import DataError
 from vla.experience import Episode
-from vla.files import write_text
 from vla.protocols import EpisodeSource
 from vla.quality import Quality
 from vla.quality_findings import Finding
-from vla.report_style import CSS
+from vla.report_style import write_page
 from vla.report_text import count_said, fact_list
 from vla.transforms import reorient
 
@@ -70,15 +68,14 @@ def write_quality_report(out: Path, source: EpisodeSource, quality: Quality, *, 
     sections = [_headline(quality), _table(quality), _alignment(quality), _thumbnails(source, quality)]
     sections += [_episode(source, place, quality) for place in quality.listed(EPISODES)]
     sections.append(_facts(source, quality))
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}{_CSS}</style></head>'
-        f"<body><main><h1>{escape(title)}</h1>{''.join(sections)}"
-        f"<footer>Written by <code>vla data check</code> on {datetime.date.today().isoformat()}. "
-        "The same as numbers is in <code>check.json</code>.</footer></main></body></html>\n"
+    return write_page(
+        out / "report.html",
+        title,
+        sections,
+        by="vla data check",
+        note=" The same as numbers is in <code>check.json</code>.",
+        css=_CSS,
     )
-    write_text(out / "report.html", page)
-    return out / "report.html"
 
 
 def _headline(quality: Quality) -> str:

@@ -1,6 +1,5 @@
 """``report.html``: what was measured and how, in one page that opens from disk and that a stranger can read."""
 
-import datetime
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,7 @@ from urllib.parse import quote
 from vla.charts import curve
 from vla.errors import ConfigError, DataError
 from vla.evaluate import read_recordings
-from vla.files import write_text
-from vla.report_style import CSS
+from vla.report_style import write_page
 from vla.report_tables import success_tables
 from vla.report_text import (
     count_said,
@@ -96,15 +94,9 @@ def write_report(
         _protocol(read, facts or {}, out),
         _rows(read),
     ]
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}</style></head>'
-        f"<body><main><h1>{escape(title)}</h1>{''.join(sections)}"
-        f"<footer>Written by <code>vla</code> on {datetime.date.today().isoformat()}. "
-        "The numbers are in <code>results.parquet</code> of each run.</footer></main></body></html>\n"
+    return write_page(
+        out / "report.html", title, sections, note=" The numbers are in <code>results.parquet</code> of each run."
     )
-    write_text(out / "report.html", page)
-    return out / "report.html"
 
 
 def _read(run: NamedRun) -> _Run:

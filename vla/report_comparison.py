@@ -1,6 +1,5 @@
 """``comparison.html``: runs against each other, in one page that opens from disk and that a stranger can read."""
 
-import datetime
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -8,8 +7,7 @@ from pathlib import Path
 from vla.charts import Difference, differences
 from vla.comparison import Contrast, Run
 from vla.errors import ConfigError
-from vla.files import write_text
-from vla.report_style import CSS
+from vla.report_style import write_page
 from vla.report_tables import success_tables
 from vla.report_text import count_said, fact_list, rows_said
 from vla.results import Result, summarise
@@ -44,14 +42,7 @@ def write_comparison(out: Path, runs: Sequence[Run], contrasts: Sequence[Contras
         _sources(runs),
         _disagreements(runs, contrasts),
     ]
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}</style></head>'
-        f"<body><main><h1>{escape(title)}</h1>{''.join(sections)}"
-        f"<footer>Written by <code>vla</code> on {datetime.date.today().isoformat()}.</footer></main></body></html>\n"
-    )
-    write_text(out / "comparison.html", page)
-    return out / "comparison.html"
+    return write_page(out / "comparison.html", title, sections)
 
 
 def _said(one: Contrast) -> str:

@@ -1,4 +1,11 @@
-"""The report's style sheet: inside the page, so that one file opens from disk without a network."""
+"""What all reports look like: styles inside the page, so that one file opens from disk without a network."""
+
+import datetime
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from vla.files import write_text
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1c2126; --soft: #5c6670; --faint: #8a949e; --line: #dfe3e8; --paper: #fff;
@@ -67,3 +74,30 @@ details { margin: 1em 0; } summary { cursor: pointer; color: var(--soft); }
 footer { margin-top: 60px; padding-top: 14px; border-top: 1px solid var(--line);
   color: var(--faint); font-size: .85rem; }
 """
+
+
+def write_page(
+    path: Path, title: str, sections: Sequence[str], *, by: str = "vla", note: str = "", css: str = ""
+) -> Path:
+    """Write a report.
+
+    Args:
+        path: of the page; its folder is made if need be.
+        title: heading, as plain text.
+        sections: HTML.
+        by: the command that wrote it.
+        note: HTML at the end of the footer.
+        css: styles of this report alone.
+
+    Returns:
+        the path.
+    """
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}{css}</style></head>'
+        f"<body><main><h1>{escape(title)}</h1>{''.join(sections)}"
+        f"<footer>Written by <code>{by}</code> on {datetime.date.today().isoformat()}.{note}</footer>"
+        "</main></body></html>\n"
+    )
+    write_text(path, page)
+    return path
