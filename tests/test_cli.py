@@ -10,22 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vla import cli
 from vla.commands import choices
 from vla.errors import ConfigError, UnknownName
-
-
-@pytest.fixture
-def vla(capsys):
-    """Runs the command in this process: exit code, standard output, standard error."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, " ".join(captured.err.split())
-
-    return run
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 import json
 import re
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_recordings import Fake, changed, gr1_toml, lagging
 
-from vla import cli
 from vla.commands.data_check import Check
 from vla.commands.source import SourceOptions
 from vla.errors import ChecksFailed
@@ -17,26 +15,7 @@ from vla.plugins import open_source
 from vla.quality import check_source
 from vla.quality_content import Noops
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_recordings import Fake, changed, gr1_toml, lagging
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def vla(capsys):
-    """Runs the command in this process: exit code, standard output, standard error."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, " ".join(captured.err.split())
-
-    return run
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def found(summary):

@@ -7,19 +7,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
+from fake_recordings import gr1_toml
 
 from vla import cli
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_recordings import gr1_toml
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def vla(capsys, *arguments):

@@ -1,19 +1,15 @@
 """The page of a check: whole, self-contained, and written even where the data are broken."""
 
 import re
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
+from fake_recordings import Fake, changed, clean
 
 from vla.charts import series
 from vla.errors import DataError
 from vla.quality import check_source
 from vla.quality_report import write_quality_report
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_recordings import Fake, changed, clean
 
 
 class Balance(HTMLParser):
