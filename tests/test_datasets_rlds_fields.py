@@ -1,20 +1,16 @@
 """Every kind of field that a step can have, encoded and decoded by tensorflow-datasets as the other side."""
 
 import io
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as PilImage
+from rlds_files import example, write_set
 
 from vla.datasets.rlds import Config
 from vla.datasets.rlds_index import RldsIndex
 from vla.datasets.rlds_specification import read_specification
-
-sys.path.insert(0, str(Path(__file__).parent))
-from rlds_files import example, write_set
 
 STEPS = 5
 DESCRIPTION = """

@@ -4,11 +4,11 @@ import itertools
 import json
 import pickle
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rlds_files import episode, framed, picture, shard, tiny_features, write_set
 
 from vla.datasets import rlds_index
 from vla.datasets.checksum import masked_crc32c
@@ -16,9 +16,6 @@ from vla.datasets.rlds import Config
 from vla.datasets.rlds_source import RldsSource
 from vla.errors import ConfigError, DataError, UnknownName
 from vla.quirks import QuirksFound
-
-sys.path.insert(0, str(Path(__file__).parent))
-from rlds_files import episode, framed, picture, shard, tiny_features, write_set
 
 
 def config(folder: Path, **options) -> Config:

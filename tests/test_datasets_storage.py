@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +10,12 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from rlds_files import episode, framed, send_picture, write_set
 
 from vla.datasets import storage
 from vla.datasets.rlds import Config, accepts
 from vla.errors import DataError
 from vla.plugins import open_source
-
-sys.path.insert(0, str(Path(__file__).parent))
-from rlds_files import episode, framed, send_picture, write_set
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import fake_benchmark as fake
 import pytest
 
 import vla.evaluate
@@ -18,9 +19,6 @@ from vla.errors import ConfigError, DataError, SpecMismatch, UnknownName, VlaErr
 from vla.evaluate import Result, choose_rows, compare, read_results, run_rows, summarise
 from vla.results import write_results
 from vla.rows import Row
-
-sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the fakes by name
-import fake_benchmark as fake
 
 
 def rows(*inits, task="reach right", seed=0):

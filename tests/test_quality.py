@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_recordings import SPEC, Fake, changed, clean, lagging, recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,9 +16,6 @@ from vla.quality import check_source
 from vla.quality_findings import Finding, Findings
 from vla.quality_pictures import Sampling, blank, same
 from vla.quirks import Quirk
-
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_recordings import SPEC, Fake, changed, clean, lagging, recording
 
 
 def found(episodes, **options):

@@ -1,10 +1,9 @@
 """Shards: every row once, joined only if they are parts of one evaluation, and the same as one run."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import fake_benchmark as fake
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +13,6 @@ from vla.evaluate import read_recordings, read_results, run_rows
 from vla.protocol_libero import PROTOCOLS
 from vla.rows import Row
 from vla.shards import Shard, merge
-
-sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the fakes by name
-import fake_benchmark as fake
 
 ROWS = [Row("points", task, init, init) for task in fake.TASKS for init in range(3)]
 

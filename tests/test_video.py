@@ -1,10 +1,9 @@
 """Films: upright, whole or not there, with every step in them."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import av
+import fake_benchmark as fake
 import numpy as np
 import pytest
 
@@ -13,13 +12,9 @@ from vla.embodiments.libero_panda import libero_panda
 from vla.errors import BodyFault
 from vla.experience import Observation
 from vla.protocols import Observer, Outcome, Step
+from vla.rows import Row
 from vla.runtime import run_episode
 from vla.video import VideoObserver, side_by_side
-
-sys.path.insert(0, str(Path(__file__).parent))
-import fake_benchmark as fake
-
-from vla.rows import Row
 
 
 def observation(spec, **pictures):

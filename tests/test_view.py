@@ -3,13 +3,14 @@
 import dataclasses
 import io
 import socket
-import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+import fake_benchmark as fake
 import numpy as np
 import pytest
+from fake_recordings import SPEC, changed, clean
 from PIL import Image
 
 from vla import rotation
@@ -23,10 +24,6 @@ from vla.runtime import run_episode
 from vla.view import RerunObserver, predicted_path, stream_episode, view_episode, view_episodes
 from vla.view_pose import hands, pose
 from vla.view_server import ViewerProcess
-
-sys.path.insert(0, str(Path(__file__).parent))
-import fake_benchmark as fake
-from fake_recordings import SPEC, changed, clean
 
 
 def read(path, place=0):
