@@ -115,15 +115,15 @@ def test_what_cannot_be_drawn_is_named_and_left_out_only_when_asked(lift, tmp_pa
         render(lift, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     tolerate = ("actions-out-of-range", "missing-asset")
-    assert render(lift, tmp_path / "out", tolerate=tolerate, episodes=(2, 0))["episodes"] == 1
+    assert render(lift, tmp_path / "out", tolerate=tolerate, episodes=("2", "0"))["episodes"] == 1
     assert open_source(tmp_path / "out")[0].source == "lift.hdf5[demo_1]"
     with pytest.raises(DataError, match="none can be drawn"):
-        render(lift, tmp_path / "none", tolerate=tolerate, episodes=(2,))
+        render(lift, tmp_path / "none", tolerate=tolerate, episodes=("2",))
 
 
 def test_wrong_arguments_are_refused_before_anything_is_made(lift, tmp_path):
-    with pytest.raises(ConfigError, match="numbered 0 to 2"):
-        render(lift, tmp_path / "out", episodes=(3,))
+    with pytest.raises(ConfigError, match="episode 3 is not there"):
+        render(lift, tmp_path / "out", episodes=("3",))
     (tmp_path / "there").mkdir()
     with pytest.raises(ConfigError, match="exists already"):
         render(lift, tmp_path / "there")

@@ -16,7 +16,7 @@ SHORT = 5
 SHORTER = 0.2
 """Of the median length; below it an episode was probably broken off."""
 NOOP = 1e-4
-"""Norm of the motion numbers below which an action is a no-op (OpenVLA's definition)."""
+"""Norm of the motion numbers, as they are read, below which an action does nothing (OpenVLA: of raw actions)."""
 MANY_NOOPS, ALL_NOOPS = 0.3, 0.9
 """Shares of no-ops: in the whole set, in one episode."""
 SAME = 1e-5

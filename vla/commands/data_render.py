@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 
 from rich.console import Console
 
+from vla.commands.episode_choice import chosen_episodes
 from vla.commands.source import SourceOptions
 from vla.errors import ConfigError, DataError
 from vla.experience import ChosenFrames, Image
@@ -27,8 +28,8 @@ class Render:
     source: SourceOptions
     out: Path
     """Folder to write."""
-    episodes: tuple[int, ...] = ()
-    """Numbers of the episodes; all if none is given."""
+    episodes: tuple[str, ...] = ()
+    """Numbers or ranges of episodes, e.g. 3 or 0:10; all if none is given."""
     camera_size: int = 256
     """Height and width of the pictures [pixels]."""
     render: Literal["decimated", "exact"] = "decimated"
@@ -87,7 +88,7 @@ class Render:
             "episodes": len(numbers),
             "resumed": done,
             "steps": steps,
-            "left_out": len(source) - len(numbers) if not self.episodes else len(self.episodes) - len(numbers),
+            "left_out": len(self._chosen(source)) - len(numbers),
             "seconds": round(seconds, 1),
         }
 
@@ -105,6 +106,9 @@ class Render:
             observations=False,
         ).make()
 
+    def _chosen(self, source: Any) -> list[int]:
+        return list(chosen_episodes(self.episodes or ("0:",), len(source)))
+
     def _renderable(self, source: Any) -> list[int]:
         """The chosen episodes but those whose model names meshes that are not installed.
 
@@ -113,9 +117,7 @@ class Render:
         """
         from vla.sim.model_assets import listed, missing_assets
 
-        numbers = list(dict.fromkeys(self.episodes)) or list(range(len(source)))
-        if not 0 <= min(numbers) <= max(numbers) < len(source):
-            raise ConfigError(f"episodes are numbered 0 to {len(source) - 1}, found {min(numbers)} to {max(numbers)}")
+        numbers = self._chosen(source)
         quirks, kept = [], []
         for number, xml in zip(numbers, source.model_files(numbers), strict=True):
             episode = source[number]

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 WeightKind = Literal["share", "times-size"]
 
+DEPARTURES = {
+    "kuka": "Octo and OpenVLA train on its successful episodes only; here all of them are drawn",
+    "droid": "OpenVLA leaves out its steps that do not move; here they are kept",
+}
+"""What the publishers' loading code does with a data set of a mixture that is not done here."""
+
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -41,12 +47,13 @@ def mixture_data(name: str, root: str, *, partly: bool = False) -> tuple[tuple[s
 
 
 def open_data(
-    paths: Sequence[str], *, tolerate: Sequence[str] = (), descriptions: Sequence[Path] = ()
+    paths: Sequence[str], *, split: str = "train", tolerate: Sequence[str] = (), descriptions: Sequence[Path] = ()
 ) -> list[EpisodeSource]:
     """The data sets to train on, with a bar for those that are indexed first.
 
     Args:
         paths: folders, files or URLs.
+        split: of each of them.
         tolerate: kinds of quirks to read around.
         descriptions: files that say what data sets mean, each for those in its ``names``. A data set's name is that of
             its file or folder, of TFDS the one above the version.
@@ -63,7 +70,7 @@ def open_data(
         if not any(known.get(name) == file for name in names):
             raise ConfigError(f"{file} describes none of the data sets to train on: {', '.join(names)}")
     return [
-        SourceOptions(path, tolerate=tuple(tolerate), description=known.get(name)).open()
+        SourceOptions(path, split=split, tolerate=tuple(tolerate), description=known.get(name)).open()
         for path, name in zip(paths, names, strict=True)
     ]
 

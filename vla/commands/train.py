@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vla.commands.mixtures import WeightKind, mixture_data, open_data, training_mixture
+from vla.commands.mixtures import DEPARTURES, WeightKind, mixture_data, open_data, training_mixture
 from vla.errors import ConfigError
 
 DATA_FILE = "data.json"
@@ -36,6 +36,8 @@ class Train:
     """Whether weights are shares of the draws, or multiply the data sets' sizes (as Octo's and OpenVLA's do)."""
     temperature: float = 1.0
     """Sizes count as size^(1/temperature): above 1, small data sets come more often."""
+    split: str = "train"
+    """Of the data sets; TFDS slices such as train[:90%] too."""
     sample: tuple[str, ...] = ()
     """For each data set, or one for all, the episodes to use: all, a number (100) or a part (25%) by the seed."""
     tolerate: tuple[str, ...] = ()
@@ -66,6 +68,7 @@ class Train:
     def run(self, console: Console) -> dict[str, Any]:
         """Train or resume."""
         from vla.commands.progress import counted
+        from vla.datasets.oxe.mixtures import mixture
         from vla.describe import info
         from vla.files import cache_folder, write_text
         from vla.model.presets import preset
@@ -74,15 +77,18 @@ class Train:
         from vla.training.loop import train
 
         paths, weights, kind = self._chosen()
+        if self.mixture:
+            for name in mixture(self.mixture).keys() & DEPARTURES.keys():
+                console.print(f"not as published: {name}: {DEPARTURES[name]}")
         model = preset(self.preset)
-        sources = open_data(paths, tolerate=self.tolerate, descriptions=self.description)
+        sources = open_data(paths, split=self.split, tolerate=self.tolerate, descriptions=self.description)
         names = dict.fromkeys(source.spec.name for source in sources)
         with counted(console, "measuring", "steps") as show:
             measured = {
                 name: pooled([one for one in sources if one.spec.name == name], cache=cache_folder(), progress=show)
                 for name in names
             }
-        mixture = training_mixture(
+        windows = training_mixture(
             sources,
             weights,
             kind,
@@ -99,12 +105,12 @@ class Train:
             learning_rate=self.learning_rate,
             save_every=self.save_every,
             seed=self.seed,
-            order=mixture.order,
+            order=windows.order,
             workers=self.workers,
             threads=self.threads,
             device=self.device,  # pyright: ignore[reportArgumentType]
         )
-        result = train(config, model, mixture, measured, self.out, resume=True)
+        result = train(config, model, windows, measured, self.out, resume=True)
         described = {str(path): info(source) for path, source in zip(paths, sources, strict=True)}
         write_text(self.out / DATA_FILE, json.dumps(described, indent=1))
         if not result.finished:
