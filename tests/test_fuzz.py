@@ -12,7 +12,6 @@ import collections
 import json
 import random
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fuzzing import Reader, corrupt
 
 from vla.datasets.lerobot_writer import Writer as LeRobotWriter
 from vla.datasets.oxe.registry import oxe_files
 from vla.datasets.rlds_writer import Writer as RldsWriter
 from vla.embodiments.libero_panda import libero_panda
 from vla.experience import Episode
-
-sys.path.append(str(Path(__file__).parent))
-from fuzzing import Reader, corrupt
 
 SIZE = 32
 PROTECTED = ("rlds", "lerobot_image", "lerobot_video")
