@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from vla import rotation
 from vla.sim.expert.drag import FLAT, drag
 from vla.sim.expert.grasps import Grasp, grasps, tilted, upright
 from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits, up
@@ -23,6 +24,7 @@ HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
 EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
 FALL = 0.8  # cost of a metre of falling
 CHECKS = 500  # pairs of a grasp and a placement looked at
+ALIGNED, SLIP = 0.06, 0.5  # [rad] that is close enough, and that is corrected, before something is put down
 ROUNDS = 5
 NARROW = 0.024  # [m] of each finger where there is little room
 LEANING = tilted(tilts_deg=(20.0, 40.0, 60.0, 78.0))
@@ -56,7 +58,7 @@ def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
         if not (yield from pick(arm, source, chosen.grasp)):
             failed.append((turned.T @ (chosen.grasp.pose.position - origin), turned.T @ chosen.grasp.pose.rotation))
             continue
-        yield from _place(arm, source, chosen)
+        yield from _place(arm, source, chosen, about_vertical(chosen.placement.turn) @ turned)
         if arm.satisfied(predicate):
             return True
     return False
@@ -127,20 +129,27 @@ def pick(arm: Arm, name: str, grasp: Grasp) -> Steps:
     return False
 
 
-def _place(arm: Arm, name: str, chosen: Plan) -> Steps:
-    """Carry there, let go, leave; returns whether it was held until then."""
+def _place(arm: Arm, name: str, chosen: Plan, aligned: Float64[np.ndarray, "3 3"]) -> Steps:
+    """Carry there, turn as wanted, let go, leave; returns whether it was held until then."""
     option = chosen.placement
     wanted = about_vertical(option.turn) @ chosen.grasp.pose.rotation
     target = option.origin + up(chosen.height)
     offset = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
     over = SWEEP[-1] if option.way[2] < 0.5 else 0.08
-    yield from travel(arm, Pose(target + offset + over * option.way, wanted), CLOSED, held=name)
+    yield from travel(arm, Pose(target + offset + over * option.way, wanted), CLOSED, held=name, turned=ALIGNED)
+    slipped = rotation.from_matrix(aligned @ arm.world.rotation(name).T, "axis_angle")[2]
+    if ALIGNED < abs(slipped) < SLIP:  # it has turned in the fingers
+        wanted = about_vertical(float(slipped)) @ hand_pose(arm.world).rotation
+        yield from go(arm, Pose(hand_position(arm.world), wanted), CLOSED, steps=10, turned=ALIGNED)
     drift = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
     if np.linalg.norm(drift - offset) > HELD:
         yield from release(2)
         return False
     there = Pose(target + drift, wanted)
-    yield from go(arm, there, CLOSED, steps=50, tolerance=0.012, turned=0.25, speed=0.6)
+    if option.way[2] > 0.5:
+        yield from descend(arm, there, CLOSED, -option.way)
+    else:
+        yield from go(arm, there, CLOSED, steps=50, tolerance=0.012, turned=0.25, speed=0.6)
     yield from release()
     out = 0.1 if option.way[2] > 0.5 else SWEEP[-1]
     yield from go(arm, there.shifted(out * option.way), OPEN, steps=30, tolerance=0.03, turned=1.0)

@@ -86,23 +86,25 @@ def travel(arm: Arm, goal: Pose, gripper: float, *, held: str | None = None, tur
     yield from go(arm, last, gripper, steps=80, tolerance=0.015, turned=turned)
 
 
-def descend(arm: Arm, grip: Pose, gripper: float = OPEN) -> Actions:
-    """Along the approach, down a funnel: as long as the hand is beside its line or not turned yet, it stays back.
+def descend(arm: Arm, grip: Pose, gripper: float = OPEN, along: Float64[np.ndarray, "3"] | None = None) -> Actions:
+    """Along the approach, or another direction, down a funnel.
 
-    Descending with 2 cm of lateral error pushes a bowl over.
+    As long as the hand is beside its line or not turned yet, it stays back: descending with 2 cm of lateral error
+    pushes a bowl over.
     """
+    along = grip.approach if along is None else along
     waiting = Patience(2 * PATIENCE)
     for _ in range(45):
         error = grip.position - hand_position(arm.world)
-        ahead = float(error @ grip.approach)
-        lateral = float(np.linalg.norm(error - ahead * grip.approach))
+        ahead = float(error @ along)
+        lateral = float(np.linalg.norm(error - ahead * along))
         turn = float(np.linalg.norm(turn_to(arm.world, grip.rotation)))
         if lateral < 0.007 and abs(ahead) < 0.007 and turn < 0.1:
             return
         if waiting.ended(float(np.linalg.norm(error)) + 0.1 * turn):
             return
         back = np.clip(5 * (lateral - 0.007) + 0.2 * (turn - 0.1), 0, 0.07)
-        yield towards(arm.world, grip.shifted(-back * grip.approach), gripper, speed=0.8 * arm.speed)
+        yield towards(arm.world, grip.shifted(-back * along), gripper, speed=0.8 * arm.speed)
 
 
 def close(arm: Arm, pose: Pose) -> Actions:
