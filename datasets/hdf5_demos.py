@@ -14,7 +14,7 @@ Files that hold simulator states only have neither cameras nor state channels he
 
 import hashlib
 import logging
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
@@ -31,6 +31,7 @@ from vla.embodiment import CameraSpec, EmbodimentSpec
 from vla.errors import DataError
 from vla.experience import ChosenFrames, Episode, Image
 from vla.files import cache_folder
+from vla.protocols import Progress
 from vla.quirks import Quirk, admit
 from vla.transforms import reorient
 
@@ -74,7 +75,7 @@ class Config:
     instruction: str = ""
     observations: bool = True
     cache: Path | None = None
-    progress: Callable[[int, int], None] | None = None
+    progress: Progress | None = None
 
     def make(self) -> "Hdf5Source":
         """The episodes.

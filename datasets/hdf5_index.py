@@ -6,7 +6,7 @@ array of a demonstration has its number of steps, and no array is larger than it
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
@@ -21,6 +21,7 @@ from vla.datasets.hdf5_array import MAX_CHUNK_BYTES, Stamp, StoredArray
 from vla.datasets.hdf5_sandbox import Sandbox, Scan
 from vla.datasets.hdf5_scan import BYTES, CHUNK, COLUMNS, COUNT, FIRST, OFFSET, RANK, SHAPE
 from vla.errors import DataError
+from vla.protocols import Progress
 from vla.quirks import Quirk
 
 VERSION = 2  # part of the cache's name: raise it when what is stored changes
@@ -99,9 +100,7 @@ class DemoIndex:
         return DemoIndex, (self.path,)
 
 
-def demo_index(
-    files: Sequence[Path], name: str, cache: Path, told: Callable[[int, int], None] | None = None
-) -> DemoIndex:
+def demo_index(files: Sequence[Path], name: str, cache: Path, told: Progress | None = None) -> DemoIndex:
     """The index of some files, from the cache folder if it is still true, else made now.
 
     Args:
@@ -121,7 +120,7 @@ def demo_index(
     return DemoIndex(path)
 
 
-def _make(path: Path, stamps: tuple[Stamp, ...], told: Callable[[int, int], None] | None) -> None:
+def _make(path: Path, stamps: tuple[Stamp, ...], told: Progress | None) -> None:
     quirks: list[Quirk] = []
     scans: list[tuple[Stamp, Scan]] = []
     with Sandbox() as sandbox:

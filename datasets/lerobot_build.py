@@ -19,7 +19,7 @@ from vla.datasets.lerobot_films import check_films
 from vla.datasets.lerobot_info import Info
 from vla.datasets.lerobot_layout import MANIFEST_FILE
 from vla.datasets.lerobot_listing import Listing, Tables
-from vla.datasets.lerobot_meter import Meter, Progress
+from vla.datasets.lerobot_meter import Meter
 from vla.datasets.lerobot_parquet import integers, matrix, read_table
 from vla.datasets.lerobot_spool import Spool, Texts, line_places
 from vla.datasets.lerobot_stated import check_stated
@@ -27,6 +27,7 @@ from vla.datasets.lerobot_stills import check_stills
 from vla.datasets.lerobot_tally import Tally
 from vla.datasets.manifest import folder_changes
 from vla.errors import DataError
+from vla.protocols import Progress
 
 _LATE = 0.1  # of a step: by how much time stamps may be off
 

@@ -19,8 +19,8 @@ from vla.datasets.array_file import map_arrays, read_meta, write_arrays
 from vla.datasets.lerobot_build import Wanted, build
 from vla.datasets.lerobot_info import Info
 from vla.datasets.lerobot_listing import Tables
-from vla.datasets.lerobot_meter import Progress
 from vla.errors import DataError
+from vla.protocols import Progress
 from vla.quirks import Quirk
 
 FORMAT = 2

@@ -2,10 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
 
-type Progress = Callable[[int, int], None]
-"""Told how much is done and how much there is."""
+from vla.protocols import Progress
 
 _EVERY = 10.0  # seconds between lines
 logger = logging.getLogger(__name__)

@@ -21,9 +21,10 @@ from typing import Any
 
 from vla.datasets.lerobot_info import codebase_version
 from vla.datasets.lerobot_layout import INFO_FILE
-from vla.datasets.lerobot_meter import Meter, Progress
+from vla.datasets.lerobot_meter import Meter
 from vla.datasets.network import network_errors
 from vla.errors import DataError, DependencyMissing
+from vla.protocols import Progress
 
 _CHUNK = 8 * 2**20  # bytes
 _NOTES = ".mirror.jsonl"

@@ -25,13 +25,13 @@ from vla.datasets.lerobot_info import Info, read_info
 from vla.datasets.lerobot_layout import ACTION, EPISODES_FILE, STATE
 from vla.datasets.lerobot_listing import Tables
 from vla.datasets.lerobot_meaning import Meaning, described_meaning, own_meaning
-from vla.datasets.lerobot_meter import Progress
 from vla.datasets.lerobot_mirror import local_folder
 from vla.datasets.lerobot_video import VideoFrames, check_decoder
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError
 from vla.experience import Episode
 from vla.files import cache_folder
+from vla.protocols import Progress
 from vla.quirks import Quirk, admit
 
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from vla.datasets.lerobot_listing import Tables, episodes_v2, tasks_v2
-from vla.datasets.lerobot_meter import Progress
 from vla.datasets.lerobot_mirror import version_at
 from vla.datasets.lerobot_source import LeRobotSource, Options, open_lerobot
+from vla.datasets.lerobot_video import Decoder
+from vla.protocols import Progress
 
 __all__ = ["LAYOUT", "Config", "accepts"]
 
@@ -43,7 +43,7 @@ class Config:
     fixes: bool = True
     tolerate: tuple[str, ...] = ()
     description: Path | None = None
-    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    decoder: Decoder = "pyav"
     cache: Path | None = None
     progress: Progress | None = field(default=None, compare=False, repr=False)
 

@@ -21,13 +21,14 @@ from vla.datasets import storage
 from vla.datasets.description import Camera
 from vla.datasets.manifest import MANIFEST, Sum, changes, sum_of
 from vla.datasets.rlds_columns import camera_sizes, columns_file, entries
-from vla.datasets.rlds_index import Progress, RldsIndex, rlds_index
+from vla.datasets.rlds_index import RldsIndex, rlds_index
 from vla.datasets.rlds_reading import Own, Reading, camera_fields, check_sizes, reading
 from vla.datasets.rlds_source import Piece, RldsSource
 from vla.datasets.rlds_specification import FEATURES, INFO, Specification, TextField, read_specification
 from vla.datasets.rlds_splits import Part, parts
 from vla.errors import DataError, UnknownName
 from vla.files import cache_folder
+from vla.protocols import Progress
 from vla.quirks import Quirk, admit
 
 LAYOUT = f"an RLDS folder ({FEATURES}, {INFO} and *.tfrecord-*)"

@@ -22,11 +22,12 @@ from jaxtyping import Shaped
 
 from vla.datasets.array_file import ArrayWriter, array_writer, map_arrays, read_meta
 from vla.datasets.description import Camera
-from vla.datasets.rlds_index import Progress, RldsIndex
+from vla.datasets.rlds_index import RldsIndex
 from vla.datasets.rlds_reading import TIME_BITS, Reading
 from vla.datasets.rlds_shard import json_lines
 from vla.datasets.rlds_specification import STEPS, Specification, TextField
 from vla.errors import DataError
+from vla.protocols import Progress
 
 FORMAT = 2
 _TOGETHER = 1 << 16  # rows written at a time

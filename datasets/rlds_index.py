@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +31,10 @@ from vla.datasets.rlds_shard import Job, index_shard, json_lines, part_key, plan
 from vla.datasets.rlds_specification import FEATURES, INFO, Specification
 from vla.datasets.storage import Stored
 from vla.errors import DataError
+from vla.protocols import Progress
 from vla.workers import Crash, Crew
 
 FORMAT = 3
-Progress = Callable[[int, int], None]
-"""Told how much is done, and how much there is in all."""
-
 _ALONE = 128 << 20  # below so many bytes a pass is over before processes have started
 _KNOWN = 4096  # texts kept decoded
 _CHUNK = 1 << 20  # rows that are copied at a time when parts are joined

@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from vla.errors import ConfigError, DataError, UnknownName
-from vla.protocols import EpisodeSource
+from vla.protocols import EpisodeSource, Progress
 
 Folder = Literal["datasets", "sim", "policies", "robot_driver"]
 
@@ -47,7 +47,7 @@ def open_source(
     split: str = "train",
     fixes: bool = True,
     tolerate: Sequence[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> EpisodeSource:
     """The episodes at a path or URL, by the first data set format that recognises it.

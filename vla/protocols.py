@@ -4,7 +4,7 @@ A body is a simulator or an arm, a policy turns an observation into a chunk, a s
 sets a scene and knows when it is solved, an observer watches a run without being able to change it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +14,9 @@ from jaxtyping import Float32, Int64
 from vla.embodiment import EmbodimentSpec
 from vla.experience import ActionChunk, Episode, Observation, Place, Window
 from vla.quirks import Quirk
+
+type Progress = Callable[[int, int], None]
+"""Told how much of a long pass is done, and how much there is in all."""
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,11 @@ import numpy as np
 from vla.errors import ConfigError, DataError
 from vla.files import whole_file
 from vla.normalize import Statistics
-from vla.protocols import EpisodeSource
+from vla.protocols import EpisodeSource, Progress
 from vla.statistics_estimator import StatisticsEstimator
 
 FORMAT = 1
 _TOGETHER = 4096  # rows handed to the estimator at once; episodes are short, and each call costs the same
-
-Progress = Callable[[int, int], None]
-"""Told the steps so far and the steps in all."""
 
 
 def pooled(

@@ -3,16 +3,15 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vla.commands.source import SourceOptions
+from vla.datasets.mixture_shares import WeightKind, draw_shares, sampled_episodes
 from vla.errors import ConfigError
 from vla.protocols import EpisodeSource
 
 if TYPE_CHECKING:
     from vla.datasets.mixture import Mixture
-
-WeightKind = Literal["share", "times-size"]
 
 DEPARTURES = {
     "kuka": "Octo and OpenVLA train on its successful episodes only; here all of them are drawn",
@@ -108,7 +107,6 @@ def training_mixture(
         ConfigError: a setting is out of range, or settings exclude each other.
     """
     from vla.datasets.mixture import Mixture
-    from vla.datasets.mixture_shares import draw_shares, sampled_episodes
 
     samples = (*sample,) * len(sources) if len(sample) == 1 else (*sample,) or ("all",) * len(sources)
     if len(samples) != len(sources):

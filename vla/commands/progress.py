@@ -1,14 +1,16 @@
 """A bar on the terminal for work that counts what it has done."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vla import protocols
+
 
 @contextmanager
-def counted(console: Console, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def counted(console: Console, what: str, unit: str) -> Iterator[protocols.Progress]:
     """A function to be told how much is done and how much there is in all; the bar goes when the block ends.
 
     Args:

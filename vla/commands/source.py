@@ -1,11 +1,12 @@
 """Options that name a data set, shared by every command that reads one."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tyro.conf import Positional
 
+from vla.datasets.lerobot_video import Decoder
 from vla.protocols import EpisodeSource
 
 
@@ -27,7 +28,7 @@ class SourceOptions:
     """File that says what the data set's fields mean (TOML), where that is not known already."""
     instruction: str = ""
     """Text for demonstrations whose files have none (HDF5)."""
-    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    decoder: Decoder = "pyav"
     """What decodes videos (LeRobot)."""
 
     def open(self) -> EpisodeSource:
@@ -42,14 +43,12 @@ class SourceOptions:
         from vla.commands.progress import counted
         from vla.plugins import open_source
 
-        options = {
-            "skip_broken": self.skip_broken,
-            "description": self.description,
-            "instruction": self.instruction,
-            "decoder": self.decoder,
+        options = ("skip_broken", "description", "instruction", "decoder")  # only some formats have them
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name in options and getattr(self, field.name) != field.default
         }
-        unset = {"skip_broken": False, "description": None, "instruction": "", "decoder": "pyav"}
-        given = {name: value for name, value in options.items() if value != unset[name]}
         with counted(Console(stderr=True), "indexing", "%") as told:
             return open_source(
                 self.path,

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from vla.commands.mixtures import DEPARTURES, WeightKind, mixture_data, open_data, training_mixture
+from vla.commands.mixtures import DEPARTURES, mixture_data, open_data, training_mixture
+from vla.datasets.mixture_shares import WeightKind
 from vla.errors import ConfigError
 
 DATA_FILE = "data.json"
