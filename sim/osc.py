@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla.errors import ConfigError
+from vla.sim.rendering import mujoco_binding
 from vla.sim.rendering.mujoco_binding import MjData, MjModel
 
 BRAKE_RATE = 60.0
@@ -60,7 +61,8 @@ class OscPose:
         self._position = data.site_xpos[self._site]
         self._rotation = data.site_xmat[self._site].reshape(3, 3)
         self._q, self._v, self._h = data.qpos[self._joints], data.qvel[self._speeds], data.qfrc_bias[self._speeds]
-        self._all_v, self._qm, self._ctrl = data.qvel, data.qM, data.ctrl
+        self._all_v, self._ctrl, self._qm = data.qvel, data.ctrl, data.qM
+        self._old_order = mujoco_binding.full_mass_takes_matrix_first()
         size, joints = model.nv, self._joints.stop - self._joints.start
         self._all_jp, self._all_jr, self._all_m = np.zeros((3, size)), np.zeros((3, size)), np.zeros((size, size))
         # column-major as robosuite's own, so that the same BLAS calls round the same way
@@ -147,7 +149,10 @@ class OscPose:
         return self._m @ pull + self._h
 
     def _read_mass(self) -> None:
-        self._mujoco.mj_fullM(self._model, self._all_m, self._qm)
+        if self._old_order:
+            self._mujoco.mj_fullM(self._model, self._all_m, self._qm)
+        else:
+            self._mujoco.mj_fullM(self._model, self._data, self._all_m)
         self._m[:] = self._all_m[self._speeds, self._speeds]
 
 
