@@ -183,7 +183,7 @@ def test_weights_come_from_the_folder_or_by_chance(folders: dict[str, Path]):
 
 
 def test_its_tokenizer_comes_along(folders: dict[str, Path]):
-    tokenizer = load_tokenizer(HfConfig(str(folders["smolvlm"])))
+    tokenizer = load_tokenizer(str(folders["smolvlm"]))
     assert Text(tokenizer, 8).encode(["reach the red square"])[1].all()
 
 
