@@ -142,7 +142,7 @@ def test_a_missing_camera_changes_nothing(model: VlaModel):
     other[:, 1] = 0
     noise = torch.randn(2, 4, 2)
     with torch.no_grad():
-        for parameter in model.expert.parameters():
+        for parameter in model.get_submodule("head.network.expert").parameters():
             parameter.add_(0.1)
     first, second = (
         model.eval().sample(replace(inputs, image_mask=mask, images=images), 3, noise=noise)

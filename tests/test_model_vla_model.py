@@ -13,6 +13,7 @@ from vla.errors import ConfigError
 from vla.model.action_expert import ActionExpert, rotate, time_embedding
 from vla.model.backbone import CacheShape, Inputs, Prefix, run_decoder
 from vla.model.config import BodyShape, ExpertConfig, NanoConfig, VlaConfig
+from vla.model.head_config import FlowConfig
 from vla.model.vla_model import Batch, VlaModel, build
 
 NANO = NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64)
@@ -20,7 +21,7 @@ CONFIG = VlaConfig(
     NANO,
     ExpertConfig(width=32, mlp=64),
     horizon=6,
-    flow_samples=2,
+    head=FlowConfig(samples=2),
     bodies=(BodyShape("long", 5, 4), BodyShape("short", 3, 2)),
     cameras=("primary",),
 )

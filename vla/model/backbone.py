@@ -137,6 +137,26 @@ class Backbone(nn.Module, ABC):
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """Cosines and sines that the backbone rotates its own queries and keys with at ``positions``."""
 
+    @property
+    @abstractmethod
+    def words(self) -> Float[Tensor, "vocabulary w"]:
+        """The word table, as the decoder takes its rows; actions as tokens use its last ones."""
+
+    @abstractmethod
+    def decode(
+        self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b n w"], Prefix]:
+        """Run the decoder on over more places, each seeing the prefix and those before it.
+
+        Args:
+            prefix: of this backbone, or what an earlier call returned.
+            embeddings: of the places to add.
+            mask: False on padding.
+
+        Returns:
+            the decoder's last hidden states, normalised as for its language head, and the longer prefix.
+        """
+
     def features(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n ..."], ...]:
         """What the frozen part of the vision makes of pictures.
 
@@ -182,6 +202,37 @@ def run_decoder(
         past_key_values=cache,
         use_cache=True,
     )
+    return _cached(cache, mask)
+
+
+def continue_decoder(
+    decoder: nn.Module, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
+) -> tuple[Float[Tensor, "b n w"], Prefix]:
+    """Run a Hugging Face decoder over more places, each of which sees the prefix, itself and those before it.
+
+    Returns:
+        its last hidden states (after its final norm) and the longer prefix.
+    """
+    places = embeddings.shape[1]
+    seen = mask[:, None, :] & torch.ones(places, places, dtype=torch.bool, device=mask.device).tril()
+    seen = seen | torch.eye(places, dtype=torch.bool, device=mask.device)
+    allowed = torch.cat([prefix.mask[:, None, :].expand(-1, places, -1), seen], 2)
+    additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
+    additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
+    cache = DynamicCache(config=decoder.config)  # pyright: ignore[reportArgumentType]
+    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+        cache.update(keys, values, layer)
+    hidden = decoder(
+        inputs_embeds=embeddings,
+        attention_mask=additive[:, None],
+        position_ids=prefix.lengths[:, None] + (mask.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden, _cached(cache, torch.cat([prefix.mask, mask], 1))
+
+
+def _cached(cache: DynamicCache, mask: Bool[Tensor, "b p"]) -> Prefix:
     layers: list[Any] = cache.layers
     keys, values = zip(*((layer.keys, layer.values) for layer in layers), strict=True)
     return Prefix(keys, values, mask)

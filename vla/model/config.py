@@ -2,19 +2,18 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError
+from vla.model.head_config import HEAD_CONFIGS, MEAN_STD, FlowConfig, HeadConfig
 from vla.normalize import NormalizeSpec
 
 CAMERA_SLOTS: tuple[Role, ...] = ("primary", "wrist", "secondary")
 """Pictures enter by what they show, so that data sets with different camera names share an input."""
 
-MEAN_STD = NormalizeSpec(kind="mean_std", epsilon=2e-3, clip=None)
 STATE = replace(MEAN_STD, clip=5.0)
-"""``epsilon`` keeps channels that hardly move (below 2 mm or 2 mrad a step) from being blown up to unit variance."""
 
 
 Fit = Literal["stretch", "centre", "corner"]
@@ -156,26 +155,29 @@ class VlaConfig:
         backbone: see there.
         expert: see there.
         horizon: actions in a chunk.
-        flow_samples: noises drawn for each observation in training; they share one prefix.
+        head: how actions are made; see there.
         insulate: the expert's gradient stops at the cache (knowledge insulation).
         padded: sizes that state and action are padded to; the padding takes part in the flow as noise (pi0, whose
             chunks always have 32 numbers). None: the largest embodiment's, and padding stays zero.
         bodies: embodiments in the order that ``Inputs.embodiment`` counts.
         cameras: roles in the order of ``Inputs.images``.
         state_norm: rule for states; clipped, because a policy may meet what the data never showed.
-        action_norm: rule for actions, the gripper like every other channel.
     """
 
     backbone: NanoConfig | HfConfig
     expert: ExpertConfig = ExpertConfig()
     horizon: int = 12
-    flow_samples: int = 1
+    head: HeadConfig = field(default_factory=FlowConfig)
     insulate: bool = False
     padded: tuple[int, int] | None = None
     bodies: tuple[BodyShape, ...] = ()
     cameras: tuple[Role, ...] = ()
     state_norm: NormalizeSpec = STATE
-    action_norm: NormalizeSpec = MEAN_STD
+
+    @property
+    def action_norm(self) -> NormalizeSpec:
+        """Rule for actions: the head's."""
+        return self.head.action_norm
 
     @property
     def state_size(self) -> int:
@@ -203,8 +205,9 @@ class VlaConfig:
         kinds: dict[str, type[NanoConfig] | type[HfConfig]] = {"nano": NanoConfig, "hf": HfConfig}
         try:
             fields = dict(value)
-            for name in ("state_norm", "action_norm"):
-                fields[name] = _whole(NormalizeSpec, {**fields[name], "skip": tuple(fields[name]["skip"])})
+            fields["state_norm"] = _norm(fields["state_norm"])
+            head = {**fields["head"], "action_norm": _norm(fields["head"]["action_norm"])}
+            fields["head"] = _whole(HEAD_CONFIGS[head["kind"]], head)
             fields["backbone"] = _whole(kinds[fields["backbone"]["kind"]], fields["backbone"])
             fields["expert"] = _whole(ExpertConfig, fields["expert"])
             fields["padded"] = None if fields["padded"] is None else tuple(fields["padded"])
@@ -219,6 +222,10 @@ def _at_least(size: int, needed: int, what: str) -> int:
     if size < needed:
         raise ConfigError(f"model config: padded {what} of {size} numbers, but an embodiment has {needed}")
     return size
+
+
+def _norm(value: Mapping[str, Any]) -> NormalizeSpec:
+    return _whole(NormalizeSpec, {**value, "skip": tuple(value["skip"])})
 
 
 def _whole[T](kind: type[T], fields: Mapping[str, Any]) -> T:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from vla.errors import ConfigError
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, run_decoder
+from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
 from vla.model.config import HfConfig
 from vla.model.text import read_tokenizer
 
@@ -116,6 +116,17 @@ class HfBackbone(Backbone):
         """The decoder's own rotations."""
         table = self.decoder.get_input_embeddings().weight
         return self.decoder.rotary_emb(table, position_ids=positions)
+
+    @property
+    def words(self) -> Float[Tensor, "vocabulary w"]:
+        """The decoder's own word table."""
+        return self.decoder.get_input_embeddings().weight
+
+    def decode(
+        self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b n w"], Prefix]:
+        """The decoder, going on from its cache."""
+        return continue_decoder(self.decoder, prefix, embeddings, mask)
 
     def architecture(self) -> dict[str, Any]:
         """The model's own config, before layers were left out."""

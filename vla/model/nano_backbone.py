@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, run_decoder
+from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
 from vla.model.config import NanoConfig
 from vla.model.efficientnet import COARSE, FINE, EfficientNetFeatures
 
@@ -33,15 +33,16 @@ class NanoBackbone(Backbone):
         config: sizes.
         cameras: how many camera slots there are; each has its own keypoints.
         pretrained: ImageNet weights for the frozen part; False leaves them random, for weights loaded later.
+        action_words: rows of the word table behind the tokenizer's, for heads that write actions as words.
     """
 
-    def __init__(self, config: NanoConfig, cameras: int, *, pretrained: bool = True):
+    def __init__(self, config: NanoConfig, cameras: int, *, pretrained: bool = True, action_words: int = 0):
         super().__init__()
         self.image_size = config.image_size
         self.vision = EfficientNetFeatures(pretrained=pretrained)
         self.trunk: Any = LlamaModel(
             _LLAMA_CONFIG(
-                vocab_size=config.vocabulary,
+                vocab_size=config.vocabulary + action_words,
                 hidden_size=config.width,
                 intermediate_size=config.mlp,
                 num_hidden_layers=config.layers,
@@ -87,6 +88,17 @@ class NanoBackbone(Backbone):
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """The trunk's own rotations."""
         return self.trunk.rotary_emb(self.kinds, position_ids=positions)
+
+    @property
+    def words(self) -> Float[Tensor, "vocabulary w"]:
+        """The trunk's word table: the tokenizer's words, then those kept for actions."""
+        return self.trunk.embed_tokens.weight
+
+    def decode(
+        self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b n w"], Prefix]:
+        """The trunk, going on from its cache."""
+        return continue_decoder(self.trunk, prefix, embeddings, mask)
 
     def _maps(self, inputs: Inputs) -> tuple[Tensor, ...]:
         assert inputs.images is not None, "inputs need images or features"  # the encoder gives one of the two
