@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla.errors import ConfigError
@@ -82,9 +82,7 @@ class ActionExpert(nn.Module):
         """Own tokens before the first action."""
         return int(self.config.state == "token")
 
-    def forward(
-        self, tokens: Float[Tensor, "b n w"], time: Float[Tensor, "b"], plan: Plan
-    ) -> Float[Tensor, "b n w"]:
+    def forward(self, tokens: Float[Tensor, "b n w"], time: Float[Tensor, "b"], plan: Plan) -> Float[Tensor, "b n w"]:
         """Own tokens (the state's, if it is one, then the actions') after all layers."""
         tokens, condition = self._enter(tokens, time)
         for layer, keys, values in zip(self.layers, plan.keys, plan.values, strict=True):

@@ -54,7 +54,7 @@ class Encoder:
         image_size: int,
     ):
         self.config, self.text, self.image_size = config, text, image_size
-        self.fit = config.backbone.fit if isinstance(config.backbone, HfConfig) else "stretch"
+        self.fit: Fit = config.backbone.fit if isinstance(config.backbone, HfConfig) else "stretch"
         self.statistics = dict(statistics)
         self.specs = distinct_specs(specs)
         fitted = [(body.name, body.state, body.action) for body in config.bodies]

@@ -129,7 +129,7 @@ def write_lerobot(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _roles(folder: LerobotFolder, spec: EmbodimentSpec, said: Mapping[str, str | None]) -> tuple[Role, ...]:
-    """Roles of the cameras that fill the policy's image features, in its order; a masked picture is the same as none."""
+    """Roles of the cameras that fill the policy's image features, in its order; none is the same as a masked one."""
     if strange := sorted(said.keys() - set(folder.cameras)):
         raise UnknownName("image feature of the policy", strange[0], folder.cameras)
     others: dict[str, list[str]] = {}
@@ -146,7 +146,9 @@ def _roles(folder: LerobotFolder, spec: EmbodimentSpec, said: Mapping[str, str |
             camera = next((name for name in (own, *others.get(feature, [])) if name in spec.camera_names), None)
             if camera is None:
                 known = ", ".join(spec.camera_names) or "none"
-                raise ConfigError(f"{folder.path}: which camera is {feature}? {spec.name} has {known}; say it (cameras)")
+                raise ConfigError(
+                    f"{folder.path}: which camera is {feature}? {spec.name} has {known}; say it (cameras)"
+                )
         if camera is not None:
             role = spec.camera(camera).role
             first = next(item.name for item in spec.cameras if item.role == role)

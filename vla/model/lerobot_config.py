@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError, DataError
-from vla.model.config import BodyShape, ExpertConfig, HfConfig, VlaConfig
+from vla.model.config import BodyShape, ExpertConfig, Fit, HfConfig, VlaConfig
 from vla.model.head_config import FlowConfig
 from vla.model.lerobot_folder import Family, LerobotFolder
 from vla.model.lerobot_weights import NAMES
@@ -42,7 +42,7 @@ EXPERTS: dict[Family, dict[str, Any]] = {
 }
 """What every expert of a family has in common."""
 
-_FIT = {"pi0": "centre", "pi05": "centre", "smolvla": "corner"}
+_FIT: dict[Family, Fit] = {"pi0": "centre", "pi05": "centre", "smolvla": "corner"}
 
 
 def model_config(
@@ -75,7 +75,7 @@ def model_config(
             attention="bidirectional",
             layers=layers,
             image_size=_side(folder, "image_resolution" if pi else "resize_imgs_with_padding"),
-            fit=_FIT[family],  # pyright: ignore[reportArgumentType]
+            fit=_FIT[family],
             scale_embeddings=not pi,
             freeze_vision=bool(folder.setting("freeze_vision_encoder") or folder.setting("train_expert_only")),
             freeze_text=bool(folder.setting("train_expert_only")),

@@ -21,6 +21,7 @@ from vla.model.checkpoint import read_json, read_tensors
 from vla.normalize import NormalizeSpec
 
 Family = Literal["pi0", "pi05", "smolvla"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
@@ -99,9 +100,7 @@ def read_folder(path: Path) -> LerobotFolder:
     """
     file = path / CONFIG
     config = _mapping(file, "contents", read_json(file))
-    family = config.get("type")
-    if family not in get_args(Family):
-        raise DataError(file, "type", expected=" or ".join(get_args(Family)), found=repr(family))
+    family = _family(file, config.get("type"))
     for name, expected in (_SAME | _SAME_IN[family]).items():
         if config.get(name, expected) != expected:
             raise DataError(file, name, expected=repr(expected), found=repr(config[name]))
@@ -129,12 +128,19 @@ def read_folder(path: Path) -> LerobotFolder:
         _size(file, ACTION, outputs.get(ACTION)),
         tokens.get("tokenizer_name"),
         int(tokens.get("max_length", 512)),
-        "\n" if NEW_LINE.get(family) in before else "",
+        "\n" if NEW_LINE.get(family, PROMPT) in before and family != "pi05" else "",
         _norm(path, normalize, "STATE", STATE),
         _norm(path, normalize, "ACTION", ACTION),
         statistics,
         before.get("rename_observations_processor", {}).get("rename_map", {}),
     )
+
+
+def _family(file: Path, found: Any) -> Family:
+    for family in FAMILIES:
+        if found == family:
+            return family
+    raise DataError(file, "type", expected=" or ".join(FAMILIES), found=repr(found))
 
 
 def _allowed(family: str) -> set[str]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.errors import ConfigError
+from vla.model.action_network import PerBody
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
 from vla.model.config import HfConfig, VlaConfig
@@ -39,6 +40,9 @@ class VlaModel(nn.Module):
         if not config.bodies:
             raise ConfigError("fit the model's config to the embodiments first (vla.model.config.fit_to)")
         self.config, self.backbone = config, backbone
+        prefixed = config.expert.state == "prefix"
+        bodies, width = len(config.bodies), backbone.shape.width
+        self.state_in = PerBody(bodies, config.state_size, width) if prefixed else None
         self.head: Head = HEADS[config.head.kind](config, config.head, backbone)
 
     def loss(
@@ -83,7 +87,10 @@ class VlaModel(nn.Module):
 
     def prefix(self, inputs: Inputs) -> Prefix:
         """What the head looks at, without gradients if the config insulates the backbone."""
-        prefix = self.backbone.prefix(inputs)
+        state = None
+        if self.state_in is not None:
+            state = self.state_in(inputs.state[:, None], inputs.embodiment)
+        prefix = self.backbone.prefix(inputs, state)
         return prefix.detach() if self.config.insulate else prefix
 
 
