@@ -20,8 +20,9 @@ class VlaPolicy:
     Args:
         checkpoint: the model and its border.
         embodiment: which of the checkpoint's embodiments to be; None if it has one only.
-        ode_steps: of the flow.
-        temperature: scale of the noise that the flow starts from; below 1 answers are closer to the likeliest one.
+        ode_steps: of the flow's or the diffusion's solver; the model's own number if None.
+        temperature: scale of what is drawn: the noise that a flow starts from, or how far tokens stray from the
+            likeliest one; the model's own if None.
         blank_images: show grey instead of pictures, to measure whether they matter.
         device: of the model.
 
@@ -35,8 +36,8 @@ class VlaPolicy:
         checkpoint: Checkpoint,
         embodiment: str | None = None,
         *,
-        ode_steps: int = 10,
-        temperature: float = 1.0,
+        ode_steps: int | None = None,
+        temperature: float | None = None,
         blank_images: bool = False,
         device: str = "cpu",
     ):
@@ -80,9 +81,8 @@ class VlaPolicy:
         )
         self._chunks += 1
         inputs = self.encoder.inputs(self.body, seen).to(self.device)
-        size = (1, self.model.config.horizon, self.model.config.action_size)
-        noise = self.temperature * torch.randn(size, generator=generator)
-        actions = self.model.sample(inputs, self.ode_steps, noise=noise.to(self.device))[0].float().cpu().numpy()
+        sampled = self.model.sample(inputs, self.ode_steps, generator, temperature=self.temperature)
+        actions = sampled[0].float().cpu().numpy()
         return ActionChunk(self.encoder.decode(self.body, actions), observation.time, 1 / self.spec.action.rate)
 
     def _check(self, observation: Observation) -> None:
@@ -100,8 +100,9 @@ class Config:
     Attributes:
         checkpoint: its folder, or a run's, which stands for its newest.
         embodiment: which of its embodiments to be; may be left out if it has one.
-        ode_steps: Euler steps of the flow from noise to action.
-        temperature: scale of the noise that the flow starts from; 1 samples what was learnt, 0 gives one answer only.
+        ode_steps: of the solver from noise to action; the model's own number if not given.
+        temperature: scale of what is drawn; 1 samples what was learnt, 0 gives one answer only; the model's own if
+            not given (1 for a flow or a diffusion, 0 for tokens).
         blank_images: show it grey pictures.
         untrained: the same network with fresh weights, to compare with.
         weights: averaged over training, or the last.
@@ -111,8 +112,8 @@ class Config:
 
     checkpoint: Path
     embodiment: str | None = None
-    ode_steps: int = 10
-    temperature: float = 1.0
+    ode_steps: int | None = None
+    temperature: float | None = None
     blank_images: bool = False
     untrained: bool = False
     weights: str = "ema"
@@ -127,7 +128,8 @@ class Config:
             StatisticsMissing: a channel has no statistics.
             ConfigError: a setting is out of its range, or the embodiment has to be named.
         """
-        if self.ode_steps < 1 or self.temperature < 0 or self.weights not in ("ema", "model"):
+        steps = 1 if self.ode_steps is None else self.ode_steps
+        if steps < 1 or (self.temperature or 0.0) < 0 or self.weights not in ("ema", "model"):
             raise ConfigError("ode_steps starts at 1, temperature at 0; weights are 'ema' or 'model'")
         if self.threads is not None:
             torch.set_num_threads(self.threads)

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from vla.errors import ConfigError, DataError, StatisticsMissing, VlaError
 from vla.model.checkpoint import Checkpoint, load, resolve, save
@@ -50,8 +52,32 @@ def test_averaged_weights_are_loaded_unless_told_otherwise(made: tuple[VlaModel,
     model, encoder = made
     ema = {name: value + 1.0 for name, value in model.named_parameters() if value.requires_grad}
     save(tmp_path / "other", model, encoder, ema)
-    assert torch.equal(load(tmp_path / "other").model.places, model.places + 1.0)
-    assert torch.equal(load(tmp_path / "other", "model").model.places, model.places)
+    assert torch.equal(places(load(tmp_path / "other").model), places(model) + 1.0)
+    assert torch.equal(places(load(tmp_path / "other", "model").model), places(model))
+
+
+def places(model: VlaModel) -> torch.Tensor:
+    return model.get_parameter("head.network.places")
+
+
+def test_the_first_format_is_still_read(made: tuple[VlaModel, Encoder], folder: Path):
+    """It knew one head, and did not name it."""
+
+    def older(config: dict) -> None:
+        config["format"] = 1
+        head = config["model"].pop("head")
+        config["model"] |= {"flow_samples": 3, "action_norm": head["action_norm"]}
+
+    edit("config.json", older)(folder)
+    for name in ("model.safetensors", "ema.safetensors"):
+        tensors = {key.removeprefix("head.network."): value for key, value in load_file(folder / name).items()}
+        save_file(tensors, folder / name)
+    again = load(folder)
+    assert again.model.config == replace(made[0].config, head=replace(made[0].config.head, samples=3))
+    assert torch.equal(sample(again.model, again.encoder), sample(*made))
+    edit("config.json", lambda config: config["model"].pop("flow_samples"))(folder)
+    with pytest.raises(DataError, match="flow_samples"):
+        load(folder)
 
 
 def test_nothing_is_pickled_and_nothing_overwritten(made: tuple[VlaModel, Encoder], folder: Path):

@@ -13,6 +13,7 @@ from vla.errors import ConfigError
 from vla.model.action_expert import ActionExpert, rotate, time_embedding
 from vla.model.backbone import CacheShape, Inputs, Prefix, run_decoder
 from vla.model.config import BodyShape, ExpertConfig, NanoConfig, VlaConfig
+from vla.model.head_config import FlowConfig
 from vla.model.vla_model import Batch, VlaModel, build
 
 NANO = NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64)
@@ -20,7 +21,7 @@ CONFIG = VlaConfig(
     NANO,
     ExpertConfig(width=32, mlp=64),
     horizon=6,
-    flow_samples=2,
+    head=FlowConfig(samples=2),
     bodies=(BodyShape("long", 5, 4), BodyShape("short", 3, 2)),
     cameras=("primary",),
 )
@@ -152,15 +153,15 @@ def test_the_cache_equals_a_joint_computation():
         def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
             return trunk.rotary_emb(embeddings, position_ids=positions)
 
-    expert = ActionExpert(ExpertConfig(width=16, mlp=32), CacheShape(2, 4, 2, 6)).eval()
+    expert = ActionExpert(ExpertConfig(width=16, mlp=32), CacheShape(2, 4, 2, 6, 24)).eval()
     with torch.no_grad():
         for parameter in expert.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     tokens, time = torch.randn(2, 4, 16), torch.rand(2)
     valid = torch.ones(2, 3, dtype=torch.bool)
-    rotary, allowed = expert.attention_plan(Rotary(), prefix, valid)  # pyright: ignore[reportArgumentType]
-    fast = expert(tokens, time, prefix, rotary, allowed)
-    slow = _jointly(trunk, expert, embeddings, mask, tokens, time, rotary)
+    plan = expert.plan(Rotary(), prefix, valid)  # pyright: ignore[reportArgumentType]
+    fast = expert(tokens, time, plan)
+    slow = _jointly(trunk, expert, embeddings, mask, tokens, time, plan.rotary)
     assert torch.allclose(fast, slow, atol=1e-5)
 
 
@@ -175,7 +176,7 @@ def _jointly(
     seen |= torch.eye(places + own, dtype=torch.bool)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     turn = trunk.rotary_emb(x, position_ids=positions)
-    condition = expert.time(time_embedding(time, expert.width))
+    condition = expert.time(time_embedding(time, expert.config.width))
 
     def heads(item: Tensor, count: int) -> Tensor:
         return item.view(2, -1, count, 6).transpose(1, 2)

@@ -85,7 +85,8 @@ def test_blank_images_hide_the_pictures(checkpoint: Path):
 def test_untrained_is_the_same_network_with_fresh_weights(checkpoint: Path):
     trained, fresh = Config(checkpoint).make(), Config(checkpoint, untrained=True).make()
     assert fresh.spec == trained.spec and fresh.model.config == trained.model.config
-    assert not torch.equal(fresh.model.places, trained.model.places)
+    places = [item.model.get_parameter("head.network.places") for item in (fresh, trained)]
+    assert not torch.equal(*places)
     vision = [item.model.backbone.frozen_vision for item in (trained, fresh)]
     assert torch.equal(vision[0].stem.weight, vision[1].stem.weight)  # pyright: ignore
 
@@ -108,7 +109,7 @@ def test_observations_that_do_not_fit_are_faults(policy: VlaPolicy):
     with pytest.raises(PolicyFault, match="state"):
         policy.act(replace(OBSERVATION, state=np.zeros(3, np.float32)))
     with torch.no_grad():
-        policy.model.places.fill_(torch.nan)
+        policy.model.get_parameter("head.network.places").fill_(torch.nan)
     with pytest.raises(PolicyFault, match="nan"):
         policy.act(OBSERVATION)
 

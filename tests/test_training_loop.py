@@ -17,6 +17,7 @@ from vla.errors import ConfigError, DataError, StatisticsMissing
 from vla.experience import Place
 from vla.model.checkpoint import load
 from vla.model.config import ExpertConfig, NanoConfig, VlaConfig
+from vla.model.head_config import FlowConfig
 from vla.normalize import Statistics
 from vla.training.checkpoint import saved
 from vla.training.config import TrainConfig
@@ -28,7 +29,7 @@ MODEL = VlaConfig(
     NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64),
     ExpertConfig(width=32, mlp=64),
     horizon=8,
-    flow_samples=2,
+    head=FlowConfig(samples=2),
 )
 SOURCE = FakeWindows(count=24)
 SHORT = TrainConfig(steps=8, batch_size=8, warmup=2, save_every=3, threads=1, seed=7, device="cpu")

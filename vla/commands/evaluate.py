@@ -54,8 +54,8 @@ class Evaluate:
     """Also run on the same rows: the untrained network, or the policy with its pictures blanked."""
     execute: int | None = None
     """Actions of each chunk that are executed before the policy looks again, instead of the protocol's (ours: 8)."""
-    ode_steps: int = 10
-    """Euler steps of the flow."""
+    ode_steps: int | None = None
+    """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
     workers: int = 0
     """Processes; 0 for one a CPU core."""
     videos: int = 4

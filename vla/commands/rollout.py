@@ -42,8 +42,8 @@ class Rollout:
     """Of the first row; the others count up."""
     execute: int = 8
     """Actions of each chunk that are executed before the policy looks again."""
-    ode_steps: int = 10
-    """Euler steps of the flow."""
+    ode_steps: int | None = None
+    """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
     recordings: int = 2
     """Episodes to record for Rerun as well."""
     unsafe: bool = False

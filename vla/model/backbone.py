@@ -32,12 +32,14 @@ class CacheShape:
         heads: query heads of the backbone.
         kv_heads: heads of the cached keys and values.
         head_dim: size of one head.
+        width: of the backbone's own tokens.
     """
 
     layers: int
     heads: int
     kv_heads: int
     head_dim: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,37 @@ class Backbone(nn.Module, ABC):
         """What the expert must match."""
 
     @abstractmethod
-    def prefix(self, inputs: Inputs) -> Prefix:
-        """Run the backbone; uses ``inputs.features`` if they are there, else ``inputs.images``."""
+    def prefix(self, inputs: Inputs, state: Float[Tensor, "b n w"] | None = None) -> Prefix:
+        """Run the backbone; uses ``inputs.features`` if they are there, else ``inputs.images``.
+
+        Args:
+            inputs: pictures and words.
+            state: tokens of the backbone's width that come last: they see everything, what is before does not see them.
+        """
 
     @abstractmethod
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """Cosines and sines that the backbone rotates its own queries and keys with at ``positions``."""
+
+    @property
+    @abstractmethod
+    def words(self) -> Float[Tensor, "vocabulary w"]:
+        """The word table, as the decoder takes its rows; actions as tokens use its last ones."""
+
+    @abstractmethod
+    def decode(
+        self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b n w"], Prefix]:
+        """Run the decoder on over more places, each seeing the prefix and those before it.
+
+        Args:
+            prefix: of this backbone, or what an earlier call returned.
+            embeddings: of the places to add.
+            mask: False on padding.
+
+        Returns:
+            the decoder's last hidden states, normalised as for its language head, and the longer prefix.
+        """
 
     def features(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n ..."], ...]:
         """What the frozen part of the vision makes of pictures.
@@ -144,17 +171,26 @@ class Backbone(nn.Module, ABC):
 
 
 def run_decoder(
-    decoder: nn.Module, embeddings: Float[Tensor, "b p w"], mask: Bool[Tensor, "b p"], attention: PrefixAttention
+    decoder: nn.Module,
+    embeddings: Float[Tensor, "b p w"],
+    mask: Bool[Tensor, "b p"],
+    attention: PrefixAttention,
+    state: Float[Tensor, "b n w"] | None = None,
 ) -> Prefix:
     """Run a Hugging Face decoder over a prefix and take its cache.
 
     Positions count real places only, so padding moves nothing. A padding place attends to itself, because a row
     without anything to attend to would be NaN; nobody attends to it.
     """
+    before = embeddings.shape[1]
+    if state is not None:
+        embeddings = torch.cat([embeddings, state.to(embeddings.dtype)], 1)
+        mask = torch.cat([mask, torch.ones(state.shape[:2], dtype=torch.bool, device=mask.device)], 1)
     places = embeddings.shape[1]
-    allowed = mask[:, None, :].expand(-1, places, -1)
+    order = torch.arange(places, device=mask.device)
+    allowed = mask[:, None, :] & ((order[None, :] < before) | (order[:, None] >= before))
     if attention == "causal":
-        allowed = allowed & torch.ones(places, places, dtype=torch.bool, device=mask.device).tril()
+        allowed = allowed & (order[None, :] <= order[:, None])
     allowed = allowed | torch.eye(places, dtype=torch.bool, device=mask.device)
     additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
     additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
@@ -166,6 +202,37 @@ def run_decoder(
         past_key_values=cache,
         use_cache=True,
     )
+    return _cached(cache, mask)
+
+
+def continue_decoder(
+    decoder: nn.Module, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
+) -> tuple[Float[Tensor, "b n w"], Prefix]:
+    """Run a Hugging Face decoder over more places, each of which sees the prefix, itself and those before it.
+
+    Returns:
+        its last hidden states (after its final norm) and the longer prefix.
+    """
+    places = embeddings.shape[1]
+    seen = mask[:, None, :] & torch.ones(places, places, dtype=torch.bool, device=mask.device).tril()
+    seen = seen | torch.eye(places, dtype=torch.bool, device=mask.device)
+    allowed = torch.cat([prefix.mask[:, None, :].expand(-1, places, -1), seen], 2)
+    additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
+    additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
+    cache = DynamicCache(config=decoder.config)  # pyright: ignore[reportArgumentType]
+    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+        cache.update(keys, values, layer)
+    hidden = decoder(
+        inputs_embeds=embeddings,
+        attention_mask=additive[:, None],
+        position_ids=prefix.lengths[:, None] + (mask.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden, _cached(cache, torch.cat([prefix.mask, mask], 1))
+
+
+def _cached(cache: DynamicCache, mask: Bool[Tensor, "b p"]) -> Prefix:
     layers: list[Any] = cache.layers
     keys, values = zip(*((layer.keys, layer.values) for layer in layers), strict=True)
     return Prefix(keys, values, mask)

@@ -24,13 +24,13 @@ from torch import Tensor
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError, StatisticsMissing
 from vla.files import whole_folder
+from vla.model.checkpoint_format import FORMAT, OLDEST, current_model, current_tensors
 from vla.model.config import HfConfig, VlaConfig
 from vla.model.encode import Encoder
 from vla.model.text import Text, read_tokenizer
 from vla.model.vla_model import VlaModel, build
 from vla.normalize import Statistics
 
-FORMAT = 1
 LAST = "last"
 
 
@@ -84,16 +84,16 @@ def load(path: Path, weights: Literal["ema", "model"] = "ema") -> Checkpoint:
         StatisticsMissing: an embodiment or a channel has no statistics.
     """
     folder = resolve(path)
-    config, architecture = _read_config(folder / "config.json")
+    version, config, architecture = _read_config(folder / "config.json")
     specs = _read_specs(folder / "embodiments.json")
     statistics = _read_statistics(folder / "statistics.json")
     text = Text(read_tokenizer(folder / "tokenizer.json"), config.backbone.text_length, text_suffix(config))
     model = build(config, pretrained=False, architecture=architecture)
-    state = read_tensors(folder / "model.safetensors")
+    state = current_tensors(version, read_tensors(folder / "model.safetensors"))
     _check_names(folder / "model.safetensors", state, model.state_dict())
     model.load_state_dict(state)
     if weights == "ema":
-        averaged = read_tensors(folder / "ema.safetensors")
+        averaged = current_tensors(version, read_tensors(folder / "ema.safetensors"))
         _check_names(folder / "ema.safetensors", averaged, trainable(model))
         model.load_state_dict(averaged, strict=False)
     encoder = Encoder(config, specs, statistics, text, model.backbone.image_size)
@@ -184,13 +184,18 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1))
 
 
-def _read_config(path: Path) -> tuple[VlaConfig, dict[str, Any] | None]:
+def _read_config(path: Path) -> tuple[int, VlaConfig, dict[str, Any] | None]:
     value = _mapping(path, read_json(path))
-    if value.get("format") != FORMAT:
-        raise DataError(path, "format", expected=str(FORMAT), found=repr(value.get("format")))
+    version = value.get("format")
+    if not isinstance(version, int) or not OLDEST <= version <= FORMAT:
+        raise DataError(path, "format", expected=f"{OLDEST} to {FORMAT}", found=repr(version))
     if "model" not in value:
         raise DataError(path, "model", expected="a model config", found="nothing")
-    return VlaConfig.from_json(value["model"]), value.get("architecture")
+    try:
+        config = VlaConfig.from_json(current_model(version, _mapping(path, value["model"])))
+    except KeyError as error:
+        raise DataError(path, str(error), expected=f"a field of format {version}", found="nothing") from error
+    return version, config, value.get("architecture")
 
 
 def _read_specs(path: Path) -> list[EmbodimentSpec]:

@@ -2,19 +2,22 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError
+from vla.model.head_config import HEAD_CONFIGS, MEAN_STD, FlowConfig, HeadConfig
 from vla.normalize import NormalizeSpec
 
 CAMERA_SLOTS: tuple[Role, ...] = ("primary", "wrist", "secondary")
 """Pictures enter by what they show, so that data sets with different camera names share an input."""
 
-MEAN_STD = NormalizeSpec(kind="mean_std", epsilon=2e-3, clip=None)
 STATE = replace(MEAN_STD, clip=5.0)
-"""``epsilon`` keeps channels that hardly move (below 2 mm or 2 mrad a step) from being blown up to unit variance."""
+
+
+Fit = Literal["stretch", "centre", "corner"]
+"""How a picture becomes a square."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class HfConfig:
         attention: within the prefix; PaliGemma was trained bidirectional, SmolVLM causal.
         layers: decoder layers to keep from the first on; None for all.
         image_size: pixels of the square picture; None for what the vision model was trained with.
+        fit: how a picture becomes that square: ``stretch`` changes its aspect ratio; ``centre`` (pi0) and ``corner``
+            (SmolVLA: the picture at the bottom right) keep it and fill up with black.
+        scale_embeddings: pictures and words are multiplied by the square root of the decoder's width, as SmolVLA does
+            (Gemma's own word table does it by itself, for words only).
         freeze_vision: the vision tower does not learn.
         freeze_text: the decoder and the word table do not learn.
         text_suffix: ends the instruction (PaliGemma's prompts end with a newline).
@@ -76,6 +83,8 @@ class HfConfig:
     attention: Literal["causal", "bidirectional"] = "causal"
     layers: int | None = None
     image_size: int | None = None
+    fit: Fit = "stretch"
+    scale_embeddings: bool = False
     freeze_vision: bool = True
     freeze_text: bool = False
     text_suffix: str = ""
@@ -87,15 +96,46 @@ class HfConfig:
 class ExpertConfig:
     """The action expert: own weights for each of the backbone's layers, own width.
 
+    Three published experts as values of these fields (see ``vla.model.presets``):
+
+    =============  ==========  ========  =====  ===========  ======  ======
+    .              norm        state     joint  activation   causal  places
+    =============  ==========  ========  =====  ===========  ======  ======
+    pi0            gemma       token     1      gelu         no      no
+    pi0.5          adaptive    prompt    1      gelu         no      no
+    SmolVLA        llama       prefix    2      silu         yes     no
+    =============  ==========  ========  =====  ===========  ======  ======
+
     Attributes:
         width: of its tokens.
         mlp: hidden units of its gated feed-forward part.
         heads: query heads; None for as many as the backbone has.
+        norm: before each part. ``adaptive``: RMSNorm that the flow's time scales, shifts and gates (pi0.5). ``gemma``
+            (gain 1 + w) and ``llama`` (gain w) are plain, and an MLP fuses the time into the action tokens (pi0).
+        epsilon: of the norms.
+        activation: of the feed-forward part; ``gelu`` in its tanh form.
+        state: where the state enters: as the expert's first token, as the last token of the backbone's prefix, written
+            out in the prompt, or nowhere (``absent``).
+        joint_every: layer i attends to the prefix and the expert's own tokens together if i is a multiple of this;
+            the other layers attend to the prefix alone, through projections of their own. 1: every layer is joint.
+        causal: an action sees earlier actions only.
+        places: each action of a chunk has a learned position beside the rotary one.
     """
 
     width: int = 128
     mlp: int = 256
     heads: int | None = None
+    norm: Literal["adaptive", "gemma", "llama"] = "adaptive"
+    epsilon: float = 1e-6
+    activation: Literal["gelu", "silu"] = "gelu"
+    state: Literal["token", "prefix", "prompt", "absent"] = "token"
+    joint_every: int = 1
+    causal: bool = False
+    places: bool = True
+
+    def __post_init__(self):
+        if self.width % 2 or self.width < 2 or self.joint_every < 1:
+            raise ConfigError(f"expert: width {self.width} must be even and joint_every {self.joint_every} at least 1")
 
 
 @dataclass(frozen=True)
@@ -115,33 +155,41 @@ class VlaConfig:
         backbone: see there.
         expert: see there.
         horizon: actions in a chunk.
-        flow_samples: noises drawn for each observation in training; they share one prefix.
+        head: how actions are made; see there.
         insulate: the expert's gradient stops at the cache (knowledge insulation).
+        padded: sizes that state and action are padded to; the padding takes part in the flow as noise (pi0, whose
+            chunks always have 32 numbers). None: the largest embodiment's, and padding stays zero.
         bodies: embodiments in the order that ``Inputs.embodiment`` counts.
         cameras: roles in the order of ``Inputs.images``.
         state_norm: rule for states; clipped, because a policy may meet what the data never showed.
-        action_norm: rule for actions, the gripper like every other channel.
     """
 
     backbone: NanoConfig | HfConfig
     expert: ExpertConfig = ExpertConfig()
     horizon: int = 12
-    flow_samples: int = 1
+    head: HeadConfig = field(default_factory=FlowConfig)
     insulate: bool = False
+    padded: tuple[int, int] | None = None
     bodies: tuple[BodyShape, ...] = ()
     cameras: tuple[Role, ...] = ()
     state_norm: NormalizeSpec = STATE
-    action_norm: NormalizeSpec = MEAN_STD
+
+    @property
+    def action_norm(self) -> NormalizeSpec:
+        """Rule for actions: the head's."""
+        return self.head.action_norm
 
     @property
     def state_size(self) -> int:
         """Of the padded state."""
-        return max((body.state for body in self.bodies), default=0)
+        largest = max((body.state for body in self.bodies), default=0)
+        return largest if self.padded is None else _at_least(self.padded[0], largest, "state")
 
     @property
     def action_size(self) -> int:
         """Of the padded action."""
-        return max((body.action for body in self.bodies), default=0)
+        largest = max((body.action for body in self.bodies), default=0)
+        return largest if self.padded is None else _at_least(self.padded[1], largest, "action")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :meth:`from_json` reads back to an equal config."""
@@ -157,15 +205,27 @@ class VlaConfig:
         kinds: dict[str, type[NanoConfig] | type[HfConfig]] = {"nano": NanoConfig, "hf": HfConfig}
         try:
             fields = dict(value)
-            for name in ("state_norm", "action_norm"):
-                fields[name] = _whole(NormalizeSpec, {**fields[name], "skip": tuple(fields[name]["skip"])})
+            fields["state_norm"] = _norm(fields["state_norm"])
+            head = {**fields["head"], "action_norm": _norm(fields["head"]["action_norm"])}
+            fields["head"] = _whole(HEAD_CONFIGS[head["kind"]], head)
             fields["backbone"] = _whole(kinds[fields["backbone"]["kind"]], fields["backbone"])
             fields["expert"] = _whole(ExpertConfig, fields["expert"])
+            fields["padded"] = None if fields["padded"] is None else tuple(fields["padded"])
             fields["bodies"] = tuple(_whole(BodyShape, body) for body in fields["bodies"])
             fields["cameras"] = tuple(fields["cameras"])
             return _whole(cls, fields)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"model config: {error} does not fit its fields") from error
+
+
+def _at_least(size: int, needed: int, what: str) -> int:
+    if size < needed:
+        raise ConfigError(f"model config: padded {what} of {size} numbers, but an embodiment has {needed}")
+    return size
+
+
+def _norm(value: Mapping[str, Any]) -> NormalizeSpec:
+    return _whole(NormalizeSpec, {**value, "skip": tuple(value["skip"])})
 
 
 def _whole[T](kind: type[T], fields: Mapping[str, Any]) -> T:

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vla.model.head_config import Solver
+
 Velocity = Callable[[Float[Tensor, "b h a"], Float[Tensor, "b"]], Float[Tensor, "b h a"]]
 
 
@@ -41,10 +43,20 @@ def masked_mse(
     return torch.where(mask, predicted.float() - target.float(), 0.0).square().sum() / count
 
 
-def integrate(velocity: Velocity, noise: Float[Tensor, "b h a"], steps: int) -> Float[Tensor, "b h a"]:
-    """Euler steps from noise (t = 1) to an action (t = 0)."""
-    x = noise
+def integrate(
+    velocity: Velocity, noise: Float[Tensor, "b h a"], steps: int, solver: Solver = "euler"
+) -> Float[Tensor, "b h a"]:
+    """Steps of equal length from noise (t = 1) to an action (t = 0).
+
+    Euler's method has order 1. The midpoint rule and Heun's have order 2 and ask for the velocity twice a step.
+    """
+    x, size = noise, 1 / steps
     for step in range(steps):
         time = torch.full((len(x),), 1 - step / steps, dtype=x.dtype, device=x.device)
-        x = x - velocity(x, time) / steps
+        slope = velocity(x, time)
+        if solver == "midpoint":
+            slope = velocity(x - slope * (size / 2), time - size / 2)
+        elif solver == "heun":
+            slope = (slope + velocity(x - slope * size, time - size)) / 2
+        x = x - slope / steps
     return x

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, run_decoder
+from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
 from vla.model.config import NanoConfig
 from vla.model.efficientnet import COARSE, FINE, EfficientNetFeatures
 
@@ -33,15 +33,16 @@ class NanoBackbone(Backbone):
         config: sizes.
         cameras: how many camera slots there are; each has its own keypoints.
         pretrained: ImageNet weights for the frozen part; False leaves them random, for weights loaded later.
+        action_words: rows of the word table behind the tokenizer's, for heads that write actions as words.
     """
 
-    def __init__(self, config: NanoConfig, cameras: int, *, pretrained: bool = True):
+    def __init__(self, config: NanoConfig, cameras: int, *, pretrained: bool = True, action_words: int = 0):
         super().__init__()
         self.image_size = config.image_size
         self.vision = EfficientNetFeatures(pretrained=pretrained)
         self.trunk: Any = LlamaModel(
             _LLAMA_CONFIG(
-                vocab_size=config.vocabulary,
+                vocab_size=config.vocabulary + action_words,
                 hidden_size=config.width,
                 intermediate_size=config.mlp,
                 num_hidden_layers=config.layers,
@@ -55,7 +56,7 @@ class NanoBackbone(Backbone):
         self.cameras = nn.ModuleList(_Keypoints(config) for _ in range(cameras))
         self.kinds = nn.Parameter(0.02 * torch.randn(cameras * config.tokens + 1, config.width))
         head_dim = config.width // config.heads
-        self._shape = CacheShape(config.layers, config.heads, config.heads, head_dim)
+        self._shape = CacheShape(config.layers, config.heads, config.heads, head_dim, config.width)
 
     @property
     def shape(self) -> CacheShape:
@@ -71,8 +72,8 @@ class NanoBackbone(Backbone):
         """Maps at strides 8 and 16, flattened row by row; never changes in training."""
         return self.vision(images)
 
-    def prefix(self, inputs: Inputs) -> Prefix:
-        """Camera tokens, then the instruction's, through the trunk; every token sees every other."""
+    def prefix(self, inputs: Inputs, state: Float[Tensor, "b n w"] | None = None) -> Prefix:
+        """Camera tokens, the instruction's, then the state's through the trunk; the first two see each other."""
         table = self.trunk.embed_tokens
         sentence = self.sentence(inputs.tokens, inputs.token_mask, table)
         maps = inputs.features if inputs.features is not None else self._maps(inputs)
@@ -82,11 +83,22 @@ class NanoBackbone(Backbone):
         tokens = embeddings.shape[1] - 1
         seen = inputs.image_mask[:, :, None].expand(-1, -1, tokens // max(1, len(self.cameras))).reshape(batch, tokens)
         mask = torch.cat([seen, torch.ones(batch, 1, dtype=torch.bool, device=seen.device)], 1)
-        return run_decoder(self.trunk, embeddings, mask, "bidirectional")
+        return run_decoder(self.trunk, embeddings, mask, "bidirectional", state)
 
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """The trunk's own rotations."""
         return self.trunk.rotary_emb(self.kinds, position_ids=positions)
+
+    @property
+    def words(self) -> Float[Tensor, "vocabulary w"]:
+        """The trunk's word table: the tokenizer's words, then those kept for actions."""
+        return self.trunk.embed_tokens.weight
+
+    def decode(
+        self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b n w"], Prefix]:
+        """The trunk, going on from its cache."""
+        return continue_decoder(self.trunk, prefix, embeddings, mask)
 
     def _maps(self, inputs: Inputs) -> tuple[Tensor, ...]:
         assert inputs.images is not None, "inputs need images or features"  # the encoder gives one of the two

@@ -2,9 +2,10 @@
 
 from vla.errors import UnknownName
 from vla.model.config import ExpertConfig, HfConfig, NanoConfig, VlaConfig
+from vla.model.head_config import FlowConfig
 
 PRESETS: dict[str, VlaConfig] = {
-    "nano": VlaConfig(NanoConfig(), ExpertConfig(width=128, mlp=256), horizon=12, flow_samples=2),
+    "nano": VlaConfig(NanoConfig(), ExpertConfig(width=128, mlp=256), horizon=12, head=FlowConfig(samples=2)),
     "smolvlm-256m": VlaConfig(
         HfConfig("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", attention="causal"),
         ExpertConfig(width=432, mlp=1152),

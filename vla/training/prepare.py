@@ -95,7 +95,7 @@ def make_text(config: VlaConfig, sentences: Sequence[str]) -> Text:
     if isinstance(config.backbone, HfConfig):
         from vla.model.hf_backbone import load_tokenizer
 
-        tokenizer = load_tokenizer(config.backbone)
+        tokenizer = load_tokenizer(config.backbone.name)
     else:
         tokenizer = word_tokenizer(sentences, config.backbone.vocabulary)
     return Text(tokenizer, config.backbone.text_length, text_suffix(config))

@@ -1,0 +1,36 @@
+"""Checkpoints written before the format they are read in.
+
+Format 1 had one head, flow matching, without a name, and one kind of expert: the state its first token, every layer
+joint, the time in its norms.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+FORMAT = 2
+OLDEST = 1
+
+_EXPERT = {"norm": "adaptive", "epsilon": 1e-6, "activation": "gelu", "state": "token", "joint_every": 1}
+_EXPERT |= {"causal": False, "places": True}
+_BACKBONE = {"hf": {"fit": "stretch", "scale_embeddings": False}, "nano": {}}
+_FLOW_FIELDS = ("flow_samples", "action_norm")
+
+
+def current_model(version: int, model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model config's JSON of any format as one of today's."""
+    if version == FORMAT:
+        return dict(model)
+    rest = {name: value for name, value in model.items() if name not in _FLOW_FIELDS}
+    head = {"samples": model["flow_samples"], "action_norm": model["action_norm"]}
+    backbone = _BACKBONE[model["backbone"]["kind"]]
+    rest |= {"expert": _EXPERT | model["expert"], "backbone": backbone | model["backbone"], "padded": None}
+    return {**rest, "head": {"kind": "flow", "steps": 10, "solver": "euler", "temperature": 1.0, **head}}
+
+
+def current_tensors(version: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by today's names."""
+    if version == FORMAT:
+        return dict(tensors)
+    return {name if name.startswith("backbone.") else f"head.network.{name}": value for name, value in tensors.items()}
