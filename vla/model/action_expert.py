@@ -13,8 +13,9 @@ adaptive RMSNorm (pi0.5), which scales, shifts and gates each part, or through a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -100,9 +101,9 @@ class ActionExpert(nn.Module):
             seen = seen & (order[None, :] <= order[:, None])
         seen = seen | torch.eye(own, dtype=torch.bool, device=device)
         seen[:, : self.state_tokens, self.state_tokens :] = False
+        layers: Sequence[Any] = self.layers  # pyright: ignore[reportAssignmentType]
         keys, values = zip(
-            *(layer.read(*pair) for layer, *pair in zip(self.layers, prefix.keys, prefix.values, strict=True)),
-            strict=True,
+            *(layer.read(*pair) for layer, *pair in zip(layers, prefix.keys, prefix.values, strict=True)), strict=True
         )
         return Plan(
             keys,
