@@ -8,7 +8,7 @@
     max_steps = 200
     [make]                        further arguments of gymnasium.make
     [tasks]                       push = { instruction = "push the puck", make = { env_name = "push-v3" } }
-    [[state]]                     key = "agent_pos" (none: the observation itself), first = 0, channels = [{ name, ... }]
+    [[state]]                     key = "agent_pos" (none: the observation), first = 0, channels = [{ name, unit, ... }]
     [action]                      mode, frame, rate, channels, and rotation or gripper where there are such channels
     [[cameras]]                   name, from = "render" or a key such as "pixels/top", height, width, role, orientation
 """

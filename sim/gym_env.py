@@ -182,7 +182,8 @@ class GymBody:
 
     def _made(self, seed: dict[str, int]) -> Any:
         description = self._description
-        env = gymnasium.make(description.env, **(description.make | description.tasks[self._task].make | seed))
+        arguments: dict[str, Any] = description.make | description.tasks[self._task].make | seed
+        env = gymnasium.make(description.env, **arguments)
         if env.action_space.shape != (description.spec.action.size,):
             env.close()
             raise ConfigError(
