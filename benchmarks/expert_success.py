@@ -119,8 +119,8 @@ def _clean(body: LiberoBody, task: LiberoTask) -> tuple[bool, int]:
     task.reset()
     rng = np.random.default_rng([task.row.seed, task.number, task.row.init + 1])
     steps = 0
-    for raw in solve(body.world, rng):
-        body.world.step(raw)
+    for step in solve(body.world, rng):
+        body.world.step(step.raw)
         steps += 1
         if task.succeeded() or steps >= task.max_steps:
             break

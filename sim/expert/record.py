@@ -18,6 +18,7 @@ from vla.errors import ConfigError, DataError
 from vla.experience import Episode
 from vla.rows import Row
 from vla.sim.expert.solve import solve
+from vla.sim.expert.subtasks import Subtask, keyframes, spans
 from vla.sim.libero import LiberoBenchmark, LiberoBody, LiberoTask
 from vla.transforms import action_map
 
@@ -70,17 +71,18 @@ def record(body: LiberoBody, task: LiberoTask, disturbance: Disturbance, *, imag
     joints = 1 + np.array(world.env.robots[0]._ref_joint_pos_indexes)
     start[joints] += rng.normal(scale=disturbance.start, size=len(joints)) if disturbance.start else 0.0
     world.restore(start)
-    states, labels, executed = [], [], []
+    states, labels, executed, subtasks = [], [], [], []
     pictures: dict[str, list] = {name: [] for name in (body.spec.camera_names if images else ())}
     push = np.zeros(6)
-    for raw in solve(world, rng, disturbance.waypoint):
+    for step in solve(world, rng, disturbance.waypoint):
         observation = body.observe(images=images)
-        label = _TO_CANONICAL(np.clip(raw, -1.0, 1.0))
+        label = _TO_CANONICAL(np.clip(step.raw, -1.0, 1.0))
         push = _next_push(push, disturbance, rng)
         sent = body.command(_disturbed(label, push))
         states.append(observation.state)
         labels.append(label if disturbance.labels == "meant" else sent)
         executed.append(sent)
+        subtasks.append(step.subtask)
         for name, frames in pictures.items():
             frames.append(observation.images[name])
         if task.succeeded() or len(states) >= task.max_steps:
@@ -96,7 +98,7 @@ def record(body: LiberoBody, task: LiberoTask, disturbance: Disturbance, *, imag
         instruction=task.instruction,
         success=True,
         source=f"{row.suite}/{row.task}[seed {row.seed}]",
-        info=_info(row, task, start, executed, disturbance),
+        info=_info(row, task, start, executed, disturbance, subtasks),
     )
 
 
@@ -134,7 +136,9 @@ def _disturbed(label: Float32[np.ndarray, "7"], push: np.ndarray) -> Float32[np.
     return np.concatenate([label[:6] + push * largest, label[6:]]).astype(np.float32)
 
 
-def _info(row: Row, task: LiberoTask, start: np.ndarray, executed: list, disturbance: Disturbance) -> dict[str, Any]:
+def _info(
+    row: Row, task: LiberoTask, start: np.ndarray, executed: list, disturbance: Disturbance, subtasks: list[Subtask]
+) -> dict[str, Any]:
     """All that another simulator needs to repeat the episode, as JSON values."""
     return {
         **row.to_json(),
@@ -144,4 +148,6 @@ def _info(row: Row, task: LiberoTask, start: np.ndarray, executed: list, disturb
         "executed": np.stack(executed).tolist(),
         "labels": disturbance.labels,
         "noise": disturbance.action,
+        "subtasks": spans(subtasks),
+        "keyframes": keyframes(subtasks),
     }
