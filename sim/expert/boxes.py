@@ -10,7 +10,7 @@ change when the thing is shifted, so that many places are looked at together::
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 CHUNK = 2_000_000  # numbers at a time
 
@@ -61,13 +61,16 @@ class Room:
         self._radii = _radii(self._directions, thing, first) + _radii(self._directions, still, second)
         self._middles = ((thing.middles[first] - still.middles[second])[:, None] * self._directions).sum(axis=2)
 
-    def gaps(self, offsets: Offsets) -> Float64[np.ndarray, "k"]:
-        """How far the thing is from the nearest box [m], at most; negative where it is inside one."""
-        if not len(self._radii):
-            return np.full(len(offsets), np.inf)
-        size = max(1, CHUNK // self._radii.size)
-        parts = [self._gaps(offsets[begin : begin + size]) for begin in range(0, len(offsets), size)]
-        return np.concatenate([np.zeros(0), *parts])
+    def gaps(self, offsets: Offsets, most: float = 0.02) -> Float64[np.ndarray, "k"]:
+        """How far the thing is from the nearest box [m], but no more than ``most``; negative where it is inside one."""
+        if not len(offsets):
+            return np.zeros(0)
+        low, high = offsets.min(axis=0), offsets.max(axis=0)
+        between = np.abs(self._middles + self._directions @ ((low + high) / 2)) - self._radii
+        near = (between - np.abs(self._directions) @ ((high - low) / 2)).max(axis=1) < most  # for any of the offsets
+        size = max(1, CHUNK // max(1, 15 * int(near.sum())))
+        parts = [self._gaps(offsets[begin : begin + size], near) for begin in range(0, len(offsets), size)]
+        return np.minimum(np.concatenate(parts), most)
 
     def rest(self, spot: Float64[np.ndarray, "2"], start: float, floor: float) -> float:
         """Height of the thing's origin at which it, lowered at a spot, first touches something [m].
@@ -93,9 +96,9 @@ class Room:
                 height = bottom
         return max([floor, *(float(top) for top, _ in blocked if top < height)])
 
-    def _gaps(self, offsets: Offsets) -> Float64[np.ndarray, "k"]:
-        shifted = self._middles[..., None] + self._directions @ offsets.T
-        return (np.abs(shifted) - self._radii[..., None]).max(axis=1).min(axis=0)
+    def _gaps(self, offsets: Offsets, near: Bool[np.ndarray, "p"]) -> Float64[np.ndarray, "k"]:
+        shifted = self._middles[near, :, None] + self._directions[near] @ offsets.T
+        return (np.abs(shifted) - self._radii[near, :, None]).max(axis=1).min(axis=0, initial=np.inf)
 
 
 def _radii(directions: Float64[np.ndarray, "p 15 3"], boxes: Boxes, index: np.ndarray) -> Float64[np.ndarray, "p 15"]:
