@@ -55,12 +55,14 @@ def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
             return arm.satisfied(predicate)
         origin = arm.world.position(source)
         turned = arm.world.rotation(source)
-        if not (yield from pick(arm, source, chosen.grasp, target)):
-            failed.append((turned.T @ (chosen.grasp.pose.position - origin), turned.T @ chosen.grasp.pose.rotation))
-            continue
-        yield from _place(arm, source, target, chosen, about_vertical(chosen.placement.turn) @ turned)
+        held = yield from pick(arm, source, chosen.grasp, target)
+        if held:
+            aligned = about_vertical(chosen.placement.turn) @ turned
+            held = yield from _place(arm, source, target, chosen, aligned)
         if arm.satisfied(predicate):
             return True
+        if not held:
+            failed.append((turned.T @ (chosen.grasp.pose.position - origin), turned.T @ chosen.grasp.pose.rotation))
     return False
 
 
@@ -145,7 +147,7 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
     target = option.origin + up(chosen.height)
     offset = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
     over = Pose(target + offset + (SWEEP[-1] if option.way[2] < 0.5 else 0.08) * option.way, wanted)
-    yield from part("carry", travel(arm, over, CLOSED, held=name, turned=ALIGNED))
+    yield from part("carry", _while_held(arm, name, travel(arm, over, CLOSED, held=name, turned=ALIGNED)))
     slipped = rotation.from_matrix(aligned @ arm.world.rotation(name).T, "axis_angle")[2]
     if ALIGNED < abs(slipped) < SLIP:  # it has turned in the fingers
         wanted = about_vertical(float(slipped)) @ hand_pose(arm.world).rotation
@@ -164,6 +166,16 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
     out = there.shifted((0.1 if option.way[2] > 0.5 else SWEEP[-1]) * option.way)
     yield from part("retreat", go(arm, out, OPEN, steps=30, tolerance=0.03, turned=1.0))
     return True
+
+
+def _while_held(arm: Arm, name: str, actions: Actions) -> Actions:
+    """The actions until the object is no longer where it was in the hand."""
+    kept = hand_pose(arm.world).rotation.T @ (arm.world.position(name) - hand_position(arm.world))
+    for raw in actions:
+        now = hand_pose(arm.world).rotation.T @ (arm.world.position(name) - hand_position(arm.world))
+        if np.linalg.norm(now - kept) > HELD:
+            return
+        yield raw
 
 
 def _carried(pose: Pose, origin: Float64[np.ndarray, "3"], option: Placement) -> Pose:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64
 
-from vla.sim.expert.hand import TIP, Pose, orientation, up
+from vla.sim.expert.hand import TIP, Pose, fits, orientation, up
 from vla.sim.expert.motion import Actions, Arm, go, travel
 from vla.sim.expert.servo import CLOSED, hand_pose, hand_position, towards
+from vla.sim.expert.solids import Cloud
 from vla.sim.expert.subtasks import Step, Subtask, during
 
 FLAT = 0.03  # [m] high at most
@@ -15,27 +16,41 @@ ABOVE = 0.08  # [m] of the pose before and after
 PRESS = 0.012  # [m] below the surface that the hand aims at
 NEAR = 0.015  # [m] to where it shall be
 STEPS = 120
+LOST = 0.08  # [m] of the fingers from the middle of what they should take along
+YAWS_DEG = (0.0, 45.0, 90.0, -45.0)
 
 
 def drag(arm: Arm, name: str, to: str, target: Float64[np.ndarray, "3"]) -> Iterator[Step]:
     """Press closed fingers on an object's middle and take it along to a horizontal position [m], which is named."""
-    down = orientation(0.0)
-    middle = arm.world.position(name)
-    touch = np.array([*middle[:2], arm.solids.floor + TIP + 0.004])
-    yield from during(Subtask("reach", name, to), travel(arm, Pose(touch + up(ABOVE), down), CLOSED))
-    pressing = go(arm, Pose(touch, down), CLOSED, steps=20, tolerance=0.006, speed=0.5)
+    middle, height = arm.world.position(name), arm.solids.floor + TIP + 0.004
+    touch = _upright(arm, name, np.array([*middle[:2], height]), np.array([*target[:2], height]))
+    yield from during(Subtask("reach", name, to), travel(arm, touch.shifted(up(ABOVE)), CLOSED))
+    pressing = go(arm, touch, CLOSED, steps=40, tolerance=0.006, speed=0.5)
     yield from during(Subtask("touch", name, to), pressing)
-    yield from during(Subtask("drag", name, to), _along(arm, name, target, touch[2] - PRESS))
+    yield from during(Subtask("drag", name, to), _along(arm, name, target, touch.shifted(up(-PRESS))))
     away = hand_pose(arm.world).shifted(up(ABOVE))
     yield from during(Subtask("retreat", name, to), go(arm, away, CLOSED, steps=12, tolerance=0.03))
 
 
-def _along(arm: Arm, name: str, target: Float64[np.ndarray, "3"], height: float) -> Actions:
-    down = orientation(0.0)
+def _along(arm: Arm, name: str, target: Float64[np.ndarray, "3"], touch: Pose) -> Actions:
     for _ in range(STEPS):
-        missing = (target - arm.world.position(name))[:2]
-        if np.linalg.norm(missing) < NEAR:
+        here, there = arm.world.position(name)[:2], hand_position(arm.world)[:2]
+        missing = target[:2] - here
+        if np.linalg.norm(missing) < NEAR or np.linalg.norm(there - here) > LOST:
             return
         step = missing * min(1.0, 0.03 / float(np.linalg.norm(missing)))
-        ahead = np.array([*hand_position(arm.world)[:2] + step, height])
-        yield towards(arm.world, Pose(ahead, down), CLOSED, speed=0.6)
+        yield towards(arm.world, Pose(np.array([*there + step, touch.position[2]]), touch.rotation), CLOSED, speed=0.6)
+
+
+def _upright(arm: Arm, name: str, start: Float64[np.ndarray, "3"], end: Float64[np.ndarray, "3"]) -> Pose:
+    """The first yaw at which the hand has room where it presses first and last."""
+    around = Cloud(arm.solids.around(name))
+    turned = [Pose(start, orientation(float(yaw))) for yaw in np.deg2rad(YAWS_DEG)]
+    free = [
+        pose
+        for pose in turned
+        if all(
+            fits(around, Pose(there, pose.rotation), arm.solids.floor, 0.0) for there in (start + up(ABOVE), start, end)
+        )
+    ]
+    return [*free, turned[0]][0]
