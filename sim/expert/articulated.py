@@ -40,12 +40,14 @@ class Hold:
         away: direction in which the hand came and leaves again.
         grips: whether it grips.
         opening: how far from the middle [m] each finger is on the way to a grip.
+        whole: whether there is room for the hand on all of the joint's way, not only on its first half.
     """
 
     pose: Pose
     away: Float64[np.ndarray, "3"]
     grips: bool
     opening: float = OPENING
+    whole: bool = True
 
 
 def operate(arm: Arm, predicate: list[str]) -> Steps:
@@ -107,16 +109,22 @@ def _holds(arm: Arm, joint: Joint, predicate: list[str], failed: list[Hold]) -> 
     kinds = [_grips, _pushes] if predicate[0] != "close" else [_pushes, _grips]
     if len(failed) % 2 == 1:
         kinds.reverse()
+    partly: list[Hold] = []
     # where nothing else is possible, what stands in the way and can be moved is pushed aside
     for kind, aside in itertools.product(kinds, ((), arm.world.objects)):
         for hold in kind(arm, joint, surface, moving, aside):
-            if not any(
-                old.grips == hold.grips
-                and np.linalg.norm(old.pose.position - hold.pose.position) < 0.02
-                and np.trace(old.pose.rotation.T @ hold.pose.rotation) > 2.7
-                for old in failed
-            ):
+            if any(_alike(hold, old) for old in failed):
+                continue
+            if hold.whole:
                 yield hold
+            else:
+                partly.append(hold)
+    yield from partly  # what has moved half way may be held elsewhere for the rest
+
+
+def _alike(hold: Hold, old: Hold) -> bool:
+    near = np.linalg.norm(old.pose.position - hold.pose.position) < 0.02
+    return bool(near and old.grips == hold.grips and np.trace(old.pose.rotation.T @ hold.pose.rotation) > 2.7)
 
 
 def _grips(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], aside: Aside) -> Iterator[Hold]:
@@ -130,8 +138,9 @@ def _grips(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], asi
             if not joint.slides and joint.levers(pose.position[None])[0] > 0.1 and grasp.tilt == 0:
                 continue
             middle, end = joint.carried(pose, 0.5 * change), joint.carried(pose, change)
-            if _reachable(arm, pose) and all(fits(still, there, arm.solids.floor) for there in (middle, end)):
-                yield Hold(pose, -pose.approach, grips=True, opening=opening)
+            if _reachable(arm, pose) and fits(still, middle, arm.solids.floor):
+                whole = fits(still, end, arm.solids.floor)
+                yield Hold(pose, -pose.approach, grips=True, opening=opening, whole=whole)
 
 
 def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], aside: Aside) -> Iterator[Hold]:
@@ -164,9 +173,11 @@ def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], as
             free = (pose, pose.shifted(NEAR * normals[index]))
             if not all(fits(around, there, floor, 0.0) for there in free) or not _reachable(arm, pose):
                 continue
-            if fits(still, joint.carried(pose, 0.9 * change), floor, 0.0):
-                yield Hold(pose, normals[index], grips=False)
-                break
+            if fits(still, joint.carried(pose, 0.5 * change), floor, 0.0):
+                whole = fits(still, joint.carried(pose, 0.9 * change), floor, 0.0)
+                yield Hold(pose, normals[index], grips=False, whole=whole)
+                if whole:
+                    break
 
 
 def _reachable(arm: Arm, pose: Pose) -> bool:
