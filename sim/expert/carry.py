@@ -52,7 +52,9 @@ def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
             if arm.solids.height(source) > FLAT:
                 return False
             yield from drag(arm, source, target, region(arm.world, predicate, part, parts).centre)
-            return arm.satisfied(predicate)
+            if arm.satisfied(predicate):
+                return True
+            continue
         origin = arm.world.position(source)
         turned = arm.world.rotation(source)
         held = yield from pick(arm, source, chosen.grasp, target)

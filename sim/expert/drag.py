@@ -1,4 +1,4 @@
-"""A flat thing that fingers cannot grip, a plate, is dragged over the table by fingers pressed on it."""
+"""A flat thing that fingers cannot grip, a plate, is pushed over the table by fingers that are within its rim."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,8 @@ from vla.sim.expert.subtasks import Step, Subtask, during
 
 FLAT = 0.03  # [m] high at most
 ABOVE = 0.08  # [m] of the pose before and after
-PRESS = 0.012  # [m] below the surface that the hand aims at
+LOW = 0.003  # [m] of the finger tips above the table at first
+PRESS = 0.008  # [m] lower that they aim at while they push, or they climb over the rim
 NEAR = 0.015  # [m] to where it shall be
 STEPS = 120
 LOST = 0.08  # [m] of the fingers from the middle of what they should take along
@@ -21,8 +22,8 @@ YAWS_DEG = (0.0, 45.0, 90.0, -45.0)
 
 
 def drag(arm: Arm, name: str, to: str, target: Float64[np.ndarray, "3"]) -> Iterator[Step]:
-    """Press closed fingers on an object's middle and take it along to a horizontal position [m], which is named."""
-    middle, height = arm.world.position(name), arm.solids.floor + TIP + 0.004
+    """Lower closed fingers onto an object's middle and take it along to a horizontal position [m], which is named."""
+    middle, height = arm.world.position(name), arm.solids.floor + TIP + LOW
     touch = _upright(arm, name, np.array([*middle[:2], height]), np.array([*target[:2], height]))
     yield from during(Subtask("reach", name, to), travel(arm, touch.shifted(up(ABOVE)), CLOSED))
     pressing = go(arm, touch, CLOSED, steps=40, tolerance=0.006, speed=0.5)
@@ -43,14 +44,9 @@ def _along(arm: Arm, name: str, target: Float64[np.ndarray, "3"], touch: Pose) -
 
 
 def _upright(arm: Arm, name: str, start: Float64[np.ndarray, "3"], end: Float64[np.ndarray, "3"]) -> Pose:
-    """The first yaw at which the hand has room where it presses first and last."""
+    """The yaw at which the hand has most room on its way."""
     around = Cloud(arm.solids.around(name))
+    way = [start + up(ABOVE), *(start + part * (end - start) for part in np.linspace(0, 1, 6))]
     turned = [Pose(start, orientation(float(yaw))) for yaw in np.deg2rad(YAWS_DEG)]
-    free = [
-        pose
-        for pose in turned
-        if all(
-            fits(around, Pose(there, pose.rotation), arm.solids.floor, 0.0) for there in (start + up(ABOVE), start, end)
-        )
-    ]
-    return [*free, turned[0]][0]
+    room = [sum(fits(around, Pose(there, pose.rotation), arm.solids.floor, 0.0) for there in way) for pose in turned]
+    return turned[int(np.argmax(room))]
