@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float64
 
-from vla.sim.expert.hand import TIP, Pose, fits, orientation, up
+from vla.sim.expert.hand import TIP, YAWS, Pose, fits, orientation, up
 from vla.sim.expert.motion import Actions, Arm, go, travel
 from vla.sim.expert.servo import CLOSED, hand_pose, hand_position, towards
 from vla.sim.expert.solids import Cloud
@@ -14,11 +14,11 @@ from vla.sim.expert.subtasks import Step, Subtask, during
 FLAT = 0.03  # [m] high at most
 ABOVE = 0.08  # [m] of the pose before and after
 LOW = 0.003  # [m] of the finger tips above the table at first
-PRESS = 0.008  # [m] lower that they aim at while they push, or they climb over the rim
+PRESS = 0.005  # [m] lower that they aim at while they push, or they climb over the rim
 NEAR = 0.015  # [m] to where it shall be
 STEPS = 120
 LOST = 0.08  # [m] of the fingers from the middle of what they should take along
-YAWS_DEG = (0.0, 45.0, 90.0, -45.0)
+SIDEWAYS_DEG = (0.0, 180.0, 30.0, -30.0, 90.0, -90.0)  # of the hand from the way: across it, fingers are pushed open
 
 
 def drag(arm: Arm, name: str, to: str, target: Float64[np.ndarray, "3"]) -> Iterator[Step]:
@@ -47,6 +47,9 @@ def _upright(arm: Arm, name: str, start: Float64[np.ndarray, "3"], end: Float64[
     """The yaw at which the hand has most room on its way."""
     around = Cloud(arm.solids.around(name))
     way = [start + up(ABOVE), *(start + part * (end - start) for part in np.linspace(0, 1, 6))]
-    turned = [Pose(start, orientation(float(yaw))) for yaw in np.deg2rad(YAWS_DEG)]
+    ahead = float(np.arctan2(*(end - start)[1::-1]))
+    yaws = [ahead + float(aside) for aside in np.deg2rad(SIDEWAYS_DEG)]
+    yaws = [yaw for yaw in ((yaw + np.pi / 2) % (2 * np.pi) - np.pi / 2 for yaw in yaws) if YAWS[0] < yaw < YAWS[1]]
+    turned = [Pose(start, orientation(yaw)) for yaw in yaws]
     room = [sum(fits(around, Pose(there, pose.rotation), arm.solids.floor, 0.0) for there in way) for pose in turned]
     return turned[int(np.argmax(room))]
