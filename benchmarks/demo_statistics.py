@@ -1,8 +1,9 @@
 """How do generated demonstrations compare with LIBERO's own, which people recorded?
 
 For each suite a table: episode lengths, gripper, and for every channel of action and state the least, greatest, 1 % and
-99 % quantile, mean and standard deviation; theirs from the published statistics in ``--reference`` (pooled per suite from
-the public LeRobot set, quantiles of OpenVLA's; both without the steps in which nothing moved). At the end one JSON line.
+99 % quantile, mean and standard deviation; theirs from the published statistics in ``--reference`` (pooled per suite
+from the public LeRobot set, quantiles of OpenVLA's; both without the steps in which nothing moved). At the end one JSON
+line.
 
     python benchmarks/demo_statistics.py --reference data/libero_reference --per-task 5
 
@@ -11,8 +12,8 @@ What to expect, and why:
 - People drive with a SpaceMouse: most of their steps are slow (about a third of the largest translation), they saturate
   at +-0.9375, its end stop. The expert moves at 0.8 to 1.0 of the largest translation until it is near, so its episodes
   have fewer steps and its actions a greater spread; both ends of its range are the embodiment's limits.
-- People hardly turn the hand (q01, q99 within +-0.1 of the largest step). The expert turns for grasps across a thing and
-  towards where a thing shall lie, at up to 0.8 of the largest step, so the ranges of rotation are far wider.
+- People hardly turn the hand (q01, q99 within +-0.1 of the largest step). The expert turns for grasps across a thing
+  and towards where a thing shall lie, at up to 0.8 of the largest step, so the ranges of rotation are far wider.
 - Noise on the first pose and on actions widens the state's range; labels are without it.
 - The gripper is closed for a greater part of people's episodes, as they carry slowly.
 """
