@@ -3,9 +3,17 @@
 ::
 
     rows ─▶ protocol.json        what is measured and how; resuming under another one is refused
-         ─▶ rows.jsonl           one line a finished row, appended
-         ─▶ results.parquet      all of them, once the last row is done
-         ─▶ videos/ rrd/         chosen rows, run once more: recording never slows what is measured
+         ─▶ crew of processes ─▶ rows.jsonl           one line a finished row, appended
+                                 results.parquet      all of them, once the last row is done
+                                 videos/ rrd/         chosen rows, run once more: recording never slows what is measured
+
+    a crew     batch None      [simulator + policy] [simulator + policy] ...        the policy in every process
+               batch n         [simulator] [simulator] ... ─▶ [policy, n at once]   :mod:`vla.policy_process`
+               on a cluster    [simulator + policy] ... as Ray actors               :mod:`vla.ray_crew`
+
+A row's result follows from the row and these settings alone: its scene from its seed, the policy's noise from its seed
+and the number of the inference, a batched answer from the size of the batch and not from what else is in it. The
+number of processes, their order and what died on the way change nothing; ``Result.actions`` shows it.
 """
 
 import itertools
@@ -13,7 +21,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +30,10 @@ from vla.episode_worker import EpisodeJob, Factory, HandlerFactory, Identify
 from vla.errors import ConfigError, DataError
 from vla.files import write_text
 from vla.ledger import Ledger, open_ledger, plain
+from vla.policy_process import PolicyProcess
 from vla.protocol_libero import Protocol
 from vla.protocols import Policy
+from vla.ray_crew import Cluster, RayCrew
 from vla.results import Result, compare, read_results, summarise, write_results
 from vla.rows import Benchmark, Row
 from vla.shards import Shard
@@ -39,6 +49,9 @@ def run_rows(
     out: Path,
     *,
     workers: int = 1,
+    batch: int | None = None,
+    memory_gb: float | None = None,
+    cluster: Cluster | None = None,
     execute: int | None = None,
     protocol: Protocol | None = None,
     shard: Shard | None = None,
@@ -51,14 +64,19 @@ def run_rows(
 ) -> list[Result]:
     """Run every row that has no result yet, then write ``results.parquet``; the same call goes on where one stopped.
 
-    A row whose process dies is tried once more and then has status ``"error"``, as has one whose policy or body fails.
+    A row whose process dies, hangs or runs out of memory is tried once more and then has status ``"error"`` and an
+    ``error_kind``, as has one whose policy or body gives up (``"fault"``).
 
     Args:
         rows: what to run, fixed beforehand.
         benchmark_factory: makes the scenes, in each process.
-        policy_factory: makes the policy, in each process.
+        policy_factory: makes the policy, in each process or in one for all.
         out: folder of this run; made if need be.
-        workers: processes.
+        workers: processes with a simulator; more of them change nothing but the time.
+        batch: None for a policy in each of them; a number for one policy that answers so many of them at once, which
+            suits a GPU. It is part of the protocol, because rounding depends on it.
+        memory_gb: a process that holds more [GiB] is ended, which costs its row; None for no limit.
+        cluster: where the processes run; None for here.
         execute: rows of each chunk to execute before asking again; None for all.
         protocol: recorded with the run and in every result; the factories have been made according to it.
         shard: run only this part of the rows; :func:`vla.shards.merge` joins the parts.
@@ -73,8 +91,8 @@ def run_rows(
         results in the order of ``rows``, of the shard only if there is one.
 
     Raises:
-        ConfigError: ``rows`` is empty or has a row twice, ``out`` holds a run under another protocol (the message says
-            what differs), or another process is writing to it.
+        ConfigError: ``rows`` is empty or has a row twice, settings exclude each other, ``out`` holds a run under
+            another protocol (the message says what differs), or another process is writing to it.
         DataError: a file in ``out`` is damaged.
         VlaError: policy and benchmark do not fit or cannot be made; what is finished stays.
     """
@@ -87,12 +105,13 @@ def run_rows(
         "benchmark": plain(benchmark_factory),
         "execute": execute,
         "protocol": plain(protocol),
+        "batch": batch,
     }
     if shard:
         settings["shard"] = shard.to_json() | {"rows": [row.to_json() for row in rows]}
         rows = shard.part(rows)
-    facts = protocol.to_json() if protocol else {}
-    with open_ledger(out, rows, settings) as ledger, Crew(factory, workers, log=out / "workers.log") as crew:
+    facts = (protocol.to_json() if protocol else {}) | ({} if batch is None else {"batch": batch})
+    with open_ledger(out, rows, settings) as ledger, _crew(factory, workers, batch, memory_gb, cluster, out) as crew:
         redo = {row for row, result in ledger.finished.items() if retry_errors and result.status == "error"}
         jobs = [EpisodeJob(row) for row in rows if row not in ledger.finished or row in redo]
         if not jobs:  # the weights may have changed since: ask before old results are taken for theirs
@@ -108,9 +127,44 @@ def run_rows(
         results = [ledger.finished[row] for row in rows]
         write_results(out / "results.parquet", results)
         recorded = _chosen(results, out, videos, recordings)
-        for answer in crew.run(_unrecorded(recorded, out), group=_scene, timeout_s=row_timeout_s):
-            _note(answer, ledger.finished[answer.job.row], recorded, out)
+        missing = _unrecorded(recorded, out)
+        # a cluster's machines may not have this folder: record here
+        with _crew(factory, workers, batch, memory_gb, None, out) if cluster else nullcontext(crew) as here:
+            for answer in here.run(missing, group=_scene, timeout_s=row_timeout_s):
+                _note(answer, ledger.finished[answer.job.row], recorded, out)
     return results
+
+
+@contextmanager
+def _crew(
+    factory: HandlerFactory,
+    workers: int,
+    batch: int | None,
+    memory_gb: float | None,
+    cluster: Cluster | None,
+    out: Path,
+) -> Iterator[Crew | RayCrew]:
+    """The processes, as drawn above; all are gone when the block ends."""
+    log = out / "workers.log"
+    if cluster is not None:
+        if batch is not None:
+            raise ConfigError("on a cluster every process has a policy of its own: leave out the batch size")
+        with RayCrew(factory, workers, cluster) as crew:
+            yield crew
+        return
+    if batch is None:
+        with Crew(factory, workers, log=log, memory_gb=memory_gb) as crew:
+            yield crew
+        return
+    with PolicyProcess(factory.policy, batch, log=log) as policy:
+
+        @contextmanager
+        def equipped() -> Iterator[HandlerFactory]:
+            with policy.seat() as seat:
+                yield replace(factory, policy=seat)
+
+        with Crew(factory, workers, log=log, memory_gb=memory_gb, equip=equipped) as crew:
+            yield crew
 
 
 def _scene(job: EpisodeJob) -> tuple[str, str]:
@@ -125,6 +179,7 @@ def _result(answer: Answer, name: str, ledger: Ledger) -> Result:
         answer.job.row,
         "error",
         error=answer.value.error,
+        error_kind=answer.value.kind,
         attempts=answer.attempts,
         policy=name,
         embodiment=ledger.protocol["embodiment"] or "",
