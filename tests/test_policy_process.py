@@ -1,7 +1,5 @@
 """One policy for many simulators: the same answers in whatever order, and whoever dies takes one row along."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -27,60 +25,57 @@ def said(results):
     return [(r.row, r.status, r.steps, r.actions, r.attempts) for r in results]
 
 
-def test_processes_and_their_order_change_nothing_the_batch_size_does(tmp_path):
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """By one simulator, nothing broken."""
+    return run(tmp_path_factory.mktemp("quiet") / "run", workers=1)
+
+
+def test_processes_and_their_order_change_nothing_the_batch_size_does(tmp_path, quiet):
     policy = fake.PolicyConfig(batches=True, flags=str(tmp_path))
-    one = run(tmp_path / "1", policy=policy, workers=1)
-    three = run(tmp_path / "3", policy=policy, workers=3)
-    assert said(one) == said(three)
-    assert len((tmp_path / "policies").read_text().split()) == 2  # one a run
+    three = run(tmp_path / "3", ROWS[::-1], policy)
+    assert said(three[::-1]) == said(quiet) and len({r.actions for r in quiet}) == len(ROWS)
+    assert len((tmp_path / "policies").read_text().split()) == 1
     assert "2" in (tmp_path / "batches").read_text().split()
-    backwards = run(tmp_path / "b", rows=ROWS[::-1])
-    assert said(backwards[::-1]) == said(one)
-    other = run(tmp_path / "4", batch=4)
-    assert [r.actions for r in other] != [r.actions for r in one]
-    assert other[0].protocol["batch"] == 4
+    (other,) = run(tmp_path / "4", ROWS[:1], batch=4)
+    assert other.actions != quiet[0].actions and other.protocol["batch"] == 4
     with pytest.raises(ConfigError, match="batch: 2 there, 4 now"):
-        run(tmp_path / "1", policy=policy, batch=4)
+        run(tmp_path / "3", ROWS[::-1], policy, batch=4)
 
 
 def test_a_policy_that_cannot_batch_gives_what_it_gives_alone(tmp_path):
-    policy = fake.PolicyConfig()
-    assert said(run(tmp_path / "a", policy=policy)) == said(run(tmp_path / "b", policy=policy, batch=None))
+    policy, rows = fake.PolicyConfig(), ROWS[2:6]
+    alone = run(tmp_path / "b", rows, policy, batch=None, workers=1)
+    assert said(run(tmp_path / "a", rows, policy, workers=2)) == said(alone)
 
 
-def test_a_simulator_that_breaks_costs_its_row_and_the_policy_stays(tmp_path):
-    broken = [Row("points", "reach right", init, 0) for init in (fake.KILLED_ALWAYS, fake.KILLED_ONCE, fake.HANGS)]
+def test_what_breaks_costs_its_row_and_the_policy_stays(tmp_path, quiet):
+    inits = (fake.KILLED_ALWAYS, fake.KILLED_ONCE, fake.HANGS)
+    seeds = (fake.POLICY_RAISES, fake.POLICY_FAULTS, fake.POLICY_STARVES)
+    broken = [Row("points", "reach right", init, 0) for init in inits]
+    broken += [Row("points", "reach right", 0, seed) for seed in seeds]
     policy = fake.PolicyConfig(batches=True, flags=str(tmp_path))
-    results = run(tmp_path / "run", [*broken, *ROWS], policy, flags=tmp_path, row_timeout_s=2.0)
-    assert [(r.status, r.error_kind, r.attempts) for r in results[:3]] == [
+    results = run(tmp_path / "run", [*broken, *ROWS], policy, flags=tmp_path, row_timeout_s=4.0)
+    assert [(r.status, r.error_kind, r.attempts) for r in results[:6]] == [
         ("error", "crash", 2),
         ("success", "", 2),
         ("error", "time-out", 2),
-    ]
-    assert said(results[3:]) == said(run(tmp_path / "quiet"))
-    assert len((tmp_path / "policies").read_text().split()) == 1
-
-
-def test_a_policy_that_breaks_for_one_row_costs_that_row(tmp_path):
-    seeds = (fake.POLICY_RAISES, fake.POLICY_FAULTS, fake.POLICY_STARVES)
-    broken = [Row("points", "reach right", 0, seed) for seed in seeds]
-    results = run(tmp_path / "run", [*broken, *ROWS])
-    assert [(r.status, r.error_kind, r.attempts) for r in results[:3]] == [
         ("error", "crash", 2),
         ("error", "fault", 1),
         ("error", "out of memory", 2),
     ]
-    assert "the policy has a bug" in results[0].error and results[1].error == "PolicyFault: the policy gave up"
-    assert all(r.attempts == 1 and r.status != "error" for r in results[3:])
+    assert "the policy has a bug" in results[3].error and results[4].error == "PolicyFault: the policy gave up"
+    assert said(results[6:]) == said(quiet)
+    assert len((tmp_path / "policies").read_text().split()) == 1
 
 
-def test_a_policy_that_dies_is_started_again(tmp_path):
+def test_a_policy_that_dies_is_started_again(tmp_path, quiet):
     policy = fake.PolicyConfig(batches=True, flags=str(tmp_path))
-    rows = [Row("points", "reach right", 0, fake.POLICY_DIES), *ROWS]
-    results = run(tmp_path / "run", rows, policy)
+    rows = [Row("points", "reach right", 0, fake.POLICY_DIES), *ROWS[4:]]
+    results = run(tmp_path / "run", rows, policy, workers=2)
     assert all(r.status != "error" for r in results) and results[0].attempts == 2
     assert len((tmp_path / "policies").read_text().split()) == 2
-    assert [r.actions for r in results[1:]] == [r.actions for r in run(tmp_path / "quiet")]
+    assert [r.actions for r in results[1:]] == [r.actions for r in quiet[4:]]
 
 
 def test_a_policy_that_cannot_be_made_stops_the_run(tmp_path):
@@ -98,42 +93,39 @@ from pathlib import Path
 from vla.evaluate import run_rows
 from vla.rows import Row
 if __name__ == "__main__":
-    rows = [Row("points", "reach right", init, init) for init in range(40)]
+    rows = [Row("points", "reach right", init, init) for init in range(20)]
     run_rows(rows, fake.Config(flags={flags!r}, pause=0.1), fake.PolicyConfig(batches=True, flags={flags!r}),
              Path({out!r}), workers=2, execute=8, batch=2)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_nobody_outlives_the_parent_and_the_run_goes_on(tmp_path, how):
+def test_nobody_outlives_a_killed_parent_and_the_run_goes_on(tmp_path):
     script, out = tmp_path / "script.py", tmp_path / "run"
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), flags=str(tmp_path), out=str(out)))
     before = set(Path("/dev/shm").iterdir())
-    process = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 60
+    process = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
     while not (out / "rows.jsonl").exists() or (out / "rows.jsonl").read_bytes().count(b"\n") < 3:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
+    process.kill()
     process.wait(timeout=30)
     pids = {line.split()[0] for name in ("opened", "policies") for line in (tmp_path / name).read_text().splitlines()}
     while any(running(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert set(Path("/dev/shm").iterdir()) <= before
+    assert len(pids) >= 3 and set(Path("/dev/shm").iterdir()) <= before
     lines = (out / "rows.jsonl").read_bytes()
     done = lines[: lines.rfind(b"\n") + 1].count(b"\n")
-    assert 3 <= done < 40
+    assert 3 <= done < 20
     (tmp_path / "opened").unlink()
-    rows = [Row("points", "reach right", init, init) for init in range(40)]
+    rows = [Row("points", "reach right", init, init) for init in range(20)]
     policy = fake.PolicyConfig(batches=True, flags=str(tmp_path))
     results = run_rows(
-        rows, fake.Config(flags=str(tmp_path), pause=0.1), policy, out, execute=8, batch=2, workers=3, progress=False,
-        name="policy",
-    )  # fmt: skip
-    assert len(results) == 40 and (tmp_path / "opened").read_text().count("\n") == 40 - done
-    assert (out / "rows.jsonl").read_bytes().count(b"\n") == 40
-    assert said(results) == said(run(tmp_path / "quiet", rows))
+        rows, fake.Config(flags=str(tmp_path), pause=0.1), policy, out, execute=8, batch=2, workers=2, progress=False
+    )
+    assert len(results) == 20 and (tmp_path / "opened").read_text().count("\n") == 20 - done
+    assert (out / "rows.jsonl").read_bytes().count(b"\n") == 20
 
 
 def running(pid):
