@@ -94,7 +94,9 @@ class Evaluate:
         from vla.report import NamedRun, write_report
 
         rows = self.make_rows()
-        names = ["trained", *dict.fromkeys(self.against)]
+        # a policy by name keeps its name
+        first = "trained" if self.checkpoint.exists() else str(self.checkpoint)
+        names = [first, *dict.fromkeys(self.against)]
         runs = {name: self.run_variant(name, rows) for name in names}
         for name, results in runs.items():
             print_summary(console, name, results)
@@ -142,7 +144,7 @@ class Evaluate:
         return rows
 
     def run_variant(self, name: str, rows: Sequence[Row]) -> list[Result]:
-        """Run the rows with the policy (``trained``) or one of its variants."""
+        """Run the rows with the policy (``trained``, or its own name) or one of its variants."""
         from vla.evaluate import run_rows
         from vla.ray_crew import Cluster
         from vla.sim import libero

@@ -56,7 +56,7 @@ class Subject:
 
     Attributes:
         spec: of the policy.
-        factories: makes it (``trained``) and its variants, by name.
+        factories: makes it (``trained``, or its own name) and its variants.
     """
 
     spec: EmbodimentSpec
@@ -84,7 +84,7 @@ def find_subject(
         if name == "vla_policy":
             raise ConfigError("a trained policy is named by the folder of its checkpoint")
         factory = NamedPolicy(name, tuple(_setting(text) for text in settings))
-        return Subject(factory.make().spec, {"trained": factory})
+        return Subject(factory.make().spec, {name: factory})
     if settings:
         raise ConfigError(
             f"--set is for policies by name, and {place} is not one: {', '.join(plugin_names('policies'))}"
