@@ -4,7 +4,7 @@ A body is a simulator or an arm, a policy turns an observation into a chunk, a s
 sets a scene and knows when it is solved, an observer watches a run without being able to change it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vla.embodiment import EmbodimentSpec
+from vla.errors import PolicyFault
 from vla.experience import ActionChunk, Episode, Observation, Place, Window
 from vla.quirks import Quirk
 
@@ -90,6 +91,34 @@ class Policy(Protocol):
 
     def act(self, observation: Observation) -> ActionChunk:
         """The next actions from this observation on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Query:
+    """What one of many episodes asks a policy; all that the answer may depend on.
+
+    Attributes:
+        observation: with the instruction.
+        seed: that the episode was reset with.
+        number: of the query within its episode, from 0.
+    """
+
+    observation: Observation
+    seed: int
+    number: int
+
+
+@runtime_checkable
+class BatchPolicy(Policy, Protocol):
+    """A policy that answers several episodes at once and keeps nothing of them in between."""
+
+    def act_many(self, queries: Sequence[Query], size: int) -> "list[ActionChunk | PolicyFault]":
+        """The chunk for each query, or what is wrong with that query alone.
+
+        The computation is filled up to ``size`` queries, so that an answer depends on its query and on ``size``, bit
+        for bit, and not on what else was asked, how many there were, and in what order.
+        """
         ...
 
 
