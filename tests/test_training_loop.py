@@ -23,7 +23,8 @@ from vla.training.checkpoint import saved
 from vla.training.config import TrainConfig
 from vla.training.fake import FakeWindows, fake_embodiment
 from vla.training.journal import read_metrics
-from vla.training.loop import Result, learning_rate, train
+from vla.training.loop import Result, train
+from vla.training.optimizer import learning_rate
 
 MODEL = VlaConfig(
     NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64),

@@ -16,7 +16,9 @@ from vla.training.config import TrainConfig
 from vla.training.features import FeatureStore, weights_name
 from vla.training.journal import Journal
 from vla.training.loader import CachedLoader, LiveLoader, Loader
-from vla.training.windows import read_windows
+from vla.training.ranks import Ranks
+from vla.training.shard import Shard
+from vla.training.windows import Windows, read_windows
 
 
 def make_encoder(
@@ -42,10 +44,12 @@ def make_loader(
     config: TrainConfig,
     cache: Path,
     journal: Journal,
+    ranks: Ranks,
+    shard: Shard,
     *,
     resumed: bool,
 ) -> Loader:
-    """The batches of a run.
+    """The batches of a run, of which each rank has its shard.
 
     Args:
         model: its frozen vision, if it has one, looks at every picture now and never again.
@@ -54,20 +58,34 @@ def make_loader(
         config: of the training.
         cache: folder for features.
         journal: shown the progress.
+        ranks: the first one computes the features, the others find them.
+        shard: of this rank.
         resumed: whether the tokenizer is the checkpoint's.
     """
-    if model.backbone.frozen_vision is None:
-        return LiveLoader(source, encoder, config)
-    store = FeatureStore(
-        cache,
-        model.backbone.features,
-        weights_name(model.backbone.frozen_vision),
-        image_size=encoder.image_size,
-        versions=config.versions,
-        shift=config.shift,
-    )
+    vision = model.backbone.frozen_vision
+    if vision is None:
+        return LiveLoader(source, encoder, config, shard)
+    with ranks.one_after_first():
+        store = FeatureStore(
+            cache,
+            model.backbone.features,
+            weights_name(vision),
+            image_size=encoder.image_size,
+            versions=config.versions,
+            shift=config.shift,
+        )
+        windows = _read(model, encoder, source, config, store, journal)
+    if not resumed:
+        encoder.text = make_text(model.config, windows.sentences)
+    return CachedLoader(source, windows, store, encoder, config, shard)
+
+
+def _read(
+    model: VlaModel, encoder: Encoder, source: WindowSource, config: TrainConfig, store: FeatureStore, journal: Journal
+) -> Windows:
+    """All windows that the run needs, their pictures as rows of the store."""
     places = needed_places(source, config)
-    windows = read_windows(
+    return read_windows(
         source,
         places,
         lambda name, images: encoder.pictures(encoder.index(name), images),
@@ -75,9 +93,6 @@ def make_loader(
         horizon=model.config.horizon,
         progress=lambda count: journal.show("reading", count / len(places), f"{count} of {len(places)} windows"),
     )
-    if not resumed:
-        encoder.text = make_text(model.config, windows.sentences)
-    return CachedLoader(source, windows, store, encoder, config)
 
 
 def needed_places(source: WindowSource, config: TrainConfig) -> list[Place]:
