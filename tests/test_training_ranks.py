@@ -1,43 +1,18 @@
 """Two processes train as one does: the same losses and weights, with DDP, FSDP2, accumulation, and over a resume."""
 
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from rank_processes import Training, finish, start_ranks
 from safetensors.torch import load_file
 from test_training_loop import SHORT, losses, run
 
 from vla.errors import ConfigError
 from vla.model.checkpoint import load
 from vla.training.ranks import joined
-
-WORKER = Path(__file__).with_name("training_worker.py")
-Training = tuple[Path, dict[str, Any], bool]
-
-
-def start_ranks(trainings: Sequence[Training], cache: Path, count: int = 2) -> list[subprocess.Popen]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    work = json.dumps([[str(out), str(cache), changes, resume] for out, changes, resume in trainings])
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    return [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), work],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(count)
-    ]
 
 
 def largest_difference(first: Path, second: Path) -> float:
@@ -74,9 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (begun(folder / "one", folder / "one, then ddp"), kept, True),
         (begun(folder / "one", folder / "one, then fsdp"), kept | {"parallel": "fsdp"}, True),
     ]
-    for child in start_ranks(trainings, cache):
-        _, said = child.communicate(timeout=240)
-        assert child.returncode == 0, said.decode()[-3000:]
+    finish(start_ranks(trainings, cache))
     for how in ("ddp", "fsdp"):
         run(begun(folder / how, folder / f"{how}, then one"), cache, replace(SHORT, keep=9), resume=True)
     return {path.name: path for path in folder.iterdir()}
