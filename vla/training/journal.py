@@ -40,7 +40,7 @@ class Journal:
             TextColumn("{task.percentage:3.0f} %  {task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
+            console=Console(file=sys.stderr, quiet=quiet or not writes),
             disable=quiet or not writes,
         )
         self._tasks: dict[str, Any] = {}
@@ -53,6 +53,10 @@ class Journal:
         self._bar.stop()
         for tracker in self._trackers:
             tracker.close()
+
+    def say(self, text: str) -> None:
+        """Something for people, above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, what: str, fraction: float | None, note: str = "") -> None:
         """Move a bar to a fraction of its length; None where the length is not known."""

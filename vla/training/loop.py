@@ -134,7 +134,7 @@ def train(
                 model, encoder, source, config, cache or out / "features", journal, ranks, shard, resumed=begun
             )
             if init is not None and checkpoint is None:
-                start_from(init, model, encoder, out if ranks.first else None)
+                journal.say(start_from(init, model, encoder, out if ranks.first else None).summary())
             loss = spread(model.to(ranks.device).train(), ranks, config.parallel)
             optimizer = make_optimizer(model, config)
             ema = {name: value.detach().clone() for name, value in trainable(model).items()}
@@ -167,33 +167,28 @@ class _Run:
     def go(self, progress: Progress, batches: Iterator[Batch]) -> Result:
         """Steps until the budget is used up or somebody asks to stop."""
         config, step, first = self.config, progress.step, progress.step
-        clock = _Clock(progress.minutes)
-        saved_at = clock.minutes
+        clock, saved_at = _Clock(progress.minutes), progress.minutes
         with Interrupt() as interrupt:
-            self._examine(Progress(step, clock.minutes), interrupt, clock)  # a kill may have come in between
-            while True:
-                now = clock.minutes if self.ranks.first else -math.inf
-                minutes, stop = self.ranks.largest([now, interrupt.asked])
-                fraction = _fraction(config, step, minutes)
-                if fraction >= 1 or stop:
-                    break
-                rate = learning_rate(config, step, fraction)
+            self._examine(progress, interrupt, clock)  # a kill may have come between a checkpoint and its evaluation
+            while not (over := _fraction(config, progress) >= 1) and not self.ranks.largest([interrupt.asked])[0]:
+                rate = learning_rate(config, step, _fraction(config, progress))
                 set_rate(self.optimizer, rate)
                 loss = self._step(step, batches)
                 step += 1
+                minutes = self.ranks.largest([clock.minutes if self.ranks.first else 0.0])[0]  # one clock for all
+                progress = Progress(step, minutes)
                 if step % config.log_every == 0:
                     speed = (step - first) * config.batch_size / clock.seconds
-                    self._log(step, self.ranks.mean(loss), rate, speed, clock.minutes)
+                    self._log(progress, self.ranks.mean(loss), rate, speed)
                 due = step % config.save_every == 0 if config.save_every else minutes - saved_at > SAVE_MINUTES
                 if due:
-                    self._save(Progress(step, clock.minutes))
+                    self._save(progress)
                     saved_at = minutes
-                self._examine(Progress(step, clock.minutes), interrupt, clock)
-            path = self._save(Progress(step, minutes))
-            over = not stop or fraction >= 1
-            self._examine(Progress(step, minutes), interrupt, clock, over=over)
+                self._examine(progress, interrupt, clock)
+            path = self._save(progress)
+            self._examine(progress, interrupt, clock, over=over)
         mean = sum(self.recent) / len(self.recent) if self.recent else math.nan
-        return Result(path, step, minutes, mean, (step - first) * config.batch_size / clock.seconds, over)
+        return Result(path, step, progress.minutes, mean, (step - first) * config.batch_size / clock.seconds, over)
 
     def _step(self, step: int, batches: Iterator[Batch]) -> Tensor:
         """One optimizer step; returns this rank's loss."""
@@ -214,13 +209,14 @@ class _Run:
         average(self.ema, parameters, config.ema, step)
         return torch.stack(losses).mean()
 
-    def _log(self, step: int, loss: float, rate: float, speed: float, minutes: float) -> None:
+    def _log(self, progress: Progress, loss: float, rate: float, speed: float) -> None:
         if not math.isfinite(loss):
-            raise ConfigError(f"the loss became {loss} in step {step}; a lower learning_rate may help")
+            raise ConfigError(f"the loss became {loss} in step {progress.step}; a lower learning_rate may help")
         self.recent.append(loss)
-        self.journal.log({"step": step, "loss": loss, "lr": rate, "samples_per_s": speed, "minutes": minutes})
-        note = f"loss {sum(self.recent) / len(self.recent):.3f}  {speed:.0f} samples/s  step {step}"
-        self.journal.show("training", _fraction(self.config, step, minutes), note)
+        numbers = {"loss": loss, "lr": rate, "samples_per_s": speed, "minutes": progress.minutes}
+        self.journal.log({"step": progress.step, **numbers})
+        note = f"loss {sum(self.recent) / len(self.recent):.3f}  {speed:.0f} samples/s  step {progress.step}"
+        self.journal.show("training", _fraction(self.config, progress), note)
 
     def _save(self, progress: Progress) -> Path:
         parts = (self.model, self.encoder, self.ema, self.optimizer, self.config, progress)
@@ -260,5 +256,6 @@ class _Clock:
         self._begin += time.monotonic() - begin
 
 
-def _fraction(config: TrainConfig, step: int, minutes: float) -> float:
-    return step / config.steps if config.steps is not None else minutes / (config.minutes or math.inf)
+def _fraction(config: TrainConfig, progress: Progress) -> float:
+    """Of the run's budget."""
+    return progress.step / config.steps if config.steps is not None else progress.minutes / (config.minutes or math.inf)
