@@ -1,5 +1,7 @@
 """Where a run's numbers go beside its own ``metrics.jsonl``: TensorBoard, Weights & Biases."""
 
+import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,17 +58,15 @@ class WeightsAndBiases:
 
     def __init__(self, out: Path, step: int, config: Mapping[str, Any]):
         try:
-            import wandb
+            import wandb  # noqa: F401
         except ImportError as error:
             raise ConfigError("tracking with wandb needs the extra: pip install 'vla-stack[wandb]'") from error
-        import os
-
         from accelerate import PartialState
         from accelerate.tracking import WandBTracker
 
         note = out / "wandb.id"
         if not note.exists():
-            write_text(note, wandb.util.generate_id())
+            write_text(note, secrets.token_hex(4))
         PartialState()  # accelerate's own log wants to know the ranks
         project = os.environ.get("WANDB_PROJECT", "vla")
         self._tracker = WandBTracker(project, dir=str(out), id=note.read_text(), resume="allow", name=out.name)
