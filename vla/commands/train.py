@@ -36,6 +36,7 @@ class Train:
         from vla.model.presets import preset
         from vla.training.config import TrainConfig
         from vla.training.loop import train
+        from vla.training.pairs import Pairs
         from vla.training.ranks import joined
 
         paths, weights, kind = self._chosen()
@@ -54,16 +55,20 @@ class Train:
                 seed=self.step.seed,
                 stride=self.data.stride,
             )
+            pairs = Pairs(self.data.pairs) if self.data.pairs else None
             config = TrainConfig(
                 **vars(self.step),
                 **vars(self.machine),
+                pairs_share=self.data.pairs_share if pairs else 0.0,
+                pairs=pairs.content if pairs else None,
                 order=windows.order,
                 save_every=self.watch.save_every,
                 track=self.watch.track,
             )
             examiner = libero_examiner(self.watch, windows.specs, self.out)
+            init = self.model.init
             result = train(
-                config, model, windows, measured, self.out, init=self.model.init, examiner=examiner, resume=True
+                config, model, windows, measured, self.out, pairs=pairs, init=init, examiner=examiner, resume=True
             )
             if ranks.first:
                 described = {str(path): info(source) for path, source in zip(paths, sources, strict=True)}

@@ -43,6 +43,10 @@ class DataOptions:
     """Episodes of each data set: all, a number or a part (25%)."""
     stride: int = 2
     """Windows begin at every n-th step of an episode."""
+    pairs: Files = ()
+    """Parquet files or folders of pictures with questions and answers, to learn from too."""
+    pairs_share: float = 0.2
+    """Share of a step's examples that are such pairs."""
     tolerate: Words = ()
     """Kinds of quirks of the data sets to read around, or: all."""
     description: Files = ()

@@ -24,6 +24,8 @@ class TrainConfig:
         clip: largest norm of the gradient.
         ema: decay of the averaged weights, reached gradually.
         seed: everything random is a function of it and of the step.
+        pairs_share: share of a step's examples that are image-text pairs; they come on top of ``batch_size``.
+        pairs: names these pairs' files; a run goes on only with those that it began with.
         order: names the order of the source's windows; a run goes on only with the order that it began with.
         shift: pictures are shifted at random by up to this many pixels (of the model's size), edges repeated.
         versions: how many shifted versions of each picture frozen features are computed for, beside the original.
@@ -52,6 +54,8 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 0
+    pairs_share: float = 0.0
+    pairs: str | None = None
     order: str | None = None
     shift: int = 4
     versions: int = 1
@@ -86,5 +90,7 @@ class TrainConfig:
             raise ConfigError("shift, versions, warmup, workers and state_noise start at 0")
         if not (0 <= self.ema < 1 and 0 <= self.final_rate <= 1 and self.learning_rate > 0 and self.clip > 0):
             raise ConfigError("training needs ema in [0, 1), final_rate in [0, 1], learning_rate and clip above 0")
+        if not 0 <= self.pairs_share < 1:
+            raise ConfigError("pairs_share is a part of a step's examples: from 0 to below 1")
         if self.backbone_rate <= 0:
             raise ConfigError("backbone_rate must be above 0; freeze the backbone in the model's config")

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from vla.errors import ConfigError
+from vla.model.answers import Answers
 from vla.model.checkpoint import LAST, load, read_tensors, trainable
 from vla.model.config import VlaConfig, distinct_specs, fit_to
 from vla.model.encode import Encoder
@@ -32,7 +33,7 @@ from vla.model.noise import ExampleNoise
 from vla.model.vla_model import Batch, VlaModel, build
 from vla.normalize import Statistics
 from vla.protocols import WindowSource
-from vla.training.chance import number
+from vla.training.chance import number as chance_number
 from vla.training.checkpoint import Progress, clean_up, restore, resumable, save_training
 from vla.training.config import TrainConfig
 from vla.training.evaluations import Evaluations, Examiner
@@ -41,7 +42,8 @@ from vla.training.interrupt import Interrupt
 from vla.training.journal import Journal
 from vla.training.malloc import keep_freed_memory
 from vla.training.optimizer import average, learning_rate, make_optimizer, set_rate
-from vla.training.prepare import make_encoder, make_loader
+from vla.training.pairs import Pairs
+from vla.training.prepare import make_answers, make_encoder, make_loader
 from vla.training.ranks import Ranks, joined, laid_out_as
 from vla.training.shard import Shard, shard_of
 from vla.training.spread import autocast, spread, without_exchange
@@ -80,6 +82,7 @@ def train(
     out: Path,
     *,
     cache: Path | None = None,
+    pairs: Pairs | None = None,
     init: Path | None = None,
     examiner: Examiner | None = None,
     resume: bool = False,
@@ -97,6 +100,7 @@ def train(
         statistics: by embodiment name.
         out: the run's folder: ``checkpoints/``, ``last`` (a link to the newest), ``metrics.jsonl``, ``tensorboard/``.
         cache: folder for frozen features; ``out / "features"`` if None.
+        pairs: of pictures and words, mixed in by ``config.pairs_share``.
         init: a checkpoint or run to start from; what fits of its weights and what does not is written to ``init.json``.
         examiner: evaluates checkpoints on the way; see :mod:`vla.training.evaluations`.
         resume: go on from the last checkpoint in ``out``, or start if there is none.
@@ -133,6 +137,7 @@ def train(
             loader = make_loader(
                 model, encoder, source, config, cache or out / "features", journal, ranks, shard, resumed=begun
             )
+            answers = make_answers(model, encoder, pairs, config, ranks)
             if init is not None and checkpoint is None:
                 journal.say(start_from(init, model, encoder, out if ranks.first else None).summary())
             loss = spread(model.to(ranks.device).train(), ranks, config.parallel)
@@ -144,7 +149,8 @@ def train(
                 ema = {name: laid_out_as(averaged[name], value) for name, value in ema.items()}
             evaluations = Evaluations(out, progress.step, examiner, keeps=ranks.first)
             run = _Run(config, ranks, shard, model, loss, encoder, optimizer, ema, out, journal, evaluations)
-            return run.go(progress, loader.batches(progress.step * config.accumulate))
+            number = progress.step * config.accumulate
+            return run.go(progress, zip(loader.batches(number), answers(number), strict=False))
 
 
 @dataclass
@@ -164,7 +170,7 @@ class _Run:
     evaluations: Evaluations
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
-    def go(self, progress: Progress, batches: Iterator[Batch]) -> Result:
+    def go(self, progress: Progress, batches: Iterator[tuple[Batch, Answers | None]]) -> Result:
         """Steps until the budget is used up or somebody asks to stop."""
         config, step, first = self.config, progress.step, progress.step
         clock, saved_at = _Clock(progress.minutes), progress.minutes
@@ -173,13 +179,13 @@ class _Run:
             while not (over := _fraction(config, progress) >= 1) and not self.ranks.largest([interrupt.asked])[0]:
                 rate = learning_rate(config, step, _fraction(config, progress))
                 set_rate(self.optimizer, rate)
-                loss = self._step(step, batches)
+                losses = self._step(step, batches)
                 step += 1
                 minutes = self.ranks.largest([clock.minutes if self.ranks.first else 0.0])[0]  # one clock for all
                 progress = Progress(step, minutes)
                 if step % config.log_every == 0:
                     speed = (step - first) * config.batch_size / clock.seconds
-                    self._log(progress, self.ranks.mean(loss), rate, speed)
+                    self._log(progress, {name: self.ranks.mean(one) for name, one in losses.items()}, rate, speed)
                 due = step % config.save_every == 0 if config.save_every else minutes - saved_at > SAVE_MINUTES
                 if due:
                     self._save(progress)
@@ -190,30 +196,31 @@ class _Run:
         mean = sum(self.recent) / len(self.recent) if self.recent else math.nan
         return Result(path, step, progress.minutes, mean, (step - first) * config.batch_size / clock.seconds, over)
 
-    def _step(self, step: int, batches: Iterator[Batch]) -> Tensor:
-        """One optimizer step; returns this rank's loss."""
+    def _step(self, step: int, batches: Iterator[tuple[Batch, Answers | None]]) -> dict[str, Tensor]:
+        """One optimizer step; returns this rank's losses."""
         config, parameters = self.config, trainable(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for part in range(config.accumulate):
-            batch = next(batches).to(self.ranks.device)
+            batch, answers = (one if one is None else one.to(self.ranks.device) for one in next(batches))
             places = self.shard.places(step * config.accumulate + part)
             last = part == config.accumulate - 1
             with nullcontext() if last else without_exchange(self.loss):
                 with autocast(self.ranks.device, config.precision):
-                    loss = self.loss(batch, ExampleNoise(number(config.seed, "flow"), places))
-                (loss / config.accumulate).backward()
-            losses.append(loss.detach())
+                    found = self.loss(batch, ExampleNoise(chance_number(config.seed, "flow"), places), answers)
+                (found["loss"] / config.accumulate).backward()
+            losses.append({name: value.detach() for name, value in found.items()})
         nn.utils.clip_grad_norm_(parameters.values(), config.clip)
         self.optimizer.step()
         average(self.ema, parameters, config.ema, step)
-        return torch.stack(losses).mean()
+        return {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
 
-    def _log(self, progress: Progress, loss: float, rate: float, speed: float) -> None:
+    def _log(self, progress: Progress, losses: dict[str, float], rate: float, speed: float) -> None:
+        loss = losses["loss"]
         if not math.isfinite(loss):
             raise ConfigError(f"the loss became {loss} in step {progress.step}; a lower learning_rate may help")
         self.recent.append(loss)
-        numbers = {"loss": loss, "lr": rate, "samples_per_s": speed, "minutes": progress.minutes}
+        numbers = {**losses, "lr": rate, "samples_per_s": speed, "minutes": progress.minutes}
         self.journal.log({"step": progress.step, **numbers})
         note = f"loss {sum(self.recent) / len(self.recent):.3f}  {speed:.0f} samples/s  step {progress.step}"
         self.journal.show("training", _fraction(self.config, progress), note)

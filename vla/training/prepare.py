@@ -1,10 +1,12 @@
 """From a window source to batches: reads pictures once where the vision is frozen, and builds the tokenizer."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vla.errors import ConfigError
 from vla.experience import Place
+from vla.model.answers import Answers
 from vla.model.checkpoint import Checkpoint, text_suffix
 from vla.model.config import HfConfig, VlaConfig
 from vla.model.encode import Encoder
@@ -16,8 +18,9 @@ from vla.training.config import TrainConfig
 from vla.training.features import FeatureStore, weights_name
 from vla.training.journal import Journal
 from vla.training.loader import CachedLoader, LiveLoader, Loader
+from vla.training.pairs import PairLoader, Pairs
 from vla.training.ranks import Ranks
-from vla.training.shard import Shard
+from vla.training.shard import Shard, extra_shard
 from vla.training.windows import Windows, read_windows
 
 
@@ -93,6 +96,22 @@ def _read(
         horizon=model.config.horizon,
         progress=lambda count: journal.show("reading", count / len(places), f"{count} of {len(places)} windows"),
     )
+
+
+def make_answers(
+    model: VlaModel, encoder: Encoder, pairs: Pairs | None, config: TrainConfig, ranks: Ranks
+) -> Callable[[int], Iterator[Answers | None]]:
+    """Batches of image-text pairs from a number on; None for each if there are no pairs.
+
+    Raises:
+        ConfigError: the backbone is no language model, or there are pairs without a share or the other way round.
+    """
+    if (pairs is None) != (not config.pairs_share):
+        raise ConfigError("image-text pairs and their share of a step's examples belong together")
+    if pairs is None:
+        return lambda start: itertools.repeat(None)
+    shard = extra_shard(config.pairs_share, config.batch_size, config.accumulate, ranks.rank, ranks.size)
+    return PairLoader(pairs, model, encoder, config.seed, shard).batches
 
 
 def needed_places(source: WindowSource, config: TrainConfig) -> list[Place]:

@@ -1,5 +1,6 @@
 """Which examples of the endless order each batch of each process holds."""
 
+import math
 from dataclasses import dataclass
 
 from vla.errors import ConfigError
@@ -52,4 +53,11 @@ def shard_of(batch_size: int, accumulate: int, rank: int, ranks: int) -> Shard:
             f"a batch_size of {batch_size} cannot be shared by {ranks} ranks in {accumulate} parts: "
             f"expected a multiple of {ranks * accumulate}"
         )
+    return Shard(size, rank, ranks)
+
+
+def extra_shard(share: float, batch_size: int, accumulate: int, rank: int, ranks: int) -> Shard:
+    """A rank's shard of further examples, so many that they are ``share`` of a step's, rounded up to share evenly."""
+    parts = ranks * accumulate
+    size = max(1, math.ceil(share / (1 - share) * batch_size / parts - 1e-9))
     return Shard(size, rank, ranks)

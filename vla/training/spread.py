@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from vla.model.answers import Answers, answer_loss
 from vla.model.noise import Noise
 from vla.model.vla_model import Batch, VlaModel
 from vla.training.ranks import Ranks
@@ -27,9 +28,15 @@ class LossOf(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, noise: Noise) -> Tensor:
-        """See :meth:`VlaModel.loss`."""
-        return self.model.loss(batch, generator=noise)
+    def forward(self, batch: Batch, noise: Noise, answers: Answers | None = None) -> dict[str, Tensor]:
+        """``loss``, the mean over all examples, and the mean over each kind of them if there are several."""
+        actions = self.model.loss(batch, generator=noise)
+        if answers is None:
+            return {"loss": actions}
+        words = answer_loss(self.model.backbone, answers)
+        counts = len(batch.actions), len(answers)
+        loss = (counts[0] * actions + counts[1] * words) / sum(counts)
+        return {"loss": loss, "loss_actions": actions.detach(), "loss_answers": words.detach()}
 
 
 def spread(model: VlaModel, ranks: Ranks, how: Parallel) -> nn.Module:
