@@ -138,11 +138,10 @@ class _Batches:
         for row, pair in enumerate(pairs):
             images[row, 0] = fitted(pair.image, side, self.encoder.fit)
         tokens, mask = self.text.encode([pair.question for pair in pairs])
-        state = torch.zeros(size, self.config.state_size)
-        inputs = Inputs(images, None, present, tokens, mask, state, torch.zeros(size, dtype=torch.int64))
-        return Answers(
-            inputs, *_words(self.text.tokenizer, [pair.answer for pair in pairs], self.text.suffix, self.end)
-        )
+        state, body = torch.zeros(size, self.config.state_size), torch.zeros(size, dtype=torch.int64)
+        inputs = Inputs(torch.from_numpy(images), None, present, tokens, mask, state, body)
+        answers = [pair.answer for pair in pairs]
+        return Answers(inputs, *_words(self.text.tokenizer, answers, self.text.suffix, self.end))
 
     def _row(self, place: int) -> int:
         epoch, turn = divmod(place, len(self.pairs))
