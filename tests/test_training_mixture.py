@@ -82,7 +82,7 @@ def test_it_trains_resumes_bit_for_bit_and_acts_for_both(kind: str, tmp_path: Pa
     source = Two()
     config = VlaConfig(NANO if kind == "cached" else tiny_vlm, ExpertConfig(width=16, mlp=32), horizon=8)
 
-    def run(out: Path, **settings: bool) -> list[float]:
+    def run(out: Path, **settings: Any) -> list[float]:
         train(TRAIN, config, source, source.statistics(), out, cache=tmp_path / "features", quiet=True, **settings)
         return [row["loss"] for row in read_metrics(out / "metrics.jsonl")]
 

@@ -7,6 +7,7 @@ input that cannot be used, 130 after Ctrl-C.
 
 import errno
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -83,7 +84,7 @@ def run(command: Any, console: Console, *, as_json: bool = False) -> int:
     except KeyboardInterrupt:
         errors.print("stopped; the same command goes on where this one ended")
         return 130
-    if as_json:
+    if as_json and os.environ.get("RANK", "0") == "0":  # of several processes that train together, one answers
         print(json.dumps(summary))
     return 0
 

@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vla.model.head_config import Solver
+from vla.model.noise import Noise, uniform
 
 Velocity = Callable[[Float[Tensor, "b h a"], Float[Tensor, "b"]], Float[Tensor, "b h a"]]
 
 
-def sample_time(count: int, generator: torch.Generator | None = None) -> Float[Tensor, "b"]:
+def sample_time(count: int, generator: Noise = None) -> Float[Tensor, "b"]:
     """Times for training. Beta(1.5, 1) has the distribution function x**1.5, so a uniform number inverts it."""
-    return 0.999 * torch.rand(count, generator=generator) ** (1 / 1.5) + 0.001
+    return 0.999 * uniform((count,), generator) ** (1 / 1.5) + 0.001
 
 
 def interpolate(
@@ -32,15 +33,14 @@ def interpolate(
 def masked_mse(
     predicted: Float[Tensor, "b h a"], target: Float[Tensor, "b h a"], mask: Bool[Tensor, "b h a"]
 ) -> Float[Tensor, ""]:
-    """Mean squared error over the real numbers only.
+    """Mean over the examples of each one's squared error.
 
-    Raises:
-        ZeroDivisionError: nothing is real.
+    An example's errors are divided by its horizon times its channels; steps past the episode's end add nothing. So
+    a batch's loss is the mean of its halves' losses, which is what makes ranks and accumulation exact.
     """
-    count = int(mask.sum())
-    if not count:
-        raise ZeroDivisionError("a batch without a single valid action has no loss")
-    return torch.where(mask, predicted.float() - target.float(), 0.0).square().sum() / count
+    error = torch.where(mask, predicted.float() - target.float(), 0.0).square().sum((1, 2))
+    channels = mask.any(1).sum(1).clamp(min=1)
+    return (error / (mask.shape[1] * channels)).mean()
 
 
 def integrate(

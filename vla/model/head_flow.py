@@ -3,7 +3,6 @@
 The equations are in :mod:`vla.model.flow`.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from vla.model.config import VlaConfig
 from vla.model.flow import integrate, interpolate, masked_mse, sample_time
 from vla.model.head import Chance
 from vla.model.head_config import FlowConfig
+from vla.model.noise import normal
 
 
 class FlowHead(nn.Module):
@@ -35,7 +35,7 @@ class FlowHead(nn.Module):
         actions = batch.actions.repeat_interleave(times, 0)
         noise = chance.noise
         if noise is None:
-            noise = torch.randn(actions.shape, generator=chance.generator).to(device)
+            noise = normal(actions.shape, chance.generator).to(device)
         time = chance.time if chance.time is not None else sample_time(len(actions), chance.generator).to(device)
         velocity = self.network.given(backbone, prefix, batch.inputs, batch.valid, times=times)
         mask = self.network.counts(batch.inputs, batch.valid, times)
@@ -56,6 +56,6 @@ class FlowHead(nn.Module):
         if noise is None:
             shape = (len(inputs.state), self.network.horizon, self.network.action_size)
             scale = self.config.temperature if temperature is None else temperature
-            noise = scale * torch.randn(shape, generator=chance.generator).to(inputs.state.device)
+            noise = scale * normal(shape, chance.generator).to(inputs.state.device)
         velocity = self.network.given(backbone, prefix, inputs)
         return integrate(velocity, noise, self.config.steps if steps is None else steps, self.config.solver)

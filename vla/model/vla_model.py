@@ -20,6 +20,7 @@ from vla.model.config import HfConfig, VlaConfig
 from vla.model.head import Chance, Head
 from vla.model.head_flow import FlowHead
 from vla.model.nano_backbone import NanoBackbone
+from vla.model.noise import Noise
 
 __all__ = ["HEADS", "Batch", "VlaModel", "build"]
 
@@ -50,9 +51,9 @@ class VlaModel(nn.Module):
         batch: Batch,
         noise: Float[Tensor, "n h a"] | None = None,
         time: Float[Tensor, "n"] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Float[Tensor, ""]:
-        """The head's error over real channels of valid steps.
+        """The head's error over real channels of valid steps; the mean of what each example alone would give.
 
         Args:
             batch: b examples; some heads use each several times, n in all.
