@@ -179,12 +179,20 @@ class ParquetFrames(Sequence[Image]):
 
 
 def pictures_of(
-    files: Sequence[Path], rows: Sequence[int], column: str, size: tuple[int, int], cache: Path, *, bgr: bool
+    files: Sequence[Path],
+    which: Int64[np.ndarray, "n"],
+    rows: Int64[np.ndarray, "n"],
+    column: str,
+    size: tuple[int, int],
+    cache: Path,
+    *,
+    bgr: bool,
 ) -> StoredPictures:
     """Pictures from anywhere in some data files, to be read together.
 
     Args:
-        files: data file of each.
+        files: data files.
+        which: number of each picture's file.
         rows: row of each in its file.
         column: feature name.
         size: height and width of all [pixels].
@@ -194,9 +202,16 @@ def pictures_of(
     Raises:
         DataError: a file cannot be read, or has no such row.
     """
-    found = [_found.find(file, column, row, cache) for file, row in zip(files, rows, strict=True)]
-    ranges = [(offset, length) for _, offset, length in found]
-    return StoredPictures([file for file, _, _ in found], ranges, size, lambda at: f"{column}, row {rows[at]}", bgr=bgr)
+    held: list[Stored] = []
+    ranges = np.empty((len(rows), 2), np.int64)
+    for number, file in enumerate(files):
+        mine = which == number
+        _found.find(file, column, last := int(rows[mine].max()), cache)  # an error names the file and the row
+        stored, table = _found.table(file, column, cache)
+        held.append(stored)
+        ranges[mine] = table[: last + 1][rows[mine]]
+    sources = [held[number] for number in which.tolist()]
+    return StoredPictures(sources, ranges.tolist(), size, lambda at: f"{column}, row {rows[at]}", bgr=bgr)
 
 
 @dataclass(frozen=True)

@@ -187,12 +187,12 @@ class LeRobotSource:
         else:
             (batch,) = one_by_one(self, episodes, steps, horizon)
         images, places = dict(batch.images), self._kept[episodes]
+        distinct, which = np.unique(data.place[places], axis=0, return_inverse=True)
         for camera in self._cameras:
             if camera.field not in data.films:
-                files = [self.info.data_file(*place) for place in data.place[places].tolist()]
-                rows = (data.row[places] + first + steps).tolist()
-                size = data.sizes[camera.field]
-                images[camera.name] = pictures_of(files, rows, camera.field, size, self.cache, bgr=camera.bgr)
+                files = [self.info.data_file(*numbers) for numbers in distinct.tolist()]
+                rows, size = data.row[places] + first + steps, data.sizes[camera.field]
+                images[camera.name] = pictures_of(files, which, rows, camera.field, size, self.cache, bgr=camera.bgr)
         return [replace(batch, images=images)]
 
     def _gathered(self, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int) -> WindowBatch:
