@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
@@ -21,9 +22,8 @@ from vla.window_batch import WindowBatch, pictures_into
 _TOGETHER = 8  # pictures that are decoded before they are moved into the batch
 
 
-@dataclass(frozen=True)
-class Examples:
-    """What a model is shown in one batch.
+class Examples(NamedTuple):
+    """What a model is shown in one batch; a tuple, which grain takes apart to pass arrays on through shared memory.
 
     Attributes:
         sentences: instructions.
