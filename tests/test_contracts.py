@@ -38,9 +38,9 @@ def test_a_plugin_is_a_frozen_documented_config_that_makes(folder, name):
 def test_a_simulator_is_a_benchmark_that_says_what_its_bodies_are(name):
     if name == "gym_env":
         pytest.importorskip("metaworld", reason="the extra metaworld is not installed")
-    benchmark = plugin("sim", name).Config().make()
-    assert isinstance(benchmark, Benchmark)
+    benchmark: Any = plugin("sim", name).Config().make()
     assert isinstance(benchmark.spec, EmbodimentSpec)
+    assert isinstance(benchmark, Benchmark)
     with pytest.raises(UnknownName):
         benchmark.tasks("no_such_suite")
     benchmark.close()
