@@ -13,6 +13,7 @@ place, and in libero_10 a bottle of ketchup is thrown half a metre up.
 import argparse
 import json
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def read(path: Path) -> dict[tuple[str, int, int], Scene]:
         with np.load(path, allow_pickle=False) as file:
             columns = [file[name].tolist() for name in ("suite", "task", "init", "name")]
             poses: Float32[np.ndarray, "n 7"] = file["pose"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(path, "file", expected="settled scenes", found=str(error)) from error
     scenes: dict[tuple[str, int, int], Scene] = {}
     for suite, task, init, name, pose in zip(*columns, poses.astype(np.float64), strict=True):
