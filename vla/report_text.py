@@ -134,3 +134,11 @@ def interval_said(cell: Mapping[str, Any]) -> str:
 def count_said(number: int, what: str) -> str:
     """``1 task``, ``2 tasks``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def errors_said(cell: Mapping[str, Any]) -> str:
+    """``3 errors (2 crash, 1 time-out)``; empty if there are none."""
+    if not cell["errors"]:
+        return ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in cell.get("error_kinds", {}).items())
+    return count_said(cell["errors"], "error") + (f" ({kinds})" if kinds else "")
