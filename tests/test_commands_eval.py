@@ -15,6 +15,8 @@ from vla.commands.subject import find_subject
 from vla.errors import ConfigError, DataError, UnknownName
 from vla.experience import Observation
 from vla.ledger import write_ledger
+from vla.recordings import read_recordings
+from vla.results import read_results
 from vla.rows import Row
 
 
@@ -220,3 +222,21 @@ def test_recording_what_is_not_there(vla, tmp_path, rows):
     assert code == 2 and ("no row 9" in err or "which rows" in err)
     code, _, err = vla("eval", "rrd", tmp_path / "nowhere", "--rows", "0")
     assert code == 2 and "protocol.json" in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_policy_for_all_simulators_gives_the_same_whatever_their_number(vla, checkpoint, tmp_path):
+    """In LIBERO, with a real network; then a recording of one of its rows does the same again."""
+    shared = ("eval", checkpoint, "--tasks", "0", "1", "--inits", "2", "--videos", "0", "--recordings", "0")
+    found = []
+    for workers in (1, 3):
+        out = tmp_path / str(workers)
+        code, _, err = vla(*shared, "--batch", "2", "--workers", workers, "--out", out, "--json")
+        assert code == 0, err
+        found.append([(r.row, r.status, r.steps, r.actions) for r in read_results(out / "trained")])
+    assert found[0] == found[1] and len({actions for *_, actions in found[0]}) == 4
+    code, out, err = vla("eval", "rrd", tmp_path / "3", "--rows", "2", "--workers", "1", "--json")
+    assert code == 0 and len(json.loads(out)["files"]) == 2, err
+    (entry,) = read_recordings(tmp_path / "3" / "trained")
+    assert entry["status"] == entry["measured"]
