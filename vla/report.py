@@ -236,8 +236,9 @@ def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
             "Embodiment": protocol.get("embodiment") or "",
             **protocol_said(protocol.get("protocol") or {}),
             "Benchmark": settings_said(protocol.get("benchmark")),
-            "Executed": "all actions of a chunk" if protocol.get("execute") is None else
-            f"{protocol['execute']} actions of each chunk before the policy looks again",
+            "Executed": "" if protocol.get("protocol") else _executed(protocol.get("execute")),
+            "Policy process": "" if protocol.get("batch") is None else
+            f"one for all simulators, {protocol['batch']} observations at once",
             "Inference": "" if latency is None else f"{1000 * latency:.3g} ms on average",
             "Rows": "" if _same_rows(run, runs[0]) else rows_said(run.results),
             "Versions": [", ".join(f"{k} {v}" for k, v in json.loads(one).items()) for one in versions],
@@ -249,6 +250,14 @@ def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
         "test during the episode."
     )
     return f'<h2>How it was measured</h2><p>{note}</p>{shared}<div class="columns">{"".join(parts)}</div>'
+
+
+def _executed(execute: int | None) -> str:
+    return (
+        "all actions of a chunk"
+        if execute is None
+        else f"{execute} actions of each chunk before the policy looks again"
+    )
 
 
 def _rows(runs: Sequence[_Run]) -> str:

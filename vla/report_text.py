@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from vla.protocol_libero import SUITES
 from vla.results import Result
 from vla.rows import Row
 
@@ -71,10 +72,19 @@ def protocol_said(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """Facts on a :class:`~vla.protocol_libero.Protocol` as a run's folder has it; none for an empty one."""
     if not protocol:
         return {}
-    silent = ("type", "name", "source", "apart")
-    facts = ", ".join(f"{key}={_field(value)}" for key, value in protocol.items() if key not in silent)
+    limits = protocol.get("max_steps", ())
+    names = limits.values() if isinstance(limits, dict) else limits
+    steps = ", ".join(f"{count} {suite}" for suite, count in zip(SUITES, names, strict=False))
+    executed, size = protocol.get("execute"), protocol.get("camera_size")
+    opened = "open" if protocol.get("settle_gripper", -1) < 0 else "closed"
     return {
-        "Protocol": f"{protocol.get('name', '')}({facts})",
+        "Protocol": str(protocol.get("name", "")),
+        "Step limits": steps,
+        "Settling": f"{protocol.get('settle_steps', '?')} steps, gripper {opened}",
+        "Pictures": f"{size} pixels, turned by {protocol.get('camera_turn', '?')} degrees" if size else "",
+        "Looks": f"every {executed} steps" if executed else "when a chunk of actions is used up",
+        "Initial states": protocol.get("init_rule", ""),
+        "Seeds": f"{protocol.get('seed', '?')}, {protocol.get('seed_rule', '')}",
         "From": protocol.get("source", ""),
         "Not reproduced": list(protocol.get("apart", [])),
     }
