@@ -6,7 +6,7 @@
     LIBERO's own predicates ─▶ what stands on what ────────────────────────────┴─▶ questions, answers
 
 Left, right, in front and behind are meant as the picture shows them. Only what a ray from the camera meets is asked
-about, and only by a name that no other thing in the scene has.
+about, and only by a name that no other thing in the scene has; things are counted if every one of them is met.
 """
 
 import itertools
@@ -35,7 +35,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that the camera sees.
+    """Something in the scene.
 
     Attributes:
         name: in the scene.
@@ -44,6 +44,7 @@ class Thing:
         row: 0 at the top, 1 at the bottom.
         depth: along the table from the camera [m].
         on: name of the thing that it stands on; None for the table, or whatever has no name.
+        seen: whether its middle is in the picture and nothing is before it.
     """
 
     name: str
@@ -52,10 +53,11 @@ class Thing:
     row: float
     depth: float
     on: str | None = None
+    seen: bool = True
 
 
 def things(world: LiberoWorld, camera: str = "agentview") -> list[Thing]:
-    """What a camera sees of a scene's objects and fixtures, in pictures as policies get them (mirrored)."""
+    """A scene's objects and fixtures, where they are in a camera's pictures as policies get them (mirrored)."""
     data, model = world.data, world.model
     number = model.camera(camera).id
     eye, axes = data.cam_xpos[number], data.cam_xmat[number].reshape(3, 3)
@@ -66,22 +68,27 @@ def things(world: LiberoWorld, camera: str = "agentview") -> list[Thing]:
     for name in names:
         right, up, back = axes.T @ (world.position(name) - eye)
         column, row = 0.5 - right / (-2 * back * half), 0.5 - up / (-2 * back * half)
-        if back < 0 and 0.02 < column < 0.98 and 0.02 < row < 0.98 and _meets(world, eye, name):
-            depth = float(ahead @ (world.position(name)[:2] - eye[:2]))
-            found.append(Thing(name, _called(name), float(column), float(row), depth, _support(world, name, names)))
+        seen = back < 0 and 0.02 < column < 0.98 and 0.02 < row < 0.98 and _meets(world, eye, name)
+        depth = float(ahead @ (world.position(name)[:2] - eye[:2]))
+        on = _support(world, name, names)
+        found.append(Thing(name, _called(name), float(column), float(row), depth, on, bool(seen)))
     return found
 
 
-def questions(seen: Sequence[Thing]) -> list[tuple[str, str]]:
+def questions(scene: Sequence[Thing]) -> list[tuple[str, str]]:
     """All questions that have one right answer, with it."""
-    counts = Counter(thing.called for thing in seen)
+    counts = Counter(thing.called for thing in scene)
+    seen = [thing for thing in scene if thing.seen]
+    met = Counter(thing.called for thing in seen)
     alone = [thing for thing in seen if counts[thing.called] == 1]
-    asked = [(f"How many {_plural(name)} are there?", str(count)) for name, count in counts.items()]
+    asked = [
+        (f"How many {_plural(name)} are there?", str(count)) for name, count in met.items() if count == counts[name]
+    ]
+    called = {thing.name: thing.called for thing in scene}
     for thing in alone:
         asked += _neighbours(thing, seen)
-        others = {other.name: other.called for other in seen}
-        if thing.on in others:
-            asked.append((f"What is the {thing.called} on?", f"the {others[thing.on]}"))
+        if thing.on in called:
+            asked.append((f"What is the {thing.called} on?", f"the {called[thing.on]}"))
     for one, other in itertools.permutations(alone, 2):
         pair = f"the {one.called} to the left or to the right of the {other.called}"
         if abs(one.column - other.column) > APART:

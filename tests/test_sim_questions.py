@@ -14,6 +14,9 @@ SEEN = [
     Thing("akita_black_bowl_2", "black bowl", 0.8, 0.5, 1.0),
     Thing("cookies_1", "cookie box", 0.2, 0.55, 1.2),
     Thing("ramekin_1", "ramekin", 0.52, 0.3, 1.5, on="plate_1"),
+    Thing("mug_1", "mug", 0.9, 0.9, 0.8),
+    Thing("mug_2", "mug", 0.1, 0.9, 0.8, seen=False),
+    Thing("stove_1", "stove", 0.1, 0.1, 2.0, seen=False),
 ]
 
 
@@ -28,6 +31,7 @@ def test_questions_have_one_right_answer():
     assert asked["Is the cookie box in front of or behind the plate?"] == "behind"
     assert not any("the black bowl to the" in question or "of the black bowl" in question for question in asked)
     assert not any("left or to the right of the ramekin" in q for q in asked if "plate" in q)  # neither of them
+    assert not any("mug" in text or "stove" in text for pair in asked.items() for text in pair)  # one mug is hidden
     assert "Is the plate in front of or behind the ramekin?" not in asked  # one stands on the other
 
 
@@ -43,9 +47,9 @@ def scene():
 def test_things_are_where_the_picture_changes_without_them(scene):
     before = scene.observe().images["agentview"].astype(int)
     seen = things(scene.world)
-    assert {"plate", "black bowl", "ramekin", "cookie box"} <= {thing.called for thing in seen}
+    assert {"plate", "black bowl", "ramekin", "cookie box"} <= {thing.called for thing in seen if thing.seen}
     model = scene.world.model
-    movable = [thing for thing in seen if thing.name in scene.world.objects]
+    movable = [thing for thing in seen if thing.name in scene.world.objects and thing.seen]
     for thing in movable:
         body = scene.world.env.obj_body_id[thing.name]
         geoms = [number for number in range(model.ngeom) if _within(model, int(model.geom_bodyid[number]), body)]

@@ -30,6 +30,7 @@ def test_one_kill(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("ranks", "changes"),
     [
