@@ -1,0 +1,173 @@
+"""The thread that owns a served policy: questions of many clients in, batches through the policy, answers out.
+
+::
+
+    submit ─▶ queue ─ as many as wait, up to a batch ─▶ act_many ─▶ one future each
+
+Nothing but this thread touches the policy, so whoever asks (an event loop) never waits inside it. A policy that keeps
+the state of an episode to itself cannot be shared between clients: it answers one session at a time.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from vla.errors import PolicyFault
+from vla.experience import ActionChunk, Observation
+from vla.protocols import BatchPolicy, Policy, Question
+
+log = logging.getLogger("vla.serving")
+
+
+@dataclass
+class Session:
+    """What a policy must know of one client's episode.
+
+    Attributes:
+        instruction: given at the last reset; observations may bring another.
+        seed: of the noise.
+        asked: chunks since the reset; with the seed it decides the next one's noise.
+    """
+
+    instruction: str = ""
+    seed: int = 0
+    asked: int = 0
+
+    def reset(self, instruction: str, seed: int) -> None:
+        """A new episode begins."""
+        self.instruction, self.seed, self.asked = instruction, seed, 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A chunk, and where the time went.
+
+    Attributes:
+        chunk: the policy's.
+        queue_s: waited for the policy to be free [s].
+        infer_s: the policy's own time, for the whole batch [s].
+        batch: questions that were answered together.
+    """
+
+    chunk: ActionChunk
+    queue_s: float
+    infer_s: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    question: Question
+    session: Session
+    since: float = field(default_factory=time.perf_counter)
+    future: Future[Answer] = field(default_factory=Future)
+
+
+class PolicyThread:
+    """Asks a policy from a thread of its own.
+
+    Args:
+        policy: used by nobody else until :meth:`close`.
+        max_batch: questions that are answered together at most; 1 gives every client bit for bit what it would get alone.
+    """
+
+    def __init__(self, policy: Policy, *, max_batch: int = 8):
+        self.policy, self.shared = policy, isinstance(policy, BatchPolicy)
+        self.max_batch = max_batch if self.shared else 1
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether questions are still answered."""
+        return self._thread.is_alive() and not self._closed.is_set()
+
+    @property
+    def waiting(self) -> int:
+        """Questions that no batch has taken yet."""
+        return self._queue.qsize()
+
+    def submit(self, session: Session, observation: Observation) -> Future[Answer]:
+        """Ask the next question of a session, which must have no other one open.
+
+        The future raises what the policy raised.
+
+        Raises:
+            PolicyFault: the thread is closed.
+        """
+        if not self.alive:
+            raise PolicyFault("the server is shutting down")
+        waiting = _Waiting(Question(observation, session.instruction, session.seed, session.asked), session)
+        session.asked += 1
+        self._queue.put(waiting)
+        return waiting.future
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Answer what runs, refuse what waits. Safe to call more than once."""
+        self._closed.set()
+        self._queue.put(None)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            first = self._queue.get()
+            if first is not None:
+                self._answer([first, *self._more(self.max_batch - 1)])
+        for waiting in self._more(self.waiting):
+            waiting.future.set_exception(PolicyFault("the server is shutting down"))
+
+    def _more(self, count: int) -> list[_Waiting]:
+        """What waits already; nobody is made to wait for others to come."""
+        found: list[_Waiting] = []
+        while len(found) < count:
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if waiting is not None:
+                found.append(waiting)
+        return found
+
+    def _answer(self, batch: Sequence[_Waiting]) -> None:
+        batch = [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
+        if not batch:
+            return
+        begin = time.perf_counter()
+        try:
+            chunks = self._ask(batch)
+        except Exception as error:  # noqa: BLE001 (whoever asked gets it; the thread must outlive any policy's bug)
+            if len(batch) == 1:
+                if not isinstance(error, PolicyFault):
+                    log.exception("the policy failed")
+                batch[0].future.set_exception(error)
+                return
+            for waiting in batch:  # only who asked for the impossible shall fail
+                self._again(waiting)
+            return
+        took = time.perf_counter() - begin
+        for waiting, chunk in zip(batch, chunks, strict=True):
+            waiting.future.set_result(Answer(chunk, begin - waiting.since, took, len(batch)))
+
+    def _again(self, waiting: _Waiting) -> None:
+        begin = time.perf_counter()
+        try:
+            (chunk,) = self._ask([waiting])
+        except Exception as error:  # noqa: BLE001 (as above)
+            waiting.future.set_exception(error)
+            return
+        waiting.future.set_result(Answer(chunk, begin - waiting.since, time.perf_counter() - begin, 1))
+
+    def _ask(self, batch: Sequence[_Waiting]) -> Sequence[ActionChunk]:
+        if isinstance(self.policy, BatchPolicy):
+            return self.policy.act_many([waiting.question for waiting in batch])
+        (waiting,) = batch
+        question = waiting.question
+        if question.asked == 0:
+            self.policy.reset(question.instruction, seed=question.seed)
+        return [self.policy.act(question.observation)]
