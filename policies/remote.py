@@ -1,5 +1,6 @@
 """A policy that runs elsewhere, behind :mod:`vla.serving`, as a policy."""
 
+import contextlib
 import ssl
 import time
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class RemotePolicy:
     def __init__(self, config: "Config"):
         self.config = config
         self._connection: ClientConnection | None = None
+        self._until_closed = contextlib.ExitStack()
         self.metadata: dict[str, Any] = {}
         self.timing: dict[str, float] = {}
         self._connect()
@@ -74,7 +76,9 @@ class RemotePolicy:
         before = self.fingerprint
         self._connect()
         if self.fingerprint != before:
-            raise ConfigError(f"{self.config.address}: checkpoint {before} before, {self.fingerprint} after reconnecting")
+            raise ConfigError(
+                f"{self.config.address}: checkpoint {before} before, {self.fingerprint} after reconnecting"
+            )
         self._ask({"reset": reset})
 
     def act(self, observation: Observation) -> ActionChunk:
@@ -95,9 +99,8 @@ class RemotePolicy:
 
     def close(self) -> None:
         """Disconnect. Safe to call more than once."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection = None
+        self._until_closed.close()
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         address, timeout = self.config.address, self.config.timeout
@@ -146,7 +149,9 @@ class RemotePolicy:
         if self.metadata.get("protocol") != PROTOCOL or not isinstance(self.metadata.get("embodiment"), dict):
             self.close()
             found = self.metadata.get("protocol", "none")
-            raise ConfigError(f"{self.config.address}: expected a server of vla serve, protocol {PROTOCOL}, found {found}")
+            raise ConfigError(
+                f"{self.config.address}: expected a server of vla serve, protocol {PROTOCOL}, found {found}"
+            )
 
     def _open(self, timeout: float) -> ClientConnection:
         config = self.config
@@ -158,7 +163,7 @@ class RemotePolicy:
                 raise ConfigError(f"{config.certificate}: {error}") from error
         headers = {"Authorization": f"Api-Key {config.token}"} if config.token else None
         try:
-            return open_connection(
+            opened = open_connection(
                 config.address,
                 ssl=trust,
                 additional_headers=headers,
@@ -168,6 +173,7 @@ class RemotePolicy:
                 close_timeout=1.0,
                 proxy=None,
             )
+            return self._until_closed.enter_context(opened)
         except InvalidURI as error:
             raise ConfigError(f"{config.address} is no address; expected ws://host:port or wss://host:port") from error
 

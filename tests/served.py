@@ -70,10 +70,17 @@ class Known:
 class KnownTogether(Known):
     """The same for several at once."""
 
-    def act_many(self, questions):
-        self.batches.append(len(questions))
+    def act_many(self, queries, size):
+        assert 0 < len(queries) <= size
+        self.batches.append(len(queries))
         time.sleep(self.takes)
-        return [self._answer(q.observation, q.observation.instruction or q.instruction, q.seed, q.asked) for q in questions]
+        return [self._one(query) for query in queries]
+
+    def _one(self, query):
+        try:
+            return self._answer(query.observation, query.observation.instruction, query.seed, query.number)
+        except PolicyFault as fault:
+            return fault
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ class Client:
     """A websocket client that knows nothing of ours."""
 
     def __init__(self, server, **options):
-        self.socket = connect(server.address, compression=None, proxy=None, close_timeout=2, **options)
+        self.socket = connect(server.address, compression=None, proxy=None, close_timeout=2, **options).__enter__()
         self.metadata = self.read()
 
     def read(self):
@@ -239,17 +239,19 @@ def test_clients_at_once_share_batches_and_none_starves():
         assert all(np.array_equal(actions, local.act(observation()).actions) for actions in given)
 
 
-def test_one_wrong_question_fails_alone():
+@pytest.mark.parametrize(("wrong", "said"), [(13.0, "PolicyFault"), (14.0, "InternalError")])
+def test_one_wrong_question_fails_alone(wrong, said):
     policy = KnownTogether(takes=0.05)
     with served(policy) as server, Client(server) as first, Client(server) as second, Client(server) as third:
-        for client, x in ((first, 0.1), (second, 13.0), (third, 0.2)):  # the last two wait and are asked together
+        for client, x in ((first, 0.1), (second, wrong), (third, 0.2)):  # the last two wait and are asked together
             client.socket.send(pack(NATIVE.message(observation(x=x))))
         assert "actions" in first.read() and "actions" in third.read()
-        assert second.read().startswith("PolicyFault")
+        assert second.read().startswith(said)
 
 
-def test_a_policy_with_an_episode_of_its_own_has_one_client():
-    with served(Known()) as server:
+@pytest.mark.parametrize(("kind", "options"), [(Known, {}), (KnownTogether, {"max_batch": 1})])
+def test_a_policy_with_an_episode_of_its_own_has_one_client(kind, options):
+    with served(kind(), **options) as server:
         with Client(server) as client:
             assert client.ask(RESET) == {"reset": True}
             with pytest.raises(InvalidStatus) as refused:

@@ -122,7 +122,9 @@ class Dialect:
             state = value.astype(np.float32)
         if not np.isfinite(state).all():
             place = int(np.argmin(np.isfinite(state)))
-            raise FieldError(f"{self.state}: {self.spec.state_names[place]} is {value[place]}, expected a finite number")
+            raise FieldError(
+                f"{self.state}: {self.spec.state_names[place]} is {value[place]}, expected a finite number"
+            )
         return state
 
 

@@ -95,7 +95,6 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-<<<<<<< HEAD
 class Query:
     """What one of many episodes asks a policy; all that the answer may depend on.
 
@@ -120,35 +119,6 @@ class BatchPolicy(Policy, Protocol):
         The computation is filled up to ``size`` queries, so that an answer depends on its query and on ``size``, bit
         for bit, and not on what else was asked, how many there were, and in what order.
         """
-=======
-class Question:
-    """One observation of one of several episodes that share a policy.
-
-    Attributes:
-        observation: in the policy's units; its instruction counts if there is one.
-        instruction: of the episode.
-        seed: of the episode's noise.
-        asked: chunks that the episode has had before; noise follows from this and the seed.
-    """
-
-    observation: Observation
-    instruction: str
-    seed: int
-    asked: int
-
-
-@runtime_checkable
-class BatchPolicy(Protocol):
-    """A policy that keeps no episode to itself, so that several can share it, their questions answered together."""
-
-    @property
-    def spec(self) -> EmbodimentSpec:
-        """What it was trained on."""
-        ...
-
-    def act_many(self, questions: Sequence[Question]) -> Sequence[ActionChunk]:
-        """A chunk for each, as :meth:`Policy.act` would answer them one by one, up to rounding."""
->>>>>>> d696d7c (A policy server behind a websocket with openpi's messages, its client as a policy, and vla serve)
         ...
 
 

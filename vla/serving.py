@@ -60,7 +60,7 @@ class ServerOptions:
         key: PEM file.
         open_to_all: listen beyond this machine without a token.
         max_clients: connections beyond are told to come back later.
-        max_batch: questions answered together, see :class:`~vla.serving_thread.PolicyThread`.
+        max_batch: questions answered together, see :class:`~vla.serving_thread.PolicyThread`; 1 for one client only.
         seed: of the noise of clients that send none.
         handshake_s: for a connection to say what it wants [s].
         message_s: for a message to arrive after its first fragment, and for an answer to be taken [s].
@@ -139,7 +139,8 @@ class PolicyServer:
         self.dialects = dialects_for(policy.spec)
         self._adapters = {name: connect(dialect.spec, policy.spec) for name, dialect in self.dialects.items()}
         self._limit = max(dialect.max_bytes for dialect in self.dialects.values())
-        self._places = options.max_clients if isinstance(policy, BatchPolicy) else 1
+        shared = options.max_batch > 1 and isinstance(policy, BatchPolicy)
+        self._places = options.max_clients if shared else 1
         self._policy, self._clients, self._running, self._stopping = policy, 0, 0, False
         self.metadata: dict[str, Any] = {
             "protocol": PROTOCOL,
@@ -214,8 +215,7 @@ class PolicyServer:
         return None
 
     def _full(self) -> str:
-        shared = "this policy keeps an episode to itself, one client at a time"
-        return shared if self._places == 1 else f"{self._places} clients are connected"
+        return "one client at a time" if self._places == 1 else f"{self._places} clients are connected"
 
     def _authorized(self, request: Request) -> bool:
         if self.options.token is None:

@@ -17,7 +17,7 @@ class ServingMetrics:
         self.refused = Counter("vla_refused", "Connections refused", ["why"], **made)
         self.errors = Counter("vla_errors", "Requests answered with an error", ["kind"], **made)
         self.waiting = Gauge("vla_waiting", "Questions waiting for the policy", **made)
-        self.answers = 0
+        self.answers = 0  # of all
         self._answers = Counter("vla_answers", "Chunks sent", **made)
         self._infer = Histogram("vla_infer_seconds", "The policy's own time a batch", buckets=_SECONDS, **made)
         self._queue = Histogram("vla_queue_seconds", "Waited for the policy", buckets=_SECONDS, **made)

@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vla.errors import PolicyFault
 from vla.experience import ActionChunk, Observation
-from vla.protocols import BatchPolicy, Policy, Question
+from vla.protocols import BatchPolicy, Policy, Query
 
 log = logging.getLogger("vla.serving")
 
@@ -61,8 +61,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Waiting:
-    question: Question
-    session: Session
+    query: Query
     since: float = field(default_factory=time.perf_counter)
     future: Future[Answer] = field(default_factory=Future)
 
@@ -72,12 +71,12 @@ class PolicyThread:
 
     Args:
         policy: used by nobody else until :meth:`close`.
-        max_batch: questions that are answered together at most; 1 gives every client bit for bit what it would get alone.
+        max_batch: questions that are answered together at most. 1 asks the policy as if it were local: answers are the
+            same bit for bit, for one session at a time.
     """
 
     def __init__(self, policy: Policy, *, max_batch: int = 8):
-        self.policy, self.shared = policy, isinstance(policy, BatchPolicy)
-        self.max_batch = max_batch if self.shared else 1
+        self.policy, self.max_batch = policy, max_batch if isinstance(policy, BatchPolicy) else 1
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
@@ -103,7 +102,8 @@ class PolicyThread:
         """
         if not self.alive:
             raise PolicyFault("the server is shutting down")
-        waiting = _Waiting(Question(observation, session.instruction, session.seed, session.asked), session)
+        said = observation.instruction or session.instruction
+        waiting = _Waiting(Query(replace(observation, instruction=said), session.seed, session.asked))
         session.asked += 1
         self._queue.put(waiting)
         return waiting.future
@@ -134,40 +134,34 @@ class PolicyThread:
                 found.append(waiting)
         return found
 
-    def _answer(self, batch: Sequence[_Waiting]) -> None:
-        batch = [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
+    def _answer(self, waiting: Sequence[_Waiting]) -> None:
+        batch = [item for item in waiting if item.future.set_running_or_notify_cancel()]
         if not batch:
             return
         begin = time.perf_counter()
-        try:
-            chunks = self._ask(batch)
-        except Exception as error:  # noqa: BLE001 (whoever asked gets it; the thread must outlive any policy's bug)
-            if len(batch) == 1:
-                if not isinstance(error, PolicyFault):
-                    log.exception("the policy failed")
-                batch[0].future.set_exception(error)
-                return
-            for waiting in batch:  # only who asked for the impossible shall fail
-                self._again(waiting)
-            return
+        found = self._ask(batch)
         took = time.perf_counter() - begin
-        for waiting, chunk in zip(batch, chunks, strict=True):
-            waiting.future.set_result(Answer(chunk, begin - waiting.since, took, len(batch)))
+        for item, result in zip(batch, found, strict=True):
+            if isinstance(result, Exception):
+                item.future.set_exception(result)
+            else:
+                item.future.set_result(Answer(result, begin - item.since, took, len(batch)))
 
-    def _again(self, waiting: _Waiting) -> None:
-        begin = time.perf_counter()
+    def _ask(self, batch: Sequence[_Waiting]) -> Sequence[ActionChunk | Exception]:
+        queries = [item.query for item in batch]
         try:
-            (chunk,) = self._ask([waiting])
-        except Exception as error:  # noqa: BLE001 (as above)
-            waiting.future.set_exception(error)
-            return
-        waiting.future.set_result(Answer(chunk, begin - waiting.since, time.perf_counter() - begin, 1))
+            if self.max_batch > 1 and isinstance(self.policy, BatchPolicy):
+                return self.policy.act_many(queries, len(queries))
+            return [self._alone(queries[0])]
+        except PolicyFault as fault:
+            return [fault]
+        except Exception as error:
+            log.exception("the policy failed")
+            if len(batch) == 1:
+                return [error]
+            return [self._ask([item])[0] for item in batch]  # only the culprit shall pay
 
-    def _ask(self, batch: Sequence[_Waiting]) -> Sequence[ActionChunk]:
-        if isinstance(self.policy, BatchPolicy):
-            return self.policy.act_many([waiting.question for waiting in batch])
-        (waiting,) = batch
-        question = waiting.question
-        if question.asked == 0:
-            self.policy.reset(question.instruction, seed=question.seed)
-        return [self.policy.act(question.observation)]
+    def _alone(self, query: Query) -> ActionChunk:
+        if query.number == 0:
+            self.policy.reset(query.observation.instruction, seed=query.seed)
+        return self.policy.act(query.observation)

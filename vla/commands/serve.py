@@ -34,7 +34,7 @@ class Serve:
     max_clients: int = 64
     """Connections at a time."""
     max_batch: int = 8
-    """Questions of several clients that are answered together; 1 for answers that are the same bit for bit."""
+    """Questions of several clients that are answered together; 1 for one client, whose answers are the policy's bit for bit."""
     embodiment: str | None = None
     """Which of the checkpoint's embodiments to be, if it has several."""
     features: Path | None = None
@@ -80,7 +80,9 @@ class Serve:
 
         def ready(host: str, port: int) -> None:
             address.append(f"{'wss' if self.certificate else 'ws'}://{host}:{port}")
-            console.print(f"serving at {address[0]} ({', '.join(server.dialects)}); health at /healthz, counts at /metrics")
+            console.print(
+                f"serving at {address[0]} ({', '.join(server.dialects)}); health at /healthz, counts at /metrics"
+            )
 
         asyncio.run(_until_signal(server, ready))
         console.print("stopped")
