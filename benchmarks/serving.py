@@ -1,12 +1,12 @@
 """What does serving a policy cost beyond the policy's own time, and is anybody starved when 50 clients ask at once?
 
 A policy that sleeps for a fixed time stands behind our server and behind openpi's own (``openpi-server`` from PyPI with
-its pinned NumPy 1, in an environment made with uv on first use), each in a process of its own. The same client asks both in
-turns with LIBERO's observation (two pictures of 224 pixels, openpi's field names):
+its pinned NumPy 1, in an environment made with uv on first use), each in a process of its own. The same client asks
+both in turns with LIBERO's observation (two pictures of 224 pixels, openpi's field names):
 
 * one client: round trip minus the ``infer_ms`` that the server reports; medians over the rounds of p50 and p99;
-* 50 clients for some seconds: answers a client (fewest, median, most) and, for ours, the time in the queue apart from the
-  overhead. openpi's server answers one at a time and does not measure its queue; ours answers up to 8 together.
+* 50 clients for some seconds: answers a client (fewest, median, most) and, for ours, the time in the queue apart from
+  the overhead. openpi's server answers one at a time and does not measure its queue; ours answers up to 8 together.
 
 All run at real-time priority where that is allowed, or whoever else uses the machine would be measured.
 """

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -83,28 +85,44 @@ class KnownTogether(Known):
             return fault
 
 
-@contextlib.contextmanager
-def served(policy, **options):
-    """The server, with ``address`` to connect to; gone when the block ends."""
-    server = PolicyServer(policy, ServerOptions(**{"port": 0, **options}), checkpoint="c0ffee")
-    started, found = threading.Event(), {}
+class Running:
+    """A server in a thread.
 
-    async def run():
-        found["stop"], found["loop"] = asyncio.Event(), asyncio.get_running_loop()
+    Attributes:
+        address: to connect to.
+    """
+
+    def __init__(self, policy: Any, options: dict[str, Any]):
+        self.server = PolicyServer(policy, ServerOptions(**{"port": 0, **options}), checkpoint="c0ffee")
+        self.address, self._started = "", threading.Event()
+        self.thread = threading.Thread(target=asyncio.run, args=(self._run(),))
+        self.thread.start()
+        assert self._started.wait(10) and self.address
+
+    def stop(self) -> None:
+        """Tell it to end."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def _run(self) -> None:
+        self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
         try:
-            await server.run(found["stop"], lambda host, port: (found.update(port=port), started.set()))
+            await self.server.run(self._stop, self._ready)
         finally:
-            started.set()
+            self._started.set()
 
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    assert started.wait(10) and "port" in found
-    server.address = f"ws://127.0.0.1:{found['port']}"
-    server.stop = lambda: found["loop"].call_soon_threadsafe(found["stop"].set)
+    def _ready(self, host: str, port: int) -> None:
+        self.address = f"ws://{host}:{port}"
+        self._started.set()
+
+
+@contextlib.contextmanager
+def served(policy: Any, **options: Any) -> Iterator[Running]:
+    """A running server; gone when the block ends."""
+    running = Running(policy, options)
     try:
-        yield server
+        yield running
     finally:
         with contextlib.suppress(RuntimeError):  # the test stopped it already
-            server.stop()
-        thread.join(20)
-        assert not thread.is_alive()
+            running.stop()
+        running.thread.join(20)
+        assert not running.thread.is_alive()

@@ -1,5 +1,6 @@
 """The server as its clients meet it: answers, errors that name fields, who is let in, and how it ends."""
 
+import asyncio
 import concurrent.futures
 import shutil
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from vla.dialect import native
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError
-from vla.serving import MAX_FRAGMENTS, ServerOptions
+from vla.serving import MAX_FRAGMENTS, PolicyServer, ServerOptions
 from vla.wire_openpi import pack, unpack
 
 NATIVE = native(SPEC)
@@ -34,7 +36,7 @@ class Client:
         self.socket = connect(server.address, compression=None, proxy=None, close_timeout=2, **options).__enter__()
         self.metadata = self.read()
 
-    def read(self):
+    def read(self) -> Any:
         data = self.socket.recv(timeout=10)
         return data if isinstance(data, str) else unpack(data, limit=2**24)
 
@@ -195,7 +197,8 @@ def test_beyond_this_machine_a_token_is_needed():
     with pytest.raises(ConfigError, match="set a token"):
         ServerOptions(host="my-host")
     assert ServerOptions(host="0.0.0.0", token="12345678").host == ServerOptions(host="0.0.0.0", open_to_all=True).host
-    for wrong in ({"port": -1}, {"token": "short"}, {"key": "k.pem"}, {"idle_s": 0.0}, {"max_clients": 0}):
+    wrongs: list[Any] = [{"port": -1}, {"token": "short"}, {"key": "k.pem"}, {"idle_s": 0.0}, {"max_clients": 0}]
+    for wrong in wrongs:
         with pytest.raises(ConfigError):
             ServerOptions(**wrong)
 
@@ -288,9 +291,6 @@ def test_stopping_answers_what_runs():
 def test_a_taken_address_is_one_clear_error():
     with served(KnownTogether()) as server:
         port = int(server.address.rsplit(":", 1)[1])
-        import asyncio
-
-        from vla.serving import PolicyServer
-
+        policy: Any = KnownTogether()
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
-            asyncio.run(PolicyServer(KnownTogether(), ServerOptions(port=port)).run(asyncio.Event()))
+            asyncio.run(PolicyServer(policy, ServerOptions(port=port)).run(asyncio.Event()))

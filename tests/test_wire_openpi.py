@@ -2,6 +2,7 @@
 
 import struct
 import tracemalloc
+from typing import Any
 
 import hypothesis.extra.numpy as hnp
 import msgpack
@@ -29,7 +30,8 @@ def theirs(value):
 
 @given(st.dictionaries(st.text(max_size=5), arrays, max_size=3))
 def test_arrays_as_openpi_writes_them(message):
-    for data in (pack(message), msgpack.packb(message, default=theirs)):
+    packed: Any = msgpack.packb(message, default=theirs)
+    for data in (pack(message), packed):
         read = unpack(data, limit=LIMIT)
         assert read.keys() == message.keys()
         for key, value in message.items():

@@ -5,8 +5,8 @@
     array     {b"__ndarray__": True, b"data": raw bytes, b"dtype": numpy's dtype string, b"shape": sizes}
     number    {b"__npgeneric__": True, b"data": value, b"dtype": numpy's dtype string}
 
-Format: ``openpi_client/msgpack_numpy.py`` of openpi 0.1. What is read here is bounded as in :mod:`vla.wire`: dtypes from
-a fixed list, sizes checked against the bytes that are there, arrays without a copy.
+Format: ``openpi_client/msgpack_numpy.py`` of openpi 0.1. What is read here is bounded as in :mod:`vla.wire`: dtypes
+from a fixed list, sizes checked against the bytes that are there, arrays without a copy.
 """
 
 from typing import Any, cast

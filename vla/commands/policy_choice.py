@@ -39,7 +39,8 @@ def policy_config(
         features: table of a LeRobot policy's features, if it is not beside its weights.
         certificate: of who signed a server's, if that is nobody known.
         device: of the model.
-        options: further fields of :class:`vla.policies.vla_policy.Config`; only checkpoints of ours have them.
+        options: further fields of :class:`vla.policies.vla_policy.Config`, None where nothing was said; only
+            checkpoints of ours have them.
 
     Raises:
         ConfigError: an option does not go with that kind of policy.
@@ -47,7 +48,7 @@ def policy_config(
     if str(where).startswith(("ws:", "wss:")):
         from vla.policies import remote
 
-        _none(where, "a server's policy", embodiment=embodiment, features=features)
+        _none(where, "a server's policy", embodiment=embodiment, features=features, **options)
         address = str(where).replace(":/", "://", 1) if "://" not in str(where) else str(where)  # Path takes a slash
         return remote.Config(address, token=os.environ.get(TOKEN_VARIABLE), certificate=certificate)
     path = Path(where)
@@ -56,10 +57,11 @@ def policy_config(
     from vla.policies import lerobot_policy, vla_policy
 
     if lerobot_policy.is_checkpoint(path):
-        _none(path, "a LeRobot policy", embodiment=embodiment)
+        _none(path, "a LeRobot policy", embodiment=embodiment, **options)
         return lerobot_policy.Config(path, features=features, threads=threads, device=device)
     _none(path, "a checkpoint of ours", features=features)
-    return vla_policy.Config(path, embodiment=embodiment, threads=threads, device=device, **options)
+    said = {name: value for name, value in options.items() if value is not None}
+    return vla_policy.Config(path, embodiment=embodiment, threads=threads, device=device, **said)
 
 
 def open_policy(where: str | Path, *, say: Callable[[str], None], **options: Any) -> Policy:

@@ -25,7 +25,7 @@ class Rollout:
     """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits."""
 
     checkpoint: Positional[Path]
-    """A training run's folder, or one of its checkpoints."""
+    """A training run's folder, one of its checkpoints, a LeRobot policy's folder, or a server: ws://host:port."""
     out: Path
     """Folder for the recording (a LeRobot data set), results and Rerun recordings."""
     robot: str = "mujoco-arm"
@@ -54,11 +54,11 @@ class Rollout:
     def run(self, console: Console) -> dict[str, Any]:
         """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
         from vla.commands.choices import make_rows, task_names
+        from vla.commands.policy_choice import policy_config
         from vla.datasets.lerobot_v3 import Writer
         from vla.embodiments.libero_panda import limits
         from vla.experience import Episode
         from vla.files import write_text
-        from vla.policies import vla_policy
         from vla.recorder import Recorder
         from vla.runtime import Pace, run_episode
         from vla.safety import SafeBody
@@ -76,7 +76,7 @@ class Rollout:
         )
         # the arm's process simulates on a core of its own; torch shares the rest
         threads = max(1, (os.cpu_count() or 2) - 1)
-        policy = vla_policy.Config(
+        policy = policy_config(
             self.checkpoint, embodiment=self.embodiment, ode_steps=self.ode_steps, threads=threads
         ).make()
         results: list[Result] = []

@@ -34,7 +34,7 @@ class Serve:
     max_clients: int = 64
     """Connections at a time."""
     max_batch: int = 8
-    """Questions of several clients that are answered together; 1 for one client, whose answers are the policy's bit for bit."""
+    """Questions of several clients that are answered together; 1: one client, answered bit for bit as if local."""
     embodiment: str | None = None
     """Which of the checkpoint's embodiments to be, if it has several."""
     features: Path | None = None
@@ -65,14 +65,13 @@ class Serve:
             seed=self.seed,
         )
         options.tls()  # what cannot be used is said before weights are read
-        steps = {} if self.ode_steps is None else {"ode_steps": self.ode_steps}
         policy = open_policy(
             self.checkpoint,
             say=console.print,
             embodiment=self.embodiment,
             features=self.features,
             device=self.device,
-            **steps,
+            ode_steps=self.ode_steps,
         )
         weights = policy.fingerprint if isinstance(policy, Fingerprinted) else ""
         server = PolicyServer(policy, options, name=self.checkpoint.name, checkpoint=weights)

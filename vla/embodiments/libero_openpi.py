@@ -1,4 +1,4 @@
-"""The Franka Panda of LIBERO as openpi's evaluation client sees it: the environment's own actions, pictures of 224 pixels.
+"""LIBERO's Franka Panda as openpi's evaluation client sees it: the environment's own actions, pictures of 224 pixels.
 
 Source: openpi ``examples/libero/main.py``: pictures turned by 180 degrees, state of position, axis-angle and fingers,
 actions handed to ``env.step`` as they come.
@@ -14,5 +14,5 @@ PICTURE_SIDE = 224
 
 
 def libero_openpi() -> EmbodimentSpec:
-    """The embodiment; unlike :func:`~vla.embodiments.libero_panda.libero_panda` it speaks in [-1, 1], gripper +1 closed."""
+    """The embodiment; unlike ``libero_panda`` it speaks in [-1, 1], gripper +1 closed."""
     return replace(libero_panda(PICTURE_SIDE), name="libero_openpi", action=RAW_ACTION)
