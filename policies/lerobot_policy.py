@@ -149,7 +149,7 @@ class Config:
             DependencyMissing: that kind of policy needs a package that is not installed.
         """
         folder = _folder(self.checkpoint)
-        table = self.features or folder / FILE
+        table = Path(self.features) if self.features else folder / FILE
         features = read_features(table)
         _check_processors(folder)
         if self.threads is not None:

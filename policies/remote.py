@@ -1,6 +1,7 @@
 """A policy that runs elsewhere, behind :mod:`vla.serving`, as a policy."""
 
 import contextlib
+import os
 import ssl
 import time
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from vla.experience import ActionChunk, Observation
 from vla.serving import PROTOCOL
 from vla.wire import MAX_MESSAGE, WireError
 from vla.wire_openpi import pack, unpack
+
+TOKEN_VARIABLE = "VLA_TOKEN"
+"""Environment variable with a server's token, for both sides: unlike an option, other users do not see it."""
 
 
 class ServerLost(PolicyFault):
@@ -161,7 +165,8 @@ class RemotePolicy:
                 trust = ssl.create_default_context(cafile=str(config.certificate))
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(f"{config.certificate}: {error}") from error
-        headers = {"Authorization": f"Api-Key {config.token}"} if config.token else None
+        token = config.token or os.environ.get(TOKEN_VARIABLE)
+        headers = {"Authorization": f"Api-Key {token}"} if token else None
         try:
             opened = open_connection(
                 config.address,
@@ -193,7 +198,7 @@ class Config:
 
     Attributes:
         address: ``ws://host:port``, or ``wss://`` for TLS.
-        token: that the server asks for.
+        token: that the server asks for; None for what the environment has as ``VLA_TOKEN``.
         certificate: PEM file of who signed the server's, if that is nobody known.
         timeout: for an answer [s].
         connect_timeout: for a connection, tried again and again meanwhile [s].

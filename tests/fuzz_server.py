@@ -17,7 +17,7 @@ async def run():
         loop.call_soon_threadsafe(stop.set)
 
     threading.Thread(target=wait, daemon=True).start()
-    options = ServerOptions(port=0, handshake_s=1.0, message_s=1.0, ping_s=1.0, idle_s=30.0)
+    options = ServerOptions(port=0, handshake_s=1.0, message_s=1.0, ping_s=1.0, idle_s=300.0)
     await PolicyServer(KnownTogether(), options).run(stop, lambda host, port: print(f"{host} {port}", flush=True))
 
 

@@ -267,7 +267,7 @@ class PolicyServer:
             if not isinstance(data, bytes):
                 raise WireError("requests are binary frames, found text")
             reply: str | bytes = pack(await self._answer(client, unpack(data, limit=self._limit)))
-        except (FieldError, PolicyFault) as error:
+        except (FieldError, PolicyFault, ConfigError) as error:
             reply = self._error(error)
         except SpecMismatch as error:
             reply, code = self._error(error), CloseCode.POLICY_VIOLATION

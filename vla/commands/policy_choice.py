@@ -1,15 +1,11 @@
 """A policy by where it is: a checkpoint of ours, one of LeRobot's, or the address of a server."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from vla.errors import ConfigError
 from vla.protocols import Policy
-
-TOKEN_VARIABLE = "VLA_TOKEN"
-"""Environment variable with a server's token, for both sides: unlike an option, other users do not see it."""
 
 
 class PolicyConfig(Protocol):
@@ -50,7 +46,7 @@ def policy_config(
 
         _none(where, "a server's policy", embodiment=embodiment, features=features, **options)
         address = str(where).replace(":/", "://", 1) if "://" not in str(where) else str(where)  # Path takes a slash
-        return remote.Config(address, token=os.environ.get(TOKEN_VARIABLE), certificate=certificate)
+        return remote.Config(address, certificate=certificate)
     path = Path(where)
     if certificate is not None:
         raise ConfigError(f"{path}: a certificate goes with the address of a server (wss://)")

@@ -48,8 +48,9 @@ class Serve:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Serve until Ctrl-C or SIGTERM."""
-        from vla.commands.policy_choice import TOKEN_VARIABLE, open_policy
+        from vla.commands.policy_choice import open_policy
         from vla.episode_worker import Fingerprinted
+        from vla.policies.remote import TOKEN_VARIABLE
         from vla.serving import PolicyServer, ServerOptions
 
         token = _read_token(self.token_file) if self.token_file else os.environ.get(TOKEN_VARIABLE)

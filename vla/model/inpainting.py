@@ -10,7 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vla.model.flow import Velocity
+from vla.errors import ConfigError
+from vla.model.backbone import Inputs
+from vla.model.flow import Velocity, integrate
+from vla.model.head_flow import FlowHead
+from vla.model.vla_model import VlaModel
 
 MAX_STRENGTH = 5.0
 """Where the correction's weight is cut off; it is infinite at the first step. The paper's beta."""
@@ -46,3 +50,33 @@ def guided(
         return slope.detach() - strength.clamp(max=max_strength) * pull
 
     return corrected
+
+
+def continue_chunk(
+    model: VlaModel,
+    inputs: Inputs,
+    planned: Float[Tensor, "b h a"],
+    weights: Float[Tensor, "h"],
+    *,
+    noise: Float[Tensor, "b h a"],
+    steps: int | None = None,
+) -> Float[Tensor, "b h a"]:
+    """Chunks of normalised actions that go on from a plan; the backbone runs once, as in :meth:`VlaModel.sample`.
+
+    Args:
+        model: with a flow's head.
+        inputs: what is seen now.
+        planned: see :func:`guided`.
+        weights: see :func:`guided`.
+        noise: to start from.
+        steps: of the solver; the head's own number if None.
+
+    Raises:
+        ConfigError: the head is no flow.
+    """
+    head = model.head
+    if not isinstance(head, FlowHead):
+        raise ConfigError(f"only a flow can be guided to continue a chunk; this model's head is {head.config.kind!r}")  # pyright: ignore
+    with torch.no_grad():
+        velocity = head.network.given(model.backbone, model.prefix(inputs), inputs)
+        return integrate(guided(velocity, planned, weights), noise, steps or head.config.steps, head.config.solver)
