@@ -66,7 +66,8 @@ class Sleeper:
 
 def serve() -> None:
     """The process with our server."""
-    from vla.serving import PolicyServer, ServerOptions
+    from vla.serving import PolicyServer
+    from vla.serving_options import ServerOptions
 
     server = PolicyServer(Sleeper(), ServerOptions(port=0))
     asyncio.run(server.run(asyncio.Event(), lambda host, port: print(port, flush=True)))

@@ -6,7 +6,8 @@ import threading
 
 from served import KnownTogether
 
-from vla.serving import PolicyServer, ServerOptions
+from vla.serving import PolicyServer
+from vla.serving_options import ServerOptions
 
 
 async def run():

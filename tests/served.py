@@ -13,7 +13,8 @@ import numpy as np
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
 from vla.errors import PolicyFault
 from vla.experience import ActionChunk, Observation
-from vla.serving import PolicyServer, ServerOptions
+from vla.serving import PolicyServer
+from vla.serving_options import ServerOptions
 
 SPEC = EmbodimentSpec(
     "slider",
@@ -54,9 +55,9 @@ class Known:
     def reset(self, instruction, *, seed):
         self.instruction, self.seed, self.asked = instruction, seed, 0
 
-    def act(self, seen):
+    def act(self, observation):
         self.asked += 1
-        return self._answer(seen, seen.instruction or self.instruction, self.seed, self.asked - 1)
+        return self._answer(observation, observation.instruction or self.instruction, self.seed, self.asked - 1)
 
     def _answer(self, seen, instruction, seed, asked):
         if seen.state[0] == 13:

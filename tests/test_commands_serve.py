@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from test_policies_vla_policy import ARM, OBSERVATION, write
 
-from vla.commands.policy_choice import policy_config
+from vla.asynchronous import Asynchronous
+from vla.chunking import Ensemble, Latest, Synchronous
+from vla.commands.policy_choice import executor, policy_config
 from vla.errors import ConfigError
 from vla.policies import lerobot_policy, remote, vla_policy
 from vla.policies.remote import TOKEN_VARIABLE
+from vla.transforms import connect
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +83,14 @@ def test_where_a_policy_is_says_what_it_is(checkpoint, tmp_path):
     for where, options in wrong:
         with pytest.raises(ConfigError, match=r"option|certificate"):
             policy_config(where, **options)
+
+
+def test_ways_to_execute_chunks_have_names(checkpoint):
+    policy = vla_policy.Config(checkpoint).make()
+    adapter = connect(policy.spec, policy.spec)
+    made = [executor(name, 3)(policy, adapter) for name in ("synchronous", "asynchronous", "ensemble", "realtime")]
+    assert isinstance(made[0], Synchronous) and made[0].execute == 3
+    found = [(one.execute, one.continuing, type(one._plan)) for one in made if isinstance(one, Asynchronous)]
+    assert found == [(3, False, Latest), (1, False, Ensemble), (3, True, Latest)]
+    for one in made:
+        one.close()

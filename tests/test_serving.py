@@ -22,7 +22,8 @@ from vla.dialect import native
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError
-from vla.serving import MAX_FRAGMENTS, PolicyServer, ServerOptions
+from vla.serving import MAX_FRAGMENTS, PolicyServer
+from vla.serving_options import ServerOptions
 from vla.wire_openpi import pack, unpack
 
 NATIVE = native(SPEC)

@@ -1,11 +1,15 @@
-"""A policy by where it is: a checkpoint of ours, one of LeRobot's, or the address of a server."""
+"""A policy by where it is (a checkpoint of ours, one of LeRobot's, a server), and how its chunks are executed."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from vla.asynchronous import asynchronous, asynchronous_ensembling, realtime
+from vla.chunking import MakeExecutor, synchronous
 from vla.errors import ConfigError
 from vla.protocols import Policy
+
+Chunking = Literal["synchronous", "asynchronous", "ensemble", "realtime"]
 
 
 class PolicyConfig(Protocol):
@@ -65,6 +69,20 @@ def open_policy(where: str | Path, *, say: Callable[[str], None], **options: Any
     policy = policy_config(where, **options).make()
     say(f"{where}: {policy.spec.name}, embodiment {policy.spec.fingerprint}")
     return policy
+
+
+def executor(chunking: Chunking, execute: int) -> MakeExecutor:
+    """The way to execute chunks that a name stands for.
+
+    Args:
+        chunking: the name.
+        execute: actions of each chunk before the next one is asked for; an ensemble asks as often as it is answered.
+    """
+    if chunking == "synchronous":
+        return synchronous(execute)
+    if chunking == "asynchronous":
+        return asynchronous(execute)
+    return realtime(execute) if chunking == "realtime" else asynchronous_ensembling()
 
 
 def _none(where: str | Path, kind: str, **options: Any) -> None:

@@ -51,7 +51,8 @@ class Serve:
         from vla.commands.policy_choice import open_policy
         from vla.episode_worker import Fingerprinted
         from vla.policies.remote import TOKEN_VARIABLE
-        from vla.serving import PolicyServer, ServerOptions
+        from vla.serving import PolicyServer
+        from vla.serving_options import ServerOptions
 
         token = _read_token(self.token_file) if self.token_file else os.environ.get(TOKEN_VARIABLE)
         options = ServerOptions(
