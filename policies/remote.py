@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_connection
 
-from vla.dialect import native
+from vla.dialect import PLAN, native
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
@@ -92,7 +93,19 @@ class RemotePolicy:
             ServerLost: the connection broke, or no answer came in time.
             PolicyFault: the observation does not fit, or the policy failed.
         """
-        answer = self._ask(self._dialect.message(observation))
+        return self._chunk(self._dialect.message(observation))
+
+    def act_continuing(self, observation: Observation, left: Float32[np.ndarray, "k a"], delay: int) -> ActionChunk:
+        """A chunk that goes on from a plan; see :class:`~vla.asynchronous.ContinuingPolicy`.
+
+        Raises:
+            ServerLost: as :meth:`act`.
+            PolicyFault: as :meth:`act`; the served policy cannot do that, or is shared between clients.
+        """
+        return self._chunk(self._dialect.message(observation) | dict(zip(PLAN, (left, delay), strict=True)))
+
+    def _chunk(self, message: dict[str, Any]) -> ActionChunk:
+        answer = self._ask(message)
         try:
             actions, self.timing = answer["actions"], answer.get("server_timing", {})
             if actions.dtype != np.float32 or actions.shape[1:] != (self._spec.action.size,):

@@ -10,8 +10,9 @@ from served import SPEC, Known, KnownTogether, observation, served
 from websockets.sync.server import serve
 
 from vla.errors import ConfigError, PolicyFault
+from vla.experience import ActionChunk
 from vla.policies.remote import TOKEN_VARIABLE, Config, RemotePolicy, ServerLost
-from vla.protocols import Policy
+from vla.protocols import Policy, Query
 from vla.wire_openpi import pack
 
 
@@ -47,7 +48,20 @@ def test_a_checkpoint_served_and_local_agree_bit_for_bit(tmp_path):
         for policy in (local, remote):
             policy.reset(OBSERVATION.instruction, seed=11)
         for _ in range(3):
-            assert np.array_equal(remote.act(OBSERVATION).actions, local.act(OBSERVATION).actions)
+            first = local.act(OBSERVATION).actions
+            assert np.array_equal(remote.act(OBSERVATION).actions, first)
+        there, here = (policy.act_continuing(OBSERVATION, first[2:], 3).actions for policy in (remote, local))
+        assert np.array_equal(there, here)
+        remote.close()
+    with served(config.make()) as server:  # shared: as an evaluation would ask it, a query at a time here
+        remote = quick(server.address)
+        remote.reset(OBSERVATION.instruction, seed=11)
+        for number in range(2):
+            (expected,) = local.act_many([Query(OBSERVATION, 11, number)], 1)
+            assert isinstance(expected, ActionChunk)
+            assert np.array_equal(remote.act(OBSERVATION).actions, expected.actions)
+        with pytest.raises(PolicyFault, match="served with a batch of 1"):
+            remote.act_continuing(OBSERVATION, first[2:], 3)
         remote.close()
 
 
@@ -151,6 +165,27 @@ def test_servers_that_are_none_of_ours(first, then, error, what):
             policy = quick(f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
             policy.act(observation())
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("left", "delay", "what"),
+    [
+        (np.zeros((2, 5), np.float32), 1, "left: expected finite"),
+        (np.zeros((2, 2), np.float64), 1, "left: expected finite"),
+        (np.zeros((0, 2), np.float32), 0, "left: expected finite"),
+        (np.full((2, 2), np.nan, np.float32), 1, "left: expected finite"),
+        (np.zeros((2, 2), np.float32), 3, "delay: expected an integer from 0 to 2"),
+        (np.zeros((2, 2), np.float32), 1.0, "delay: expected"),
+        (None, 1, "left: expected finite"),
+    ],
+)
+def test_plans_that_do_not_fit(left, delay, what):
+    with served(KnownTogether()) as server:
+        policy = quick(server.address)
+        policy.reset("go", seed=0)
+        with pytest.raises(PolicyFault, match=what):
+            policy.act_continuing(observation(), left, delay)
+        policy.close()
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "127.0.0.1"])

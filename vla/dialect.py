@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from vla.embodiment import CameraSpec, EmbodimentSpec
 from vla.embodiments.libero_openpi import libero_openpi
@@ -26,11 +27,18 @@ MAX_SIDE = 1024
 MAX_PROMPT = 4000
 """Of an instruction [characters]."""
 
-_OVERHEAD = 2**16  # names, state, instruction
+MAX_PLAN = 1000
+"""Rows of a plan to go on from; chunks have some 50."""
+
+_OVERHEAD = 2**16  # names, state, instruction, plan
 
 
 class FieldError(VlaError):
     """A field of a request is missing, unknown, or not what the dialect says; the message names it."""
+
+
+PLAN = ("left", "delay")
+"""Fields of a request for a chunk that goes on from a plan, for clients that speak the policy's own units."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,40 @@ def dialects_for(spec: EmbodimentSpec) -> dict[str, Dialect]:
     except SpecMismatch:
         return {found.name: found}
     return {foreign.name: foreign, found.name: found}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a chunk is to go on from; see :class:`~vla.asynchronous.ContinuingPolicy`.
+
+    Attributes:
+        left: planned actions from the observation on.
+        delay: how many of them will have been executed.
+    """
+
+    left: Float32[np.ndarray, "k a"]
+    delay: int
+
+
+def read_plan(message: Mapping[str, Any], size: int) -> Planned:
+    """The plan that a request holds beside its observation.
+
+    Args:
+        message: field name to value.
+        size: of an action.
+
+    Raises:
+        FieldError: a field is missing or does not fit.
+    """
+    left, delay = (message.get(field) for field in PLAN)
+    expected = f"left: expected finite float32 [k, {size}], k from 1 to {MAX_PLAN}"
+    if not isinstance(left, np.ndarray) or left.dtype != np.float32 or left.ndim != 2 or left.shape[1] != size:
+        raise FieldError(expected)
+    if not 0 < len(left) <= MAX_PLAN or not np.isfinite(left).all():
+        raise FieldError(expected)
+    if not isinstance(delay, int) or not 0 <= delay <= len(left):
+        raise FieldError(f"delay: expected an integer from 0 to {len(left)}")
+    return Planned(left, delay)
 
 
 def _array(message: Mapping[str, Any], field: str) -> np.ndarray:

@@ -5,6 +5,7 @@
     connect      ◀─ metadata: embodiment, fingerprint, the dialects' fields
     observation  ─▶ queue ─▶ policy ─▶ {"actions", "server_timing", "time", "dt"}
     {"reset": {"instruction", "seed", "fingerprint"}} ─▶ {"reset": True}: an episode begins, in the policy's own units
+    observation with "left" and "delay" ─▶ a chunk that goes on from what is planned (real-time chunking)
     GET /healthz, GET /metrics
 
 Frames are binary and hold openpi's msgpack (:mod:`vla.wire_openpi`); a text frame is an error. A request that does not
@@ -27,7 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from vla.dialect import Dialect, FieldError, dialects_for
+from vla.dialect import PLAN, Dialect, FieldError, Planned, dialects_for, read_plan
 from vla.errors import ConfigError, PolicyFault, SpecMismatch
 from vla.protocols import BatchPolicy, Policy
 from vla.serving_metrics import ServingMetrics
@@ -234,14 +235,21 @@ class PolicyServer:
     async def _answer(self, client: _Client, message: dict[str, Any]) -> dict[str, Any]:
         if "reset" in message:
             return self._reset(client, message)
-        session = client.session
-        observation = client.dialect.observation(message, instruction=session.instruction)
+        session, planned = client.session, self._planned(client, message)
+        seen = {field: value for field, value in message.items() if planned is None or field not in PLAN}
+        observation = client.dialect.observation(seen, instruction=session.instruction)
         observation = client.adapter.observation(observation)
-        answer = await asyncio.wrap_future(self._thread.submit(session, observation))
+        answer = await asyncio.wrap_future(self._thread.submit(session, observation, planned))
         self.metrics.answered(answer)
         chunk = client.adapter.chunk(answer.chunk)
         timing = _timing(answer) | ({} if client.last_s is None else {"prev_total_ms": 1000 * client.last_s})
         return {"actions": chunk.actions, "time": chunk.time, "dt": chunk.dt, "server_timing": timing}
+
+    def _planned(self, client: _Client, message: dict[str, Any]) -> Planned | None:
+        """What the chunk is to go on from, if that is said."""
+        if client.dialect.name != "native" or not set(PLAN) & set(message):
+            return None
+        return read_plan(message, self.spec.action.size)
 
     def _reset(self, client: _Client, message: dict[str, Any]) -> dict[str, Any]:
         """An episode begins, for a client that speaks the policy's own units."""

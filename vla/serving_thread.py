@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
+from vla.asynchronous import ContinuingPolicy
+from vla.dialect import Planned
 from vla.errors import PolicyFault
 from vla.experience import ActionChunk, Observation
 from vla.protocols import BatchPolicy, Policy, Query
@@ -62,6 +64,7 @@ class Answer:
 @dataclass(frozen=True)
 class _Waiting:
     query: Query
+    planned: Planned | None
     since: float = field(default_factory=time.perf_counter)
     future: Future[Answer] = field(default_factory=Future)
 
@@ -92,18 +95,25 @@ class PolicyThread:
         """Questions that no batch has taken yet."""
         return self._queue.qsize()
 
-    def submit(self, session: Session, observation: Observation) -> Future[Answer]:
+    @property
+    def continues(self) -> bool:
+        """Whether chunks can go on from a plan: by policies that can, asked as if local."""
+        return self.max_batch == 1 and isinstance(self.policy, ContinuingPolicy)
+
+    def submit(self, session: Session, observation: Observation, planned: Planned | None = None) -> Future[Answer]:
         """Ask the next question of a session, which must have no other one open.
 
         The future raises what the policy raised.
 
         Raises:
-            PolicyFault: the thread is closed.
+            PolicyFault: the thread is closed, or a plan is given that the policy cannot continue.
         """
+        if planned is not None and not self.continues:
+            raise PolicyFault("chunks that go on from a plan need a flow policy, served with a batch of 1")
         if not self.alive:
             raise PolicyFault("the server is shutting down")
         said = observation.instruction or session.instruction
-        waiting = _Waiting(Query(replace(observation, instruction=said), session.seed, session.asked))
+        waiting = _Waiting(Query(replace(observation, instruction=said), session.seed, session.asked), planned)
         session.asked += 1
         self._queue.put(waiting)
         return waiting.future
@@ -152,7 +162,7 @@ class PolicyThread:
         try:
             if self.max_batch > 1 and isinstance(self.policy, BatchPolicy):
                 return self.policy.act_many(queries, len(queries))
-            return [self._alone(queries[0])]
+            return [self._alone(queries[0], batch[0].planned)]
         except PolicyFault as fault:
             return [fault]
         except Exception as error:
@@ -161,7 +171,9 @@ class PolicyThread:
                 return [error]
             return [self._ask([item])[0] for item in batch]  # only the culprit shall pay
 
-    def _alone(self, query: Query) -> ActionChunk:
+    def _alone(self, query: Query, planned: Planned | None) -> ActionChunk:
         if query.number == 0:
             self.policy.reset(query.observation.instruction, seed=query.seed)
+        if planned is not None and isinstance(self.policy, ContinuingPolicy):
+            return self.policy.act_continuing(query.observation, planned.left, planned.delay)
         return self.policy.act(query.observation)

@@ -45,7 +45,7 @@ class Rollout:
     """Actions of each chunk that are executed before the policy looks again."""
     chunking: Chunking = "synchronous"
     """Wait for each chunk, or make the next one meanwhile: asynchronous (it counts from when it is there), ensemble
-    (all chunks are averaged), realtime (it goes on from what is planned). Where it is late, the arm stops until then."""
+    (all chunks are averaged), realtime (it continues the plan). Where it is late, the arm stops until it comes."""
     ode_steps: int | None = None
     """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
     recordings: int = 2
