@@ -17,7 +17,8 @@ def current_model(version: int, model: Mapping[str, Any]) -> dict[str, Any]:
         return dict(model)
     rest = {name: value for name, value in model.items() if name not in _FLOW_FIELDS}
     head = {"samples": model["flow_samples"], "action_norm": model["action_norm"]}
-    return {**rest, "head": {"kind": "flow", "steps": 10, "solver": "euler", "temperature": 1.0, **head}}
+    head |= {"kind": "flow", "steps": 10, "solver": "euler", "temperature": 1.0}
+    return {**rest, "head": head, "backbone_loss": None}
 
 
 def current_tensors(version: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
