@@ -88,7 +88,7 @@ class LerobotFolder:
             DataError: it is not there, or of another type.
         """
         value = self.config.get(name)
-        if type(value) is not kind:
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise DataError(self.path / CONFIG, name, expected=kind.__name__, found=repr(value))
         return value
 
