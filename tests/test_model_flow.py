@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from vla.model.flow import integrate, interpolate, masked_mse, sample_time
+from vla.model.flow import integrate, interpolate, sample_time
+from vla.model.masked import masked_mse
 
 
 def test_times_follow_the_beta_distribution():

@@ -139,8 +139,8 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def words(self) -> Float[Tensor, "vocabulary w"]:
-        """The word table, as the decoder takes its rows; actions as tokens use its last ones."""
+    def words(self) -> nn.Embedding:
+        """The word table; heads that write actions as words use its last rows."""
 
     @abstractmethod
     def decode(

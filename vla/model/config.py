@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError
-from vla.model.head_config import HEAD_CONFIGS, MEAN_STD, FlowConfig, HeadConfig
+from vla.model.head_config import HEAD_CONFIGS, MEAN_STD, FlowConfig, HeadConfig, WordConfig
 from vla.normalize import NormalizeSpec
 
 CAMERA_SLOTS: tuple[Role, ...] = ("primary", "wrist", "secondary")
@@ -156,7 +156,8 @@ class VlaConfig:
         expert: see there.
         horizon: actions in a chunk.
         head: how actions are made; see there.
-        insulate: the expert's gradient stops at the cache (knowledge insulation).
+        insulate: the head's gradient stops at the cache (knowledge insulation).
+        backbone_loss: actions as words that the backbone learns to write beside the head, in training only.
         padded: sizes that state and action are padded to; the padding takes part in the flow as noise (pi0, whose
             chunks always have 32 numbers). None: the largest embodiment's, and padding stays zero.
         bodies: embodiments in the order that ``Inputs.embodiment`` counts.
@@ -169,15 +170,28 @@ class VlaConfig:
     horizon: int = 12
     head: HeadConfig = field(default_factory=FlowConfig)
     insulate: bool = False
+    backbone_loss: WordConfig | None = None
     padded: tuple[int, int] | None = None
     bodies: tuple[BodyShape, ...] = ()
     cameras: tuple[Role, ...] = ()
     state_norm: NormalizeSpec = STATE
 
+    def __post_init__(self):
+        words = isinstance(self.head, WordConfig)
+        if words and (self.insulate or self.backbone_loss is not None):
+            raise ConfigError(f"the {self.head.kind} head is the backbone's own: nothing to insulate or to add")
+        if self.backbone_loss is not None and self.backbone_loss.action_norm != self.head.action_norm:
+            raise ConfigError("head and backbone_loss must normalise actions alike: -1..1, as words need")
+
     @property
     def action_norm(self) -> NormalizeSpec:
         """Rule for actions: the head's."""
         return self.head.action_norm
+
+    @property
+    def action_words(self) -> int:
+        """Words of the backbone's vocabulary that stand for actions."""
+        return max((part.words for part in (self.head, self.backbone_loss) if isinstance(part, WordConfig)), default=0)
 
     @property
     def state_size(self) -> int:
@@ -206,8 +220,8 @@ class VlaConfig:
         try:
             fields = dict(value)
             fields["state_norm"] = _norm(fields["state_norm"])
-            head = {**fields["head"], "action_norm": _norm(fields["head"]["action_norm"])}
-            fields["head"] = _whole(HEAD_CONFIGS[head["kind"]], head)
+            fields["head"] = _head(fields["head"])
+            fields["backbone_loss"] = None if fields["backbone_loss"] is None else _head(fields["backbone_loss"])
             fields["backbone"] = _whole(kinds[fields["backbone"]["kind"]], fields["backbone"])
             fields["expert"] = _whole(ExpertConfig, fields["expert"])
             fields["padded"] = None if fields["padded"] is None else tuple(fields["padded"])
@@ -222,6 +236,10 @@ def _at_least(size: int, needed: int, what: str) -> int:
     if size < needed:
         raise ConfigError(f"model config: padded {what} of {size} numbers, but an embodiment has {needed}")
     return size
+
+
+def _head(value: Mapping[str, Any]) -> Any:
+    return _whole(HEAD_CONFIGS[value["kind"]], {**value, "action_norm": _norm(value["action_norm"])})
 
 
 def _norm(value: Mapping[str, Any]) -> NormalizeSpec:

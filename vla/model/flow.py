@@ -8,7 +8,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from vla.model.head_config import Solver
@@ -27,20 +27,6 @@ def interpolate(
     """``x_t``, between the action and the noise."""
     t = time[:, None, None].to(actions.dtype)
     return t * noise + (1 - t) * actions
-
-
-def masked_mse(
-    predicted: Float[Tensor, "b h a"], target: Float[Tensor, "b h a"], mask: Bool[Tensor, "b h a"]
-) -> Float[Tensor, ""]:
-    """Mean squared error over the real numbers only.
-
-    Raises:
-        ZeroDivisionError: nothing is real.
-    """
-    count = int(mask.sum())
-    if not count:
-        raise ZeroDivisionError("a batch without a single valid action has no loss")
-    return torch.where(mask, predicted.float() - target.float(), 0.0).square().sum() / count
 
 
 def integrate(

@@ -118,9 +118,9 @@ class HfBackbone(Backbone):
         return self.decoder.rotary_emb(table, position_ids=positions)
 
     @property
-    def words(self) -> Float[Tensor, "vocabulary w"]:
+    def words(self) -> nn.Embedding:
         """The decoder's own word table."""
-        return self.decoder.get_input_embeddings().weight
+        return self.decoder.get_input_embeddings()
 
     def decode(
         self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]

@@ -90,9 +90,9 @@ class NanoBackbone(Backbone):
         return self.trunk.rotary_emb(self.kinds, position_ids=positions)
 
     @property
-    def words(self) -> Float[Tensor, "vocabulary w"]:
+    def words(self) -> nn.Embedding:
         """The trunk's word table: the tokenizer's words, then those kept for actions."""
-        return self.trunk.embed_tokens.weight
+        return self.trunk.embed_tokens
 
     def decode(
         self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
