@@ -17,7 +17,7 @@ from vla.embodiments.libero_panda import ACTION, RAW_ACTION, libero_panda
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import Observation
 from vla.rows import Row
-from vla.sim import libero_placement, libero_suites
+from vla.sim import libero_placement, libero_suites, simulator_version
 from vla.sim.libero_suites import SuiteTask
 from vla.sim.libero_world import LiberoWorld, Render
 from vla.transforms import action_map
@@ -40,6 +40,7 @@ class Config:
         max_steps: control steps of an episode; 0 for the suite's limit.
         limits: control steps of an episode by suite; the usual ones (``libero_suites.MAX_STEPS``) for suites not named.
         worlds: compiled scenes kept for later rows of their tasks; each takes a second to make and memory to keep.
+        allow_simulator_drift: simulate with versions that LIBERO's numbers do not hold for; results are marked.
     """
 
     camera_size: int = 256
@@ -49,6 +50,7 @@ class Config:
     max_steps: int = 0
     limits: tuple[tuple[str, int], ...] = ()
     worlds: int = 1
+    allow_simulator_drift: bool = False
 
     def __post_init__(self):
         if self.camera_size < 1 or self.settle_steps < 0 or self.max_steps < 0 or self.worlds < 1:
@@ -59,15 +61,25 @@ class Config:
             raise ConfigError(f"render {self.render!r}: expected decimated or exact")
 
     def make(self) -> "LiberoBenchmark":
-        """The benchmark; nothing is compiled before a row is opened."""
+        """The benchmark; nothing is compiled before a row is opened.
+
+        Raises:
+            ConfigError: LIBERO's numbers do not hold for the installed simulator, and that was not allowed.
+        """
         return LiberoBenchmark(self)
 
 
 class LiberoBenchmark:
-    """Scenes by row; a :class:`~vla.rows.Benchmark`."""
+    """Scenes by row; a :class:`~vla.rows.Benchmark`.
+
+    Attributes:
+        config: how LIBERO is simulated.
+        drift: versions that LIBERO's numbers do not hold for, which its results are marked with; empty if all is well.
+    """
 
     def __init__(self, config: Config):
         self.config = config
+        self.drift = simulator_version.check(allow_drift=config.allow_simulator_drift)
         self._worlds: dict[SuiteTask, LiberoWorld] = {}
 
     def tasks(self, suite: str) -> Sequence[str]:

