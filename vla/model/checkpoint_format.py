@@ -14,7 +14,7 @@ OLDEST = 1
 
 _EXPERT = {"norm": "adaptive", "epsilon": 1e-6, "activation": "gelu", "state": "token", "joint_every": 1}
 _EXPERT |= {"causal": False, "places": True}
-_BACKBONE = {"hf": {"fit": "stretch", "scale_embeddings": False}, "nano": {}}
+_BACKBONE = {"hf": {"fit": "stretch", "scale_embeddings": False, "freeze_connector": False, "lora": None}, "nano": {}}
 _FLOW_FIELDS = ("flow_samples", "action_norm")
 
 
@@ -26,7 +26,7 @@ def current_model(version: int, model: Mapping[str, Any]) -> dict[str, Any]:
     head = {"samples": model["flow_samples"], "action_norm": model["action_norm"]}
     head |= {"kind": "flow", "steps": 10, "solver": "euler", "temperature": 1.0}
     backbone = _BACKBONE[model["backbone"]["kind"]] | model["backbone"]
-    new = {"head": head, "backbone_loss": None, "padded": None}
+    new = {"head": head, "backbone_loss": None, "padded": None, "recompute": False}
     return {**rest, **new, "expert": _EXPERT | model["expert"], "backbone": backbone}
 
 

@@ -59,6 +59,25 @@ class NanoConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adaptation (Hu et al. 2021): ``W x + scale / rank * B A x`` with only A and B learning.
+
+    Attributes:
+        rank: of the update.
+        scale: of the update, times its rank (``lora_alpha`` elsewhere).
+        targets: last names of the linear layers that get one.
+    """
+
+    rank: int = 16
+    scale: float = 16.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+    def __post_init__(self):
+        if self.rank < 1 or self.scale <= 0 or not self.targets:
+            raise ConfigError("lora: rank starts at 1, scale is above 0, and some layers have to be targets")
+
+
+@dataclass(frozen=True)
 class HfConfig:
     """A Hugging Face vision-language model, unpatched.
 
@@ -73,7 +92,9 @@ class HfConfig:
         scale_embeddings: pictures and words are multiplied by the square root of the decoder's width, as SmolVLA does
             (Gemma's own word table does it by itself, for words only).
         freeze_vision: the vision tower does not learn.
+        freeze_connector: what leads from the vision tower to the decoder does not learn.
         freeze_text: the decoder and the word table do not learn.
+        lora: the decoder learns through low-rank updates only; None for through its own weights.
         text_suffix: ends the instruction (PaliGemma's prompts end with a newline).
         text_length: longest instruction in tokens.
     """
@@ -86,7 +107,9 @@ class HfConfig:
     fit: Fit = "stretch"
     scale_embeddings: bool = False
     freeze_vision: bool = True
+    freeze_connector: bool = False
     freeze_text: bool = False
+    lora: LoraConfig | None = None
     text_suffix: str = ""
     text_length: int = 48
     kind: Literal["hf"] = "hf"
@@ -157,6 +180,7 @@ class VlaConfig:
         horizon: actions in a chunk.
         head: how actions are made; see there.
         insulate: the head's gradient stops at the cache (knowledge insulation).
+        recompute: activations of the layers are computed again in the backward pass instead of kept in memory.
         backbone_loss: actions as words that the backbone learns to write beside the head, in training only.
         padded: sizes that state and action are padded to; the padding takes part in the flow as noise (pi0, whose
             chunks always have 32 numbers). None: the largest embodiment's, and padding stays zero.
@@ -170,6 +194,7 @@ class VlaConfig:
     horizon: int = 12
     head: HeadConfig = field(default_factory=FlowConfig)
     insulate: bool = False
+    recompute: bool = False
     backbone_loss: WordConfig | None = None
     padded: tuple[int, int] | None = None
     bodies: tuple[BodyShape, ...] = ()
@@ -222,7 +247,7 @@ class VlaConfig:
             fields["state_norm"] = _norm(fields["state_norm"])
             fields["head"] = _head(fields["head"])
             fields["backbone_loss"] = None if fields["backbone_loss"] is None else _head(fields["backbone_loss"])
-            fields["backbone"] = _whole(kinds[fields["backbone"]["kind"]], fields["backbone"])
+            fields["backbone"] = _whole(kinds[fields["backbone"]["kind"]], _with_lora(fields["backbone"]))
             fields["expert"] = _whole(ExpertConfig, fields["expert"])
             fields["padded"] = None if fields["padded"] is None else tuple(fields["padded"])
             fields["bodies"] = tuple(_whole(BodyShape, body) for body in fields["bodies"])
@@ -240,6 +265,13 @@ def _at_least(size: int, needed: int, what: str) -> int:
 
 def _head(value: Mapping[str, Any]) -> Any:
     return _whole(HEAD_CONFIGS[value["kind"]], {**value, "action_norm": _norm(value["action_norm"])})
+
+
+def _with_lora(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    lora = backbone.get("lora")
+    if lora is None:
+        return dict(backbone)
+    return {**backbone, "lora": _whole(LoraConfig, {**lora, "targets": tuple(lora["targets"])})}
 
 
 def _norm(value: Mapping[str, Any]) -> NormalizeSpec:

@@ -78,6 +78,7 @@ def model_config(
             fit=_FIT[family],
             scale_embeddings=not pi,
             freeze_vision=folder.setting("freeze_vision_encoder", bool) or folder.setting("train_expert_only", bool),
+            freeze_connector=folder.setting("train_expert_only", bool),
             freeze_text=folder.setting("train_expert_only", bool),
             text_suffix=folder.suffix,
             text_length=folder.text_length,
@@ -159,6 +160,8 @@ def lerobot_config(family: Family, config: VlaConfig, architecture: Mapping[str,
         part, _, field = name.partition(".")
         if (have := getattr(getattr(config, part), field)) != value:
             raise ConfigError(f"the model cannot be written as {family}: {name} is {have!r}, {family} has {value!r}")
+    if backbone.lora is not None:
+        raise ConfigError(f"{family} has no low-rank updates; merge them first (vla.model.lora.merged)")
     if len(config.bodies) != 1:
         raise ConfigError(f"{family} knows one embodiment; the model has {len(config.bodies)}")
     side = backbone.image_size or int(architecture["vision_config"]["image_size"])

@@ -64,6 +64,11 @@ class NanoBackbone(Backbone):
         return self._shape
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """The trunk's."""
+        return list(self.trunk.layers)
+
+    @property
     def frozen_vision(self) -> nn.Module:
         """The ImageNet network."""
         return self.vision

@@ -28,6 +28,7 @@ from vla.model.head_flow import FlowHead
 from vla.model.head_l1 import L1Head
 from vla.model.head_tokens import TokensHead
 from vla.model.nano_backbone import NanoBackbone
+from vla.model.recompute import recompute
 
 __all__ = ["HEADS", "Batch", "VlaModel", "build"]
 
@@ -58,6 +59,8 @@ class VlaModel(nn.Module):
         bodies, width = len(config.bodies), backbone.shape.width
         self.state_in = PerBody(bodies, config.state_size, width) if prefixed else None
         self.head: Head = HEADS[config.head.kind](config, config.head, backbone)
+        if config.recompute:
+            recompute(backbone.layers)
         words = config.backbone_loss
         self.backbone_loss: Head | None = None if words is None else HEADS[words.kind](config, words, backbone)
 
