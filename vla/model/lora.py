@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vla.errors import ConfigError
-from vla.model.config import HfConfig, LoraConfig, VlaConfig
+from vla.model.config import LoraConfig, NanoConfig, VlaConfig
 from vla.model.vla_model import VlaModel, build
 
 _A, _B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."  # peft's names
@@ -37,7 +37,7 @@ def adapted(model: VlaModel, config: LoraConfig, seed: int = 0) -> VlaModel:
         seed: of what they start with; their product starts at zero.
 
     Raises:
-        ConfigError: the backbone is no Hugging Face model, has updates already, or no layer of a target's name.
+        ConfigError: the backbone is not pretrained, has updates already, or no layer of a target's name.
     """
     new = build(_with(model, config), pretrained=False, architecture=model.backbone.architecture(), seed=seed)
     wanted, have = new.state_dict(), model.state_dict()
@@ -53,7 +53,7 @@ def merged(model: VlaModel) -> VlaModel:
         ConfigError: it has none.
     """
     backbone = model.config.backbone
-    if not isinstance(backbone, HfConfig) or backbone.lora is None:
+    if isinstance(backbone, NanoConfig) or backbone.lora is None:
         raise ConfigError("the model has no low-rank updates to merge")
     share, state = backbone.lora.scale / backbone.lora.rank, model.state_dict()
     folded: dict[str, Tensor] = {}
@@ -71,8 +71,8 @@ def merged(model: VlaModel) -> VlaModel:
 
 def _with(model: VlaModel, lora: LoraConfig | None) -> VlaConfig:
     backbone = model.config.backbone
-    if not isinstance(backbone, HfConfig):
-        raise ConfigError("low-rank updates need a Hugging Face backbone")
+    if isinstance(backbone, NanoConfig):
+        raise ConfigError("low-rank updates need a pretrained backbone")
     if lora is not None and backbone.lora is not None:
         raise ConfigError("the model has low-rank updates already; merge them first (vla.model.lora.merged)")
     return replace(model.config, backbone=replace(backbone, lora=lora))

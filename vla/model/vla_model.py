@@ -20,7 +20,7 @@ from vla.errors import ConfigError
 from vla.model.action_network import PerBody
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
-from vla.model.config import HfConfig, VlaConfig
+from vla.model.config import HfConfig, OfflineConfig, VlaConfig
 from vla.model.head import Chance, Head
 from vla.model.head_diffusion import DiffusionHead
 from vla.model.head_fast import FastHead
@@ -137,6 +137,11 @@ def build(
             from vla.model.hf_backbone import HfBackbone
 
             backbone = HfBackbone(config.backbone, pretrained=pretrained, architecture=architecture)
+        elif isinstance(config.backbone, OfflineConfig):
+            from vla.model.offline_backbone import OfflineBackbone
+
+            cameras = len(config.cameras)
+            backbone = OfflineBackbone(config.backbone, cameras, pretrained=pretrained, architecture=architecture)
         else:
             backbone = NanoBackbone(
                 config.backbone, len(config.cameras), pretrained=pretrained, action_words=config.action_words
