@@ -31,6 +31,8 @@ class Train:
     """Leave out data sets of the mixture that are not there."""
     preset: str = "nano"
     """Model: nano (trains on a CPU), smolvlm-256m, paligemma-3b."""
+    head: str = "flow"
+    """How actions are made: flow, insulated (flow; the backbone learns FAST tokens), l1, diffusion, tokens, fast."""
     weights: tuple[float, ...] = ()
     """One for each data set; by their size if not given."""
     weights_are: WeightKind = "share"
@@ -72,7 +74,7 @@ class Train:
         from vla.datasets.oxe.mixtures import mixture
         from vla.describe import info
         from vla.files import cache_folder, write_text
-        from vla.model.presets import preset
+        from vla.model.presets import preset, with_head
         from vla.statistics_cache import pooled
         from vla.training.config import TrainConfig
         from vla.training.loop import train
@@ -81,7 +83,7 @@ class Train:
         if self.mixture:
             for name in mixture(self.mixture).keys() & DEPARTURES.keys():
                 console.print(f"not as published: {name}: {DEPARTURES[name]}")
-        model = preset(self.preset)
+        model = with_head(preset(self.preset), self.head)
         sources = open_data(paths, split=self.split, tolerate=self.tolerate, descriptions=self.description)
         names = dict.fromkeys(source.spec.name for source in sources)
         with counted(console, "measuring", "steps") as show:

@@ -63,7 +63,7 @@ class FastHead(nn.Module):
         temperature: float | None = None,
     ) -> Float[Tensor, "b h a"]:
         """Word after word, the backbone once for each, until each chunk is spelt."""
-        codec, device = self._codec(), inputs.state.device
+        codec, device = self.fitted, inputs.state.device
         heat = self.config.temperature if temperature is None else temperature
         channels = [self.channels[body] for body in inputs.embodiment.tolist()]
         lengths = torch.zeros(self.words.count, dtype=torch.int64, device=device)
@@ -96,7 +96,7 @@ class FastHead(nn.Module):
         valid = batch.valid.cpu().numpy()
         channels = [self.channels[body] for body in batch.inputs.embodiment.tolist()]
         chunks = [held(row[:, :own], real) for row, own, real in zip(actions, channels, valid, strict=True)]
-        rows = self._codec().encode(chunks)
+        rows = self.fitted.encode(chunks)
         words = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
         mask = torch.zeros(words.shape, dtype=torch.bool)
         for place, (row, real) in enumerate(zip(rows, valid, strict=True)):
@@ -104,7 +104,13 @@ class FastHead(nn.Module):
             mask[place, : len(row)] = bool(real.any())
         return words.to(batch.actions.device), mask.to(batch.actions.device)
 
-    def _codec(self) -> FastCodec:
+    @property
+    def fitted(self) -> FastCodec:
+        """The codec.
+
+        Raises:
+            ConfigError: there is none yet.
+        """
         if self.codec is None:
             raise ConfigError("the FAST head's words are not fitted yet: train it, or read a checkpoint")
         return self.codec

@@ -23,6 +23,7 @@ from vla.protocols import WindowSource
 from vla.training.chance import torch_chance
 from vla.training.checkpoint import Progress, clean_up, restore, resumable, save_training
 from vla.training.config import TrainConfig
+from vla.training.fit_words import fit_words
 from vla.training.journal import Journal
 from vla.training.loader import Loader
 from vla.training.malloc import keep_freed_memory
@@ -105,6 +106,8 @@ def train(
     clean_up(out)
     with Journal(out, progress.step, quiet=quiet) as journal:
         folder = cache or out / "features"
+        note = "fitting words for actions"
+        fit_words(model, encoder, source, lambda count, total: journal.show(note, count / total, f"{count} chunks"))
         loader = make_loader(model, encoder, source, config, folder, journal, resumed=checkpoint is not None)
         model.to(device).train()
         optimizer = make_optimizer(model, config)
