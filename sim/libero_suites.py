@@ -93,7 +93,35 @@ def quiet() -> Iterator[None]:
 @functools.cache
 def suites() -> tuple[str, ...]:
     """Names of the suites whose tasks all have a description and initial states; the wheel registers more."""
-    return tuple(name for name in _registered() if _ready(name))
+    return tuple(name for name in _registered() if not why_not(name))
+
+
+def registered() -> tuple[str, ...]:
+    """Names of all suites that the wheel registers, whether or not they can run."""
+    return tuple(_registered())
+
+
+@functools.cache
+def why_not(suite: str) -> str:
+    """Why a registered suite cannot run, in words; empty if it can.
+
+    Raises:
+        UnknownName: it is not registered.
+    """
+    if suite not in _registered():
+        raise UnknownName("LIBERO suite", suite, _registered())
+    try:
+        entries = _tasks(suite)
+    except (KeyError, AttributeError, TypeError):  # some registered classes name a suite that does not exist
+        return "the wheel registers it without tasks"
+    reasons = []
+    for what, missing in (
+        ("descriptions", [entry for entry in entries if not entry.bddl.is_file()]),
+        ("initial states of their own", [entry for entry in entries if not entry.states.is_file()]),
+    ):
+        if missing:
+            reasons.append(f"{len(missing)} of {len(entries)} tasks have no {what} in the wheel")
+    return " and ".join(reasons) if entries else "the wheel registers it without tasks"
 
 
 @functools.cache
@@ -104,7 +132,7 @@ def tasks(suite: str) -> tuple[SuiteTask, ...]:
         UnknownName: there is no such suite, or the wheel has no description or initial states for it.
     """
     if suite not in suites():
-        kind = "LIBERO suite with initial states and descriptions" if suite in _registered() else "LIBERO suite"
+        kind = f"LIBERO suite that can run ({why_not(suite)})" if suite in _registered() else "LIBERO suite"
         raise UnknownName(kind, suite, suites())
     return _tasks(suite)
 
@@ -155,14 +183,6 @@ def _tasks(suite: str) -> tuple[SuiteTask, ...]:
         )
         for number, entry in enumerate(entries)
     )
-
-
-def _ready(suite: str) -> bool:
-    try:
-        entries = _tasks(suite)
-    except (KeyError, AttributeError, TypeError):  # some registered classes name a suite that does not exist
-        return False
-    return bool(entries) and all(entry.bddl.is_file() and entry.states.is_file() for entry in entries)
 
 
 @functools.cache
