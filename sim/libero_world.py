@@ -1,52 +1,35 @@
-"""One LIBERO scene that is stepped, at the control rate or at the physics rate, with pictures only when asked for.
+"""One LIBERO scene: set from an initial state or sampled, settled, stepped, with its goal.
 
 ::
 
-    LiberoWorld ── reset(state, seed) ─▶ scene, 10 settling steps
-        ├── step(raw)                   one control period (50 ms): what a simulated body does
-        └── set_goal(raw), substep()    one physics step (2 ms): what an arm's server does at its own rate
+    LiberoWorld ── reset(state, seed) ─▶ scene, 10 settling steps ─▶ step(raw) ... succeeded()
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
-from vla.errors import BodyFault, ConfigError, UnknownName
-from vla.experience import Image
-from vla.rotation import axis_angle_of_quaternion
+from vla.errors import ConfigError, UnknownName
 from vla.sim import libero_suites
-from vla.sim.rendering import mujoco_binding
-from vla.sim.rendering.camera import Camera
-from vla.sim.rendering.decimate import decimate
-from vla.sim.rendering.mujoco_binding import MjData, MjModel
-from vla.sim.rendering.textures import shrink_textures
+from vla.sim.panda_scene import PandaScene, Render, numpy_seeded
 
-Render = Literal["decimated", "exact"]
+__all__ = ["SETTLE_ACTION", "LiberoWorld", "Render"]
+
 SETTLE_ACTION = np.array([0, 0, 0, 0, 0, 0, -1.0])  # stay, gripper open
 
 
-class LiberoWorld:
-    """A compiled LIBERO scene, its controller and its goal.
-
-    Raw actions are the environment's own: seven numbers in [-1, 1], of which +-1 stands for 0.05 m and 0.5 rad in the
-    base frame, and -1 opens, +1 closes the gripper.
+class LiberoWorld(PandaScene):
+    """A compiled LIBERO scene, its controller and its goal; raw actions are the environment's own.
 
     Attributes:
         bddl: the file the scene was made from.
-        model: compiled; do not edit.
-        data: the state. Positions of bodies and sites lag the joints by one physics step, as in LIBERO.
-        env: LIBERO's own environment underneath, for what is not offered here.
 
     Args:
         bddl: scene and goal.
-        render: ``"decimated"`` thins out visual meshes (not the physics) and leaves out antialiasing;
-            ``"exact"`` draws what LIBERO's own renderer draws.
-        fused: run the controller inside the physics step instead of after two more forward passes of robosuite's:
-            half the time, the same states to 1e-6.
+        render: ``"decimated"`` or ``"exact"``, as :class:`~vla.sim.panda_scene.PandaScene` has it.
+        fused: our own controller inside the physics step, or LIBERO's own stepping.
         settle_steps: control steps with an open gripper after a scene is set.
     """
 
@@ -55,26 +38,13 @@ class LiberoWorld:
         from libero.libero.envs.env_wrapper import ControlEnv
 
         self.bddl = bddl
-        self._mujoco = mujoco_binding.load()
-        self._fused = fused
         self._settle_steps = settle_steps
-        with _numpy_seeded(0), libero_suites.quiet():
-            self._wrapper = ControlEnv(
+        with numpy_seeded(0), libero_suites.quiet():
+            wrapper = ControlEnv(
                 bddl_file_name=str(bddl), use_camera_obs=False, has_offscreen_renderer=False, hard_reset=False
             )
-        self.env: Any = self._wrapper.env
-        self.model: MjModel = self.env.sim.model._model
-        self.data: MjData = self.env.sim.data._data
+        super().__init__(wrapper.env, render=render, fused=fused)
         self._described_poses = _described_poses(self.env)
-        self._substeps_per_step = round(self.env.control_timestep / self.env.model_timestep)
-        if render == "decimated":
-            decimate(self.model)
-            shrink_textures(self.model)
-        self._camera = Camera(self.model, groups=(1, 2), samples=4 if render == "exact" else 0)
-        self._grip_site = self.env.robots[0].eef_site_id
-        self._hand = self.model.body(self.env.robots[0].robot_model.eef_name).id
-        self._fingers = np.array(self.env.robots[0]._ref_gripper_joint_pos_indexes)
-        self._forget()
 
     @property
     def goal(self) -> list[list[str]]:
@@ -85,16 +55,6 @@ class LiberoWorld:
     def objects(self) -> tuple[str, ...]:
         """Names of what can be moved."""
         return tuple(self.env.objects_dict)
-
-    @property
-    def time(self) -> float:
-        """Simulated time since the scene was ready [s]."""
-        return float(self.data.time) - self._start
-
-    @property
-    def substep_seconds(self) -> float:
-        """Length of a physics step [s]."""
-        return float(self.model.opt.timestep)
 
     def reset(self, state: Float64[np.ndarray, "s"], *, seed: int) -> None:
         """Set a scene and let it settle. The same arguments give the same scene, whatever ran before.
@@ -127,81 +87,18 @@ class LiberoWorld:
         for body, position, quaternion in self._described_poses:
             self.model.body_pos[body], self.model.body_quat[body] = position, quaternion
         self.env.robots[0].gripper.current_action = np.zeros_like(self.env.robots[0].gripper.current_action)
-        with _numpy_seeded(seed), libero_suites.quiet():
+        with numpy_seeded(seed), libero_suites.quiet():
             try:
                 self.env.reset()
             except RandomizationError as error:
                 raise ConfigError(f"LIBERO found no places for the objects of {self.bddl.name}") from error
-        self._forget()
+        self._ready()
 
     def settle(self) -> None:
         """Hold still with an open gripper until the objects lie; afterwards the time is 0 and nothing is solved."""
         for _ in range(self._settle_steps):
             self.step(SETTLE_ACTION)
         self._forget()
-
-    def step(self, raw: Float64[np.ndarray, "7"]) -> None:
-        """Act for one control period.
-
-        Raises:
-            BodyFault: the simulation diverged.
-        """
-        if self._fused:
-            self.set_goal(raw)
-            for _ in range(self._substeps_per_step):
-                self.substep()
-        else:
-            self.env.done, self.env.timestep = False, 0  # it counts to 1,000 across initial states, then refuses
-            self.env.step(np.asarray(raw, dtype=np.float64))
-            self._finish_period()
-
-    def set_goal(self, raw: Float64[np.ndarray, "7"]) -> None:
-        """What the controller moves towards, from the pose at the next physics step on."""
-        self._action = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
-        self._goal_is_new = True
-
-    def hold(self) -> None:
-        """Stay where the arm is now, the gripper as it is."""
-        self.set_goal(np.zeros(7))
-
-    def substep(self) -> None:
-        """One physics step (2 ms) with the controller; without a goal the arm keeps its last one.
-
-        Raises:
-            BodyFault: the simulation diverged.
-        """
-        self._mujoco.mj_step1(self.model, self.data)
-        with self._kinematics_known():
-            self.env.robots[0].control(self._action, policy_step=self._goal_is_new)
-        self._mujoco.mj_step2(self.model, self.data)
-        self._goal_is_new = False
-        self._substeps += 1
-        if self._substeps % self._substeps_per_step == 0:
-            self._finish_period()
-
-    def succeeded(self) -> bool:
-        """Whether the goal has held at the end of any control period since the scene was ready."""
-        return self._solved
-
-    def state(self) -> Float32[np.ndarray, "8"]:
-        """Hand position [m], axis-angle [rad] up to 2 pi, two finger positions [m]; LIBERO's order and conventions."""
-        w, x, y, z = self.data.xquat[self._hand]
-        turn = axis_angle_of_quaternion(np.array([x, y, z, w]))
-        return np.concatenate([self.data.site_xpos[self._grip_site], turn, self.data.qpos[self._fingers]]).astype(
-            np.float32
-        )
-
-    def render(self, camera: str, size: int) -> Image:
-        """A square picture, upright as a person at the camera sees the scene.
-
-        Raises:
-            UnknownName: there is no such camera.
-        """
-        return self._camera.render(self.data, camera, size, size)
-
-    def get_state(self) -> Float64[np.ndarray, "s"]:
-        """Time, joint positions, joint velocities: LIBERO's flattened state."""
-        return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])
 
     def set_state(self, state: Float64[np.ndarray, "s"]) -> None:
         """Put joints where a flattened state has them; the fixtures stay where they are."""
@@ -225,7 +122,7 @@ class LiberoWorld:
         robot.controller.update(force=True)
         robot.controller.reset_goal()
         robot.gripper.current_action = np.array([1.0, -1.0])  # both fingers fully open
-        self._forget()
+        self._ready()
 
     def position(self, name: str) -> Float64[np.ndarray, "3"]:
         """Where an object or fixture is [m], base of the world.
@@ -239,42 +136,15 @@ class LiberoWorld:
         """How an object or fixture is turned."""
         return self.data.xmat[self._body(name)].reshape(3, 3).copy()
 
-    def close(self) -> None:
-        """Give back the graphics context and the scene. Safe to call more than once."""
-        self._camera.close()
-        if self.env is not None:
-            self._wrapper.close()
-            self.env = None
-
     def _body(self, name: str) -> int:
         if name not in self.env.obj_body_id:
             raise UnknownName(f"object of {self.bddl.stem}", name, self.env.obj_body_id)
         return self.env.obj_body_id[name]
 
-    def _forget(self) -> None:
-        """A new episode begins."""
-        self._start = float(self.data.time)
-        self._substeps = 0
-        self._solved = False
-        self._action = np.zeros(7)
-        self._goal_is_new = False
-
-    def _finish_period(self) -> None:
-        """What LIBERO does once in a control period: switch lamps and burners, look at the goal."""
-        if not np.isfinite(self.data.qacc).all() or self.data.warning[self._mujoco.mjtWarning.mjWARN_BADQACC].number:
-            raise BodyFault("the simulation diverged: accelerations are not finite")
+    def _look(self) -> bool:
+        """Switch lamps and burners, then look at the goal."""
         self.env._post_process()
-        self._solved = self._solved or bool(self.env._check_success())
-
-    @contextmanager
-    def _kinematics_known(self) -> Iterator[None]:
-        """The controller asks robosuite for a forward pass before it reads; mj_step1 has done it already."""
-        sim = self.env.sim
-        sim.forward = _nothing
-        try:
-            yield
-        finally:
-            del sim.forward
+        return bool(self.env._check_success())
 
 
 def _described_poses(env: Any) -> list[tuple[int, Float64[np.ndarray, "3"], Float64[np.ndarray, "4"]]]:
@@ -289,18 +159,3 @@ def _described_poses(env: Any) -> list[tuple[int, Float64[np.ndarray, "3"], Floa
         quaternion = np.array(element.get("quat", "1 0 0 0").split(), dtype=np.float64)
         poses.append((env.obj_body_id[name], position, quaternion / np.linalg.norm(quaternion)))
     return poses
-
-
-def _nothing() -> None:
-    pass
-
-
-@contextmanager
-def _numpy_seeded(seed: int) -> Iterator[None]:
-    """LIBERO draws from NumPy's global generator: seed it, and give the caller's own back afterwards."""
-    kept = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - what env.seed does
-    try:
-        yield
-    finally:
-        np.random.set_state(kept)  # noqa: NPY002

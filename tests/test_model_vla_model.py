@@ -135,15 +135,15 @@ def test_the_cache_equals_a_joint_computation():
         def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
             return trunk.rotary_emb(embeddings, position_ids=positions)
 
-    expert = ActionExpert(ExpertConfig(width=16, mlp=32), CacheShape(2, 4, 2, 6)).eval()
+    expert = ActionExpert(ExpertConfig(width=16, mlp=32), CacheShape(2, 4, 2, 6, 24)).eval()
     with torch.no_grad():
         for parameter in expert.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     tokens, time = torch.randn(2, 4, 16), torch.rand(2)
     valid = torch.ones(2, 3, dtype=torch.bool)
-    rotary, allowed = expert.attention_plan(Rotary(), prefix, valid)  # pyright: ignore[reportArgumentType]
-    fast = expert(tokens, time, prefix, rotary, allowed)
-    slow = _jointly(trunk, expert, embeddings, mask, tokens, time, rotary)
+    plan = expert.plan(Rotary(), prefix, valid)  # pyright: ignore[reportArgumentType]
+    fast = expert(tokens, time, plan)
+    slow = _jointly(trunk, expert, embeddings, mask, tokens, time, plan.rotary)
     assert torch.allclose(fast, slow, atol=1e-5)
 
 
@@ -158,7 +158,7 @@ def _jointly(
     seen |= torch.eye(places + own, dtype=torch.bool)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     turn = trunk.rotary_emb(x, position_ids=positions)
-    condition = expert.time(time_embedding(time, expert.width))
+    condition = expert.time(time_embedding(time, expert.config.width))
 
     def heads(item: Tensor, count: int) -> Tensor:
         return item.view(2, -1, count, 6).transpose(1, 2)

@@ -38,6 +38,16 @@ class Fingerprinted(Protocol):
         ...
 
 
+@runtime_checkable
+class Drifting(Protocol):
+    """A benchmark that knows which simulator its numbers hold for."""
+
+    @property
+    def drift(self) -> str:
+        """Installed versions that they do not hold for, in words; empty if all is well."""
+        ...
+
+
 @dataclass(frozen=True)
 class EpisodeJob:
     """A job: run this row, recording to these files if they are named."""
@@ -120,8 +130,13 @@ class Handler:
             policy=self.made.name,
             embodiment=embodiment,
             checkpoint=checkpoint,
-            versions=_versions(),
+            versions=_versions() | self._mark(),
         )
+
+    def _mark(self) -> dict[str, str]:
+        """An entry beside the versions if the simulator is not the one that the benchmark's numbers hold for."""
+        drift = self.benchmark.drift if isinstance(self.benchmark, Drifting) else ""
+        return {"simulator drift": drift} if drift else {}
 
     def _run(self, job: EpisodeJob, observers: Sequence[Observer]) -> Outcome:
         try:

@@ -112,20 +112,22 @@ class NormalizeSpec:
         skip: channels passed through unchanged.
         clip: the result is clipped to +-clip; None for not.
         epsilon: added to the denominator.
-        constant: what a channel without spread becomes: 0, or -1 (LeRobot), or ``scaled``: the formula as it stands.
+        constant: what a channel without spread becomes: 0, or -1, or ``scaled``: the formula as it stands, or
+            ``epsilon``: that formula with ``epsilon`` as its whole denominator, added nowhere else (LeRobot's bounds:
+            -1 at the constant, far away from it anywhere else).
     """
 
     kind: Literal["mean_std", "quantile", "min_max", "identity"] = "quantile"
     skip: tuple[str, ...] = ()
     clip: float | None = None
     epsilon: float = 1e-8
-    constant: Literal["zero", "minus_one", "scaled"] = "zero"
+    constant: Literal["zero", "minus_one", "scaled", "epsilon"] = "zero"
 
     def __post_init__(self):
         if self.kind not in ("mean_std", "quantile", "min_max", "identity"):
             raise ConfigError(f"normalisation kind {self.kind!r} is none of mean_std, quantile, min_max, identity")
-        if self.constant not in ("zero", "minus_one", "scaled"):
-            raise ConfigError(f"rule for constant channels {self.constant!r} is none of zero, minus_one, scaled")
+        if self.constant not in ("zero", "minus_one", "scaled", "epsilon"):
+            raise ConfigError(f"rule for constants {self.constant!r} is none of zero, minus_one, scaled, epsilon")
         if self.epsilon < 0 or (self.clip is not None and self.clip <= 0):
             raise ConfigError("normalisation needs epsilon >= 0 and clip > 0")
 
@@ -166,11 +168,13 @@ class Normalize:
             else:
                 first, last = wanted
                 low, width, factor, floor = numbers[first], numbers[last] - numbers[first], 2.0, 1.0
-            still = width <= 0 if spec.constant != "scaled" else np.zeros(len(used), dtype=bool)
+            by_formula = spec.constant in ("scaled", "epsilon")
+            still = width <= 0 if not by_formula else np.zeros(len(used), dtype=bool)
             shift[used], base[used], frozen[used] = low, floor, still
-            spread[used] = np.where(still, 1.0, (width + spec.epsilon) / factor)
+            added = np.where(width <= 0, spec.epsilon, 0.0) if spec.constant == "epsilon" else spec.epsilon
+            spread[used] = np.where(still, 1.0, (width + added) / factor)
             if (spread[used] <= 0).any():
-                raise ConfigError("a constant channel with epsilon 0 and rule 'scaled' divides by zero")
+                raise ConfigError(f"a constant channel with epsilon 0 and rule {spec.constant!r} divides by zero")
         return cls(spec, names, shift.astype(np.float32), spread.astype(np.float32), base.astype(np.float32), frozen)
 
     def encode(self, values: Float[np.ndarray, "*batch c"]) -> Float32[np.ndarray, "*batch c"]:

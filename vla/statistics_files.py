@@ -102,7 +102,19 @@ def read_lerobot(
     Raises:
         DataError: the file is not one, its vectors are not as long as the spec's, or it does not say the count.
     """
-    table = _read(path)
+    return lerobot_statistics(path, _read(path), spec, state=state, action=action, count=count)
+
+
+def lerobot_statistics(
+    path: Path,
+    table: Mapping[str, Any],
+    spec: EmbodimentSpec,
+    *,
+    state: str = LEROBOT_STATE,
+    action: str = LEROBOT_ACTION,
+    count: int | None = None,
+) -> Statistics:
+    """As :func:`read_lerobot`, of a table that was read already: feature, then field, then a list of numbers."""
     channels = _channels(path, table, action, spec.action.names, count)
     if spec.state:
         channels |= _channels(path, table, state, spec.state_names, count)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from vla.sim.expert.carry import Steps
 from vla.sim.expert.grasps import grasps, tilted, upright
 from vla.sim.expert.hand import OPENING, Pose, fits, orientation
 from vla.sim.expert.joints import Joint, joint_of
 from vla.sim.expert.motion import Actions, Arm, close, descend, go, release, travel
 from vla.sim.expert.servo import CLOSED, OPEN, towards
 from vla.sim.expert.solids import Cloud, Surface
+from vla.sim.expert.subtasks import Step, Steps, Subtask, during
 
 ROUNDS = 5
 LEAD_M = 0.05  # [m] that the hand's goal runs ahead of the joint along its way
@@ -23,6 +23,7 @@ BACK, NEAR = 0.08, 0.03  # [m] between the pose before and the first touch of a 
 FRONT = 0.045  # [m] that handle and front of a drawer take together
 FINGERS = np.array([0.011, 0.020, 0.011])  # [m] from the middle of closed fingers to their faces, hand's frame
 LEANING = tilted((0.0, 90.0))
+LABELS = {"open": "open", "close": "close", "turnon": "turn on", "turnoff": "turn off"}
 LOOSE = 0.7  # cosine: a bar is pulled well enough by fingers that close across its edges
 OPENINGS = (OPENING, 0.02)  # [m] of each finger: between a cabinet's handles there is no room for open ones
 
@@ -39,12 +40,14 @@ class Hold:
         away: direction in which the hand came and leaves again.
         grips: whether it grips.
         opening: how far from the middle [m] each finger is on the way to a grip.
+        whole: whether there is room for the hand on all of the joint's way, not only on its first half.
     """
 
     pose: Pose
     away: Float64[np.ndarray, "3"]
     grips: bool
     opening: float = OPENING
+    whole: bool = True
 
 
 def operate(arm: Arm, predicate: list[str]) -> Steps:
@@ -62,32 +65,41 @@ def operate(arm: Arm, predicate: list[str]) -> Steps:
     return False
 
 
-def _act(arm: Arm, joint: Joint, predicate: list[str], hold: Hold) -> Actions:
+def _act(arm: Arm, joint: Joint, predicate: list[str], hold: Hold) -> Iterator[Step]:
+    kind, name = predicate
     gripper = CLOSED if not hold.grips else OPEN if hold.opening == OPENING else hold.opening
-    yield from travel(arm, hold.pose.shifted((BACK if hold.grips else NEAR) * hold.away), gripper, turned=0.2)
+    before = hold.pose.shifted((BACK if hold.grips else NEAR) * hold.away)
+    yield from during(Subtask("reach", name), travel(arm, before, gripper, turned=0.2))
     if hold.grips:
-        yield from descend(arm, hold.pose, gripper)
-        yield from close(arm, hold.pose)
+        yield from during(Subtask("grasp", name), descend(arm, hold.pose, gripper))
+        yield from during(Subtask("grasp", name), close(arm, hold.pose))
     else:
-        yield from go(arm, hold.pose, CLOSED, steps=30, tolerance=0.015, turned=0.2)
+        yield from during(Subtask("touch", name), go(arm, hold.pose, CLOSED, steps=30, tolerance=0.015, turned=0.2))
+    start = joint.position
+    yield from during(Subtask(LABELS[kind], name), _follow(arm, joint, predicate, hold.pose))
+    moved = joint.carried(hold.pose, joint.position - start)
+    turn = joint.carried(Pose(np.zeros(3), np.eye(3)), joint.position - start).rotation
+    if hold.grips:
+        yield from during(Subtask("retreat", name), release(5))
+    out = moved.shifted(BACK * (turn @ hold.away))
+    leaving = go(arm, out, OPEN if hold.grips else CLOSED, steps=20, tolerance=0.03, turned=1.0)
+    yield from during(Subtask("retreat", name), leaving)
+
+
+def _follow(arm: Arm, joint: Joint, predicate: list[str], pose: Pose) -> Actions:
+    """Along the joint's way until the goal holds or the joint does not move any more."""
     start, best, since = joint.position, joint.position, 0
-    lead = LEAD_M if joint.slides else LEAD_M / max(0.06, float(joint.levers(hold.pose.position[None])[0]))
+    lead = LEAD_M if joint.slides else LEAD_M / max(0.06, float(joint.levers(pose.position[None])[0]))
     for _ in range(FOLLOW):
         now = joint.position
         ahead = now + np.clip(joint.wanted - now, -lead, lead) if abs(joint.wanted - now) > 1e-3 else joint.wanted
         if arm.satisfied(predicate) and abs(now - joint.wanted) < 0.5 * lead:
-            break
+            return
         since = 0 if abs(now - start) > abs(best - start) + 5e-4 else since + 1
         best = now if since == 0 else best
         if since > STUCK:
-            break
-        yield towards(arm.world, joint.carried(hold.pose, ahead - start), CLOSED, speed=0.8 * arm.speed)
-    moved = joint.carried(hold.pose, joint.position - start)
-    turn = joint.carried(Pose(np.zeros(3), np.eye(3)), joint.position - start).rotation
-    if hold.grips:
-        yield from release(5)
-    out = moved.shifted(BACK * (turn @ hold.away))
-    yield from go(arm, out, OPEN if hold.grips else CLOSED, steps=20, tolerance=0.03, turned=1.0)
+            return
+        yield towards(arm.world, joint.carried(pose, ahead - start), CLOSED, speed=0.8 * arm.speed)
 
 
 def _holds(arm: Arm, joint: Joint, predicate: list[str], failed: list[Hold]) -> Iterator[Hold]:
@@ -97,16 +109,22 @@ def _holds(arm: Arm, joint: Joint, predicate: list[str], failed: list[Hold]) -> 
     kinds = [_grips, _pushes] if predicate[0] != "close" else [_pushes, _grips]
     if len(failed) % 2 == 1:
         kinds.reverse()
+    partly: list[Hold] = []
     # where nothing else is possible, what stands in the way and can be moved is pushed aside
     for kind, aside in itertools.product(kinds, ((), arm.world.objects)):
         for hold in kind(arm, joint, surface, moving, aside):
-            if not any(
-                old.grips == hold.grips
-                and np.linalg.norm(old.pose.position - hold.pose.position) < 0.02
-                and np.trace(old.pose.rotation.T @ hold.pose.rotation) > 2.7
-                for old in failed
-            ):
+            if any(_alike(hold, old) for old in failed):
+                continue
+            if hold.whole:
                 yield hold
+            else:
+                partly.append(hold)
+    yield from partly  # what has moved half way may be held elsewhere for the rest
+
+
+def _alike(hold: Hold, old: Hold) -> bool:
+    near = np.linalg.norm(old.pose.position - hold.pose.position) < 0.02
+    return bool(near and old.grips == hold.grips and np.trace(old.pose.rotation.T @ hold.pose.rotation) > 2.7)
 
 
 def _grips(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], aside: Aside) -> Iterator[Hold]:
@@ -120,8 +138,9 @@ def _grips(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], asi
             if not joint.slides and joint.levers(pose.position[None])[0] > 0.1 and grasp.tilt == 0:
                 continue
             middle, end = joint.carried(pose, 0.5 * change), joint.carried(pose, change)
-            if _reachable(arm, pose) and all(fits(still, there, arm.solids.floor) for there in (middle, end)):
-                yield Hold(pose, -pose.approach, grips=True, opening=opening)
+            if _reachable(arm, pose) and fits(still, middle, arm.solids.floor):
+                whole = fits(still, end, arm.solids.floor)
+                yield Hold(pose, -pose.approach, grips=True, opening=opening, whole=whole)
 
 
 def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], aside: Aside) -> Iterator[Hold]:
@@ -154,9 +173,11 @@ def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], as
             free = (pose, pose.shifted(NEAR * normals[index]))
             if not all(fits(around, there, floor, 0.0) for there in free) or not _reachable(arm, pose):
                 continue
-            if fits(still, joint.carried(pose, 0.9 * change), floor, 0.0):
-                yield Hold(pose, normals[index], grips=False)
-                break
+            if fits(still, joint.carried(pose, 0.5 * change), floor, 0.0):
+                whole = fits(still, joint.carried(pose, 0.9 * change), floor, 0.0)
+                yield Hold(pose, normals[index], grips=False, whole=whole)
+                if whole:
+                    break
 
 
 def _reachable(arm: Arm, pose: Pose) -> bool:

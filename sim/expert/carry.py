@@ -1,7 +1,7 @@
 """Goals ``on`` and ``in``: which grasp and which resting place go together, and carrying it out."""
 
 import heapq
-from collections.abc import Generator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,11 @@ from vla import rotation
 from vla.sim.expert.drag import FLAT, drag
 from vla.sim.expert.grasps import Grasp, grasps, tilted, upright
 from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits, up
-from vla.sim.expert.motion import Arm, close, descend, go, release, travel
+from vla.sim.expert.motion import Actions, Arm, close, descend, go, release, travel
 from vla.sim.expert.placing import SWEEP, Placement, heading, placements, region
 from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position
 from vla.sim.expert.solids import Cloud
+from vla.sim.expert.subtasks import Step, Steps, Subtask, during
 
 HEIGHTS = (0.006, 0.03, 0.06, 0.09, 0.12, 0.15)  # [m] above its rest at which a thing is let go
 BACK = 0.09  # [m] of the pose before a grasp
@@ -29,7 +30,6 @@ ROUNDS = 5
 NARROW = 0.024  # [m] of each finger where there is little room
 LEANING = tilted(tilts_deg=(20.0, 40.0, 60.0, 78.0))
 
-type Steps = Generator[Float64[np.ndarray, "7"], None, bool]
 type Tried = list[tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]]
 
 
@@ -44,23 +44,27 @@ class Plan:
 
 def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
     """Actions that bring an object where a goal wants it; returns whether it is there."""
-    source = predicate[1]
+    source, target = predicate[1:]
     failed: Tried = []
     for _ in range(ROUNDS):
         chosen = plan(arm, predicate, part, parts, failed)
         if chosen is None:
             if arm.solids.height(source) > FLAT:
                 return False
-            yield from drag(arm, source, region(arm.world, predicate, part, parts).centre)
-            return arm.satisfied(predicate)
+            yield from drag(arm, source, target, region(arm.world, predicate, part, parts).centre)
+            if arm.satisfied(predicate):
+                return True
+            continue
         origin = arm.world.position(source)
         turned = arm.world.rotation(source)
-        if not (yield from pick(arm, source, chosen.grasp)):
-            failed.append((turned.T @ (chosen.grasp.pose.position - origin), turned.T @ chosen.grasp.pose.rotation))
-            continue
-        yield from _place(arm, source, chosen, about_vertical(chosen.placement.turn) @ turned)
+        held = yield from pick(arm, source, chosen.grasp, target)
+        if held:
+            aligned = about_vertical(chosen.placement.turn) @ turned
+            held = yield from _place(arm, source, target, chosen, aligned)
         if arm.satisfied(predicate):
             return True
+        if not held:
+            failed.append((turned.T @ (chosen.grasp.pose.position - origin), turned.T @ chosen.grasp.pose.rotation))
     return False
 
 
@@ -109,51 +113,71 @@ def _pair(
     return best
 
 
-def pick(arm: Arm, name: str, grasp: Grasp) -> Steps:
-    """Approach, close, lift; returns whether the object came along."""
+def pick(arm: Arm, name: str, grasp: Grasp, target: str = "") -> Steps:
+    """Approach, close, lift; returns whether the object came along. ``target`` is where it will go."""
+
+    def part(label: str, actions: Actions) -> Iterator[Step]:
+        return during(Subtask(label, name, target), actions)
+
     rest = arm.world.position(name)
     pose = grasp.pose
     wide = OPEN if grasp.opening == OPENING else grasp.opening
-    yield from travel(arm, pose.shifted(-BACK * pose.approach), wide)
+    yield from part("reach", travel(arm, pose.shifted(-BACK * pose.approach), wide))
     pose = pose.shifted(arm.world.position(name) - rest)  # it may have been pushed, or was still rolling
-    yield from descend(arm, pose, wide)
-    yield from close(arm, pose)
+    yield from part("grasp", descend(arm, pose, wide))
+    yield from part("grasp", close(arm, pose))
     before = arm.world.position(name)
     start = hand_position(arm.world)
-    yield from go(arm, pose.shifted(up(RAISED)), CLOSED, steps=16, tolerance=0.03, turned=0.5)
+    yield from part("lift", go(arm, pose.shifted(up(RAISED)), CLOSED, steps=16, tolerance=0.03, turned=0.5))
     risen = hand_position(arm.world)[2] - start[2]
     if arm.world.position(name)[2] - before[2] > min(LIFTED, 0.6 * risen) and risen > 0.01:
         return True
-    yield from release(4)
-    yield from go(arm, pose.shifted(-BACK * pose.approach + up(0.03)), OPEN, steps=12, tolerance=0.03)
+    back = pose.shifted(-BACK * pose.approach + up(0.03))
+    yield from part("retreat", release(4))
+    yield from part("retreat", go(arm, back, OPEN, steps=12, tolerance=0.03))
     return False
 
 
-def _place(arm: Arm, name: str, chosen: Plan, aligned: Float64[np.ndarray, "3 3"]) -> Steps:
+def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarray, "3 3"]) -> Steps:
     """Carry there, turn as wanted, let go, leave; returns whether it was held until then."""
+
+    def part(label: str, actions: Actions) -> Iterator[Step]:
+        return during(Subtask(label, name, to), actions)
+
     option = chosen.placement
     wanted = about_vertical(option.turn) @ chosen.grasp.pose.rotation
     target = option.origin + up(chosen.height)
     offset = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
-    over = SWEEP[-1] if option.way[2] < 0.5 else 0.08
-    yield from travel(arm, Pose(target + offset + over * option.way, wanted), CLOSED, held=name, turned=ALIGNED)
+    over = Pose(target + offset + (SWEEP[-1] if option.way[2] < 0.5 else 0.08) * option.way, wanted)
+    yield from part("carry", _while_held(arm, name, travel(arm, over, CLOSED, held=name, turned=ALIGNED)))
     slipped = rotation.from_matrix(aligned @ arm.world.rotation(name).T, "axis_angle")[2]
     if ALIGNED < abs(slipped) < SLIP:  # it has turned in the fingers
         wanted = about_vertical(float(slipped)) @ hand_pose(arm.world).rotation
-        yield from go(arm, Pose(hand_position(arm.world), wanted), CLOSED, steps=10, turned=ALIGNED)
+        back = Pose(hand_position(arm.world), wanted)
+        yield from part("carry", go(arm, back, CLOSED, steps=10, turned=ALIGNED))
     drift = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
     if np.linalg.norm(drift - offset) > HELD:
-        yield from release(2)
+        yield from part("retreat", release(2))
         return False
     there = Pose(target + drift, wanted)
     if option.way[2] > 0.5:
-        yield from descend(arm, there, CLOSED, -option.way)
+        yield from part("place", descend(arm, there, CLOSED, -option.way))
     else:
-        yield from go(arm, there, CLOSED, steps=50, tolerance=0.012, turned=0.25, speed=0.6)
-    yield from release()
-    out = 0.1 if option.way[2] > 0.5 else SWEEP[-1]
-    yield from go(arm, there.shifted(out * option.way), OPEN, steps=30, tolerance=0.03, turned=1.0)
+        yield from part("place", go(arm, there, CLOSED, steps=50, tolerance=0.012, turned=0.25, speed=0.6))
+    yield from part("place", release())
+    out = there.shifted((0.1 if option.way[2] > 0.5 else SWEEP[-1]) * option.way)
+    yield from part("retreat", go(arm, out, OPEN, steps=30, tolerance=0.03, turned=1.0))
     return True
+
+
+def _while_held(arm: Arm, name: str, actions: Actions) -> Actions:
+    """The actions until the object is no longer where it was in the hand."""
+    kept = hand_pose(arm.world).rotation.T @ (arm.world.position(name) - hand_position(arm.world))
+    for raw in actions:
+        now = hand_pose(arm.world).rotation.T @ (arm.world.position(name) - hand_position(arm.world))
+        if np.linalg.norm(now - kept) > HELD:
+            return
+        yield raw
 
 
 def _carried(pose: Pose, origin: Float64[np.ndarray, "3"], option: Placement) -> Pose:

@@ -8,6 +8,7 @@
 """
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ import numpy as np
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Episode
 from vla.rows import Row
-from vla.sim import libero, libero_suites
+from vla.sim import libero, libero_suites, simulator_version
+from vla.sim.expert.paraphrases import paraphrases
 from vla.sim.expert.record import Disturbance, record
 from vla.sim.expert.workers import Crashed, Worker
 from vla.sim.libero_world import Render
@@ -39,7 +41,10 @@ class GenerateConfig:
         camera_size: height and width of the pictures [pixels].
         render: as in :class:`vla.sim.libero.Config`.
         disturbance: what makes the episodes differ.
+        paraphrase: give each episode one of its instruction's wordings, the original among them.
+        images: take pictures; without, episodes have no cameras' columns and are only good for counting.
         workers: processes; 0 for one for each CPU core.
+        allow_simulator_drift: as in :class:`vla.sim.libero.Config`; the episodes' source says it.
     """
 
     suite: str = "libero_spatial"
@@ -50,7 +55,10 @@ class GenerateConfig:
     camera_size: int = 128
     render: Render = "decimated"
     disturbance: Disturbance = field(default_factory=Disturbance)
+    paraphrase: bool = False
+    images: bool = True
     workers: int = 0
+    allow_simulator_drift: bool = False
 
     def __post_init__(self):
         if self.episodes < 1 or self.first < 0 or self.workers < 0:
@@ -103,9 +111,11 @@ def generate(config: GenerateConfig, progress: Callable[[Progress], None] | None
 
     Raises:
         UnknownName: there is no such suite or task; before any process is started.
+        ConfigError: LIBERO's numbers do not hold for the installed simulator, and that was not allowed.
         BodyFault: no episode could be made.
         VlaError: what a worker raised on purpose, e.g. that there is no OpenGL.
     """
+    simulator_version.check(allow_drift=config.allow_simulator_drift)  # not first in each process
     jobs = _jobs(config)
     count = min(config.workers or os.cpu_count() or 1, len(jobs))
     with contextlib.ExitStack() as stack:
@@ -142,14 +152,26 @@ def make_episode(config: GenerateConfig, job: Job, benchmark: libero.LiberoBench
         factor = np.random.default_rng([seed, 1]).uniform(*config.widen)
         row = Row(config.suite, job.task, init=-1, seed=seed, widen=float(factor))
         try:
-            episode = record(*benchmark.open(row), config.disturbance)
+            episode = record(*benchmark.open(row), config.disturbance, images=config.images)
         except (BodyFault, ConfigError) as fault:
             failures.append(f"{job.task} seed {seed}: {fault}")
             continue
         if episode is not None:
+            if config.paraphrase:
+                episode = _said(episode, np.random.default_rng([seed, 2]))
+            if benchmark.drift:
+                episode = dataclasses.replace(episode, source=f"{episode.source}, simulator drift: {benchmark.drift}")
             return Answer(episode, tuple(failures))
         failures.append(f"{job.task} seed {seed}: not solved")
     return Answer(None, tuple(failures))
+
+
+def _said(episode: Episode, rng: np.random.Generator) -> Episode:
+    """The episode with one of its instruction's wordings; which one, and the original, is in its info."""
+    wordings = paraphrases(episode.instruction)
+    chosen = int(rng.integers(len(wordings)))
+    info = {**episode.info, "original_instruction": episode.instruction, "wording": chosen}
+    return dataclasses.replace(episode, instruction=wordings[chosen], info=info)
 
 
 class _Maker:
@@ -157,7 +179,11 @@ class _Maker:
 
     def __init__(self, config: GenerateConfig):
         self._config = config
-        self._benchmark = libero.Config(camera_size=config.camera_size, render=config.render).make()
+        self._benchmark = libero.Config(
+            camera_size=config.camera_size,
+            render=config.render,
+            allow_simulator_drift=config.allow_simulator_drift,
+        ).make()
 
     def __call__(self, job: Job) -> Answer:
         return make_episode(self._config, job, self._benchmark)

@@ -21,7 +21,7 @@ type Actions = Iterator[Float64[np.ndarray, "7"]]
 
 PATIENCE = 8  # steps without coming closer, after which a pose counts as reached as well as it can be
 RISES = (0.0, 0.05, 0.10, 0.16, 0.24, 0.32)  # [m] above both ends that a way around is tried at
-CLEARANCE = 0.006  # [m] of what is carried from what stands around
+CLEARANCES = (0.02, 0.006)  # [m] of what is carried from what stands around: wanted, and at least
 FREE_ENDS = 0.04  # [m] at both ends of a way that are not looked at: there the hand is among things on purpose
 CLOSING = (4, 14)  # steps, at least and at most, until the fingers have stopped on something
 STILL = 0.0006  # [m] that a finger moves in a step when it has stopped
@@ -81,7 +81,7 @@ def travel(arm: Arm, goal: Pose, gripper: float, *, held: str | None = None, tur
     corners = _way(arm, start, goal, gripper, held)
     for pose in corners[:-1]:
         shifted = Pose(pose.position + arm.jittered(), pose.rotation)
-        yield from go(arm, shifted, gripper, tolerance=0.03, turned=0.6)
+        yield from go(arm, shifted, gripper, tolerance=0.015 if held else 0.03, turned=0.6)
     last = Pose(goal.position + arm.jittered(), goal.rotation)
     yield from go(arm, last, gripper, steps=80, tolerance=0.015, turned=turned)
 
@@ -153,13 +153,13 @@ def _way(arm: Arm, start: Pose, goal: Pose, gripper: float, held: str | None) ->
         above = Pose(np.array([*goal.position[:2], height]), goal.rotation)
         corners = [over] if height > start.position[2] + 0.03 else []
         ways.append([*corners, above, goal] if height > goal.position[2] + 0.03 else [*corners, goal])
-    for corners in ways:
-        if _free(scene, carried, [start, *corners], arm.solids.floor, opening):
+    for clearance, corners in itertools.product(CLEARANCES if held else CLEARANCES[:1], ways):
+        if _free(scene, carried, [start, *corners], arm.solids.floor, opening, clearance):
             return corners
     return ways[4]
 
 
-def _free(scene: Cloud, carried: Points, corners: list[Pose], floor: float, opening: float) -> bool:
+def _free(scene: Cloud, carried: Points, corners: list[Pose], floor: float, opening: float, clearance: float) -> bool:
     """Whether hand and load touch nothing between the corners."""
     first, last = corners[0].position, corners[-1].position
     for begin, end in itertools.pairwise(corners):
@@ -173,6 +173,6 @@ def _free(scene: Cloud, carried: Points, corners: list[Pose], floor: float, open
             if not fits(scene, pose, floor, opening):
                 return False
             points = carried @ pose.rotation.T + pose.position
-            if scene.touches(points, CLEARANCE) or (len(points) and points[:, 2].min() < floor):
+            if scene.touches(points, clearance) or (len(points) and points[:, 2].min() < floor):
                 return False
     return True

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from vla.sim.expert.boxes import Room
 from vla.sim.expert.hand import about_vertical, up
-from vla.sim.expert.solids import Cloud, Points, Solids
+from vla.sim.expert.solids import Solids
 from vla.sim.libero_world import LiberoWorld
 
-CELL = 0.008  # [m] of the height map
 CENTRED = 0.02  # [m] that LIBERO's "on" allows between two objects' origins is 0.03
-TOUCHING = 0.005  # [m] between samples of surfaces that are taken to collide
-ROOMY, TIGHT = 0.013, 0.04  # [m] within which neighbours make a placement cost that much more
+CLEAR = 0.002  # [m] from everything else, or a placement is none
+TIGHT = 4.0  # cost of each metre by which neighbours are nearer than what it is lifted for the check
 PERCHED = 2.0  # cost of a metre above the lowest placement: what leans on a wall falls off it
 LIFT = 0.010  # [m] above where the thing will rest, for the check of what it would collide with
 TURNS_DEG = (0.0, 90.0, -90.0, 45.0, -45.0, 180.0)
@@ -46,7 +46,7 @@ class Region:
     Attributes:
         centre: its middle [m].
         spots: horizontal positions to try [m].
-        ceiling: what lies higher [m] does not carry the object.
+        ceiling: height that the object's origin is lowered from [m].
         yaw: of what is there, about the vertical [rad].
         holds: whether the goal's geometry would hold for an origin.
     """
@@ -81,41 +81,45 @@ def region(world: LiberoWorld, predicate: Sequence[str], part: int = 0, parts: i
     size, yaw = extent[:2] * 0.9 - 0.004, heading(matrix)
     spots = centre[:2] + _grid(np.maximum(size, 0.0), 7) + _share(size, part, parts)
     if kind == "in":
-        return Region(centre, spots, centre[2], yaw, lambda origin: bool(site.in_box(centre, matrix, origin)))
+        return Region(
+            centre, spots, centre[2] + extent[2], yaw, lambda origin: bool(site.in_box(centre, matrix, origin))
+        )
     return Region(
-        centre, spots, centre[2] + UNDER, yaw, lambda origin: bool(site.under(centre, matrix, origin + up(0.003)))
+        centre,
+        spots,
+        centre[2] + extent[2] + UNDER,
+        yaw,
+        lambda origin: bool(site.under(centre, matrix, origin + up(0.003))),
     )
 
 
 def placements(solids: Solids, source: str, where: Region, *, most: int = 25) -> list[Placement]:
     """Ways to put an object down there without it touching anything else, the best first."""
     world = solids.world
-    origin = world.position(source)
-    local = Cloud(solids.of(source).points).points - origin
-    scene = solids.around(source)
-    scene = scene[np.abs(scene - where.centre).max(axis=1) < 0.5]
-    carrying = scene[scene[:, 2] < where.ceiling]
-    cloud = Cloud(scene)
+    still, thing = solids.boxes_around(source), solids.boxes(source).moved(np.eye(3), -world.position(source))
+    floor = solids.floor - float((thing.middles - thing.reach)[:, 2].min())
     anchor = where.spots.mean(axis=0)
+    corners = np.array([[*where.spots.min(axis=0), where.centre[2]], [*where.spots.max(axis=0), where.centre[2]]])
     found: list[Placement] = []
+    lowered = np.zeros((0, 3))
     for turn in turns(world.rotation(source), where.yaw):
-        points = local @ about_vertical(turn).T
-        for spot in where.spots:
-            rest = np.array([*spot, _rest(points, spot, carrying, solids.floor)])
-            if not where.holds(rest + up(0.002)) or cloud.touches(points + rest + up(LIFT), TOUCHING):
-                continue
-            for index, way in enumerate(np.array(WAYS)):
-                if any(cloud.touches(points + rest + up(LIFT) + step * way, TOUCHING) for step in SWEEP[1:]):
-                    continue
-                away = float(np.linalg.norm(spot - anchor))
-                away += TIGHT * cloud.touches(points + rest + up(LIFT), ROOMY)
+        room = Room(thing.moved(about_vertical(turn), np.zeros(3)), still, corners)
+        rests = np.array([[*spot, room.rest(spot, where.ceiling, floor)] for spot in where.spots])
+        rests = rests[[where.holds(rest + up(0.002)) for rest in rests]]
+        if turn == 0:
+            lowered = rests
+        gaps = room.gaps(rests + up(LIFT))
+        rests, gaps = rests[gaps > CLEAR], gaps[gaps > CLEAR]
+        for index, way in enumerate(np.array(WAYS)):
+            swept = rests[:, None] + up(LIFT) + np.array(SWEEP[1:])[:, None] * way
+            free = (room.gaps(swept.reshape(-1, 3)) > CLEAR).reshape(len(rests), len(SWEEP) - 1).all(axis=1)
+            for rest, gap in zip(rests[free], gaps[free], strict=True):
+                away = float(np.linalg.norm(rest[:2] - anchor)) + TIGHT * max(0.0, LIFT - float(gap))
                 found.append(Placement(rest, float(turn), way, away + 0.02 * abs(turn) + 0.05 * (index > 0)))
-                break
+            rests, gaps = rests[~free], gaps[~free]
     if not found:  # a rack is meant to be touched on all sides: lower it there and see
-        spots = [np.array([*spot, _rest(local, spot, carrying, solids.floor)]) for spot in where.spots]
         above = np.array(WAYS[0])
-        found = [Placement(rest, 0.0, above, 0.1 + float(np.linalg.norm(rest[:2] - anchor))) for rest in spots]
-        found = [option for option in found if where.holds(option.origin + up(0.002))]
+        found = [Placement(rest, 0.0, above, 0.1 + float(np.linalg.norm(rest[:2] - anchor))) for rest in lowered]
     lowest = min((option.origin[2] for option in found), default=0.0)
     found.sort(key=lambda option: option.cost + PERCHED * (option.origin[2] - lowest))
     return found[:most]
@@ -132,23 +136,6 @@ def heading(turned: Float64[np.ndarray, "3 3"]) -> float:
     """Compass direction [rad] of whichever axis of a body lies flattest."""
     axis = turned[:, int(np.argmin(np.abs(turned[2])))]
     return float(np.arctan2(axis[1], axis[0]))
-
-
-def _rest(points: Points, spot: Float64[np.ndarray, "2"], scene: Points, floor: float) -> float:
-    """Height of the origin at which the object, lowered at a spot, first touches something."""
-    lowest = floor - float(points[:, 2].min())
-    near = scene[np.abs(scene[:, :2] - spot).max(axis=1) < 0.3]
-    if not len(near):
-        return lowest
-    low = int(np.ceil(0.32 / CELL))
-    bottom = np.full((2 * low, 2 * low), np.inf)
-    top = np.full((2 * low, 2 * low), -np.inf)
-    cells = np.clip(np.floor(points[:, :2] / CELL).astype(int) + low, 0, 2 * low - 1)
-    np.minimum.at(bottom, (cells[:, 0], cells[:, 1]), points[:, 2])
-    cells = np.clip(np.floor((near[:, :2] - spot) / CELL).astype(int) + low, 0, 2 * low - 1)
-    np.maximum.at(top, (cells[:, 0], cells[:, 1]), near[:, 2])
-    both = np.isfinite(bottom) & np.isfinite(top)
-    return max(lowest, float((top - bottom)[both].max())) if both.any() else lowest
 
 
 def _grid(half: Float64[np.ndarray, "2"], count: int) -> Float64[np.ndarray, "n 2"]:

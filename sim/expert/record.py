@@ -17,7 +17,9 @@ from vla.embodiments.libero_panda import ACTION, RATE_HZ, RAW_ACTION
 from vla.errors import ConfigError, DataError
 from vla.experience import Episode
 from vla.rows import Row
+from vla.sim.expert.accidents import Accidents
 from vla.sim.expert.solve import solve
+from vla.sim.expert.subtasks import Subtask, keyframes, spans
 from vla.sim.libero import LiberoBenchmark, LiberoBody, LiberoTask
 from vla.transforms import action_map
 
@@ -34,6 +36,8 @@ class Disturbance:
         memory: part of the last step's disturbance that carries over; 0 is white noise.
         waypoint: largest displacement of the points in the air that the expert passes [m].
         start: standard deviation of what is added to the arm's first joint positions [rad].
+        slips: probability that the gripper opens once against the expert's will while it carries something.
+        bumps: probability that the hand is pushed aside once while it comes down on something.
         labels: store the actions that the expert ``meant``, or those that were really ``sent``.
     """
 
@@ -41,14 +45,19 @@ class Disturbance:
     memory: float = 0.5
     waypoint: float = 0.01
     start: float = 0.05
+    slips: float = 0.0
+    bumps: float = 0.0
     labels: Literal["meant", "sent"] = "meant"
 
     def __post_init__(self):
         if min(self.action, self.waypoint, self.start) < 0 or not 0 <= self.memory < 1:
             raise ConfigError(f"{self}: sizes are at least 0, memory is in [0, 1)")
+        if not (0 <= self.slips <= 1 and 0 <= self.bumps <= 1):
+            raise ConfigError(f"{self}: slips and bumps are probabilities")
 
 
 NONE = Disturbance(action=0.0, waypoint=0.0, start=0.0)
+RECOVERIES = Disturbance(slips=0.3, bumps=0.5)
 
 
 def record(body: LiberoBody, task: LiberoTask, disturbance: Disturbance, *, images: bool = True) -> Episode | None:
@@ -70,17 +79,19 @@ def record(body: LiberoBody, task: LiberoTask, disturbance: Disturbance, *, imag
     joints = 1 + np.array(world.env.robots[0]._ref_joint_pos_indexes)
     start[joints] += rng.normal(scale=disturbance.start, size=len(joints)) if disturbance.start else 0.0
     world.restore(start)
-    states, labels, executed = [], [], []
+    states, labels, executed, subtasks = [], [], [], []
     pictures: dict[str, list] = {name: [] for name in (body.spec.camera_names if images else ())}
     push = np.zeros(6)
-    for raw in solve(world, rng, disturbance.waypoint):
+    accidents = Accidents(disturbance, np.random.default_rng([row.seed, task.number, row.init + 1, 1]))
+    for step in solve(world, rng, disturbance.waypoint):
         observation = body.observe(images=images)
-        label = _TO_CANONICAL(np.clip(raw, -1.0, 1.0))
+        label = _TO_CANONICAL(np.clip(step.raw, -1.0, 1.0))
         push = _next_push(push, disturbance, rng)
-        sent = body.command(_disturbed(label, push))
+        sent = body.command(accidents.befall(_disturbed(label, push), step.subtask, len(states)))
         states.append(observation.state)
         labels.append(label if disturbance.labels == "meant" else sent)
         executed.append(sent)
+        subtasks.append(step.subtask)
         for name, frames in pictures.items():
             frames.append(observation.images[name])
         if task.succeeded() or len(states) >= task.max_steps:
@@ -96,7 +107,7 @@ def record(body: LiberoBody, task: LiberoTask, disturbance: Disturbance, *, imag
         instruction=task.instruction,
         success=True,
         source=f"{row.suite}/{row.task}[seed {row.seed}]",
-        info=_info(row, task, start, executed, disturbance),
+        info=_info(row, task, start, executed, disturbance, subtasks, accidents.happened),
     )
 
 
@@ -134,7 +145,15 @@ def _disturbed(label: Float32[np.ndarray, "7"], push: np.ndarray) -> Float32[np.
     return np.concatenate([label[:6] + push * largest, label[6:]]).astype(np.float32)
 
 
-def _info(row: Row, task: LiberoTask, start: np.ndarray, executed: list, disturbance: Disturbance) -> dict[str, Any]:
+def _info(
+    row: Row,
+    task: LiberoTask,
+    start: np.ndarray,
+    executed: list,
+    disturbance: Disturbance,
+    subtasks: list[Subtask],
+    accidents: list[list[Any]],
+) -> dict[str, Any]:
     """All that another simulator needs to repeat the episode, as JSON values."""
     return {
         **row.to_json(),
@@ -144,4 +163,15 @@ def _info(row: Row, task: LiberoTask, start: np.ndarray, executed: list, disturb
         "executed": np.stack(executed).tolist(),
         "labels": disturbance.labels,
         "noise": disturbance.action,
+        "subtasks": spans(subtasks),
+        "keyframes": keyframes(subtasks),
+        "accidents": accidents,
+        "initial_state_from": _origin(row),
     }
+
+
+def _origin(row: Row) -> str:
+    """Said in the data, because whoever evaluates on the benchmark's own states must not have trained on them."""
+    if row.init >= 0:
+        return f"the benchmark's initial state {row.init}"
+    return f"sampled anew from the task's regions with seed {row.seed}; none of the benchmark's initial states"

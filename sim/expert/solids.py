@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial import KDTree
 
+from vla.sim.expert.boxes import Boxes
 from vla.sim.libero_world import LiberoWorld
 
 FINEST, COARSEST = 0.005, 0.01  # [m] between samples of small and of large solids
@@ -101,13 +102,29 @@ class Solids:
 
     def around(self, *without: str, bodies: frozenset[int] = frozenset()) -> Points:
         """Points of all but the named things and the numbered bodies."""
-        left_out = set(bodies).union(*(self._bodies[name] for name in without)) if without else set(bodies)
-        geoms = [geom for geom in self._samples if self.world.model.geom_bodyid[geom] not in left_out]
-        return self._joined(geoms).points
+        return self._joined(self._others(without, bodies)).points
+
+    def boxes(self, name: str) -> Boxes:
+        """What an object or fixture is made of, as it lies now."""
+        return self._boxes([geom for geom in self._samples if self.world.model.geom_bodyid[geom] in self._bodies[name]])
+
+    def boxes_around(self, *without: str) -> Boxes:
+        """All but the named things."""
+        return self._boxes(self._others(without, frozenset()))
 
     def moving_with(self, body: int) -> set[int]:
         """A body and what hangs on it."""
         return _subtree(self.world.model, body)
+
+    def _others(self, without: tuple[str, ...], bodies: frozenset[int]) -> list[int]:
+        left_out = set(bodies).union(*(self._bodies[name] for name in without))
+        return [geom for geom in self._samples if self.world.model.geom_bodyid[geom] not in left_out]
+
+    def _boxes(self, geoms: list[int]) -> Boxes:
+        data, shapes = self.world.data, self.world.model.geom_aabb[geoms]
+        axes = data.geom_xmat[geoms].reshape(-1, 3, 3)
+        middles = data.geom_xpos[geoms] + (axes @ shapes[:, :3, None])[..., 0]
+        return Boxes(middles, axes, np.maximum(shapes[:, 3:], 1e-4))
 
     def _joined(self, geoms: list[int]) -> Surface:
         data = self.world.data

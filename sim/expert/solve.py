@@ -3,27 +3,30 @@
 ::
 
     goal ─ goals ─▶ subgoals ─┬─ on, in ──────────── carry ───────┐
-                              └─ open, close, turn ─ articulated ─┴─▶ motion ─ servo ─▶ one action at a time
+                              └─ open, close, turn ─ articulated ─┴─▶ motion ─ servo ─▶ one step at a time
 
 The state is only read. Whatever happens to an action on its way is seen before the next one, and what failed is planned
 again from how things lie then.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from vla.sim.expert.articulated import operate
 from vla.sim.expert.carry import put
 from vla.sim.expert.goals import PUT, subgoals
-from vla.sim.expert.motion import Actions, Arm
+from vla.sim.expert.motion import Arm
 from vla.sim.expert.solids import Solids
+from vla.sim.expert.subtasks import Step
 from vla.sim.libero_world import LiberoWorld
 
 ROUNDS = 3  # over all subgoals: a later one may have undone an earlier one
 SPEEDS = (0.8, 1.0)  # that are drawn from where demonstrations shall differ
 
 
-def solve(world: LiberoWorld, rng: np.random.Generator, jitter: float = 0.0) -> Actions:
-    """Raw actions that solve the scene's goal; ends when it holds or nothing is left to try.
+def solve(world: LiberoWorld, rng: np.random.Generator, jitter: float = 0.0) -> Iterator[Step]:
+    """Raw actions that solve the scene's goal, and what each is part of; ends when it holds or nothing is left to try.
 
     Args:
         world: the scene, ready.

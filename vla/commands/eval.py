@@ -8,19 +8,21 @@ from tyro.conf import subcommand
 
 from vla.commands.eval_compare import Compare
 from vla.commands.eval_merge import Merge
+from vla.commands.eval_suites import Suites
 from vla.commands.evaluate import Evaluate
 
-NAMES = ("run", "compare", "merge")
+NAMES = ("run", "compare", "merge", "suites")
 
 
 @dataclass(frozen=True)
 class Eval:
-    """Measure a policy in LIBERO (``vla eval CHECKPOINT``, short for ``vla eval run``), join runs, compare them."""
+    """Measure a policy in LIBERO (``vla eval CHECKPOINT``, short for ``vla eval run``), join and compare runs."""
 
     command: (
         Annotated[Evaluate, subcommand("run")]
         | Annotated[Compare, subcommand("compare")]
         | Annotated[Merge, subcommand("merge")]
+        | Annotated[Suites, subcommand("suites")]
     )
 
     def run(self, console: Console) -> dict[str, Any]:

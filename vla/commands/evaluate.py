@@ -64,6 +64,8 @@ class Evaluate:
     """Rows to record for Rerun afterwards."""
     render: Literal["decimated", "exact"] = "decimated"
     """Meshes to draw: thinned out, or LIBERO's own."""
+    allow_simulator_drift: bool = False
+    """Simulate with a MuJoCo that LIBERO's numbers do not hold for; every result is marked."""
     shard: str | None = None
     """Run part i of n of the rows, e.g. 2/8, on this machine; vla eval merge joins the parts."""
 
@@ -136,7 +138,13 @@ class Evaluate:
         limits = tuple((suite, protocol.limit(suite)) for suite in dict.fromkeys(row.suite for row in rows))
         return run_rows(
             rows,
-            libero.Config(camera_size=size, render=self.render, settle_steps=protocol.settle_steps, limits=limits),
+            libero.Config(
+                camera_size=size,
+                render=self.render,
+                settle_steps=protocol.settle_steps,
+                limits=limits,
+                allow_simulator_drift=self.allow_simulator_drift,
+            ),
             policy,
             self.out / name,
             workers=min(workers, len(rows)),

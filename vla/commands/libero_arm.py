@@ -15,9 +15,6 @@ from vla.rows import Row
 from vla.sim import libero
 from vla.transforms import action_map
 
-BRAKE_RATE = 60.0
-"""How fast joint speeds decay while braking [1/s]: the tool's 0.5 m/s become 0.05 m/s in 40 ms."""
-
 _TO_RAW = action_map(ACTION, RAW_ACTION)
 
 
@@ -80,18 +77,11 @@ class LiberoArmWorld:
 
     def set_goal(self, action: Float32[np.ndarray, "7"]) -> None:
         """Canonical units in, the environment's own to its controller."""
-        robot = self._robot
-        if isinstance(robot.controller, _JointBrake):
-            robot.controller = robot.controller.released
         self._body.world.set_goal(np.clip(_TO_RAW(action), -1.0, 1.0))
 
     def hold(self) -> None:
         """Brake all joints and stay: LIBERO's own controller alone lets the hand drift on for half a second."""
-        robot = self._robot
-        if not isinstance(robot.controller, _JointBrake):
-            robot.controller = _JointBrake(robot.controller)
-        robot.controller.hold()
-        self._body.world.hold()  # the gripper stays as it is
+        self._body.world.brake()
 
     def substep(self) -> None:
         """2 ms of physics."""
@@ -114,43 +104,9 @@ class LiberoArmWorld:
         """Give back the scene and its graphics context."""
         self._benchmark.close()
 
-    @property
-    def _robot(self) -> Any:
-        return self._body.world.env.robots[0]
-
     def _open(self, row: Row) -> None:
         self._body, self._task = self._benchmark.open(row)
         self._task.reset()
         # a scene's first picture uploads its meshes and textures, 0.5 s: not while the arm's clock runs
         for camera in self.spec.cameras:
             self.render(camera.name)
-
-
-class _JointBrake:
-    """In the place of robosuite's controller: every joint comes to rest, critically damped, and stays.
-
-    Args:
-        released: the controller that takes over again; answers whatever else robosuite asks for.
-    """
-
-    def __init__(self, released: Any):
-        self.released = released
-        self._joints = np.zeros(0)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.released, name)
-
-    def hold(self) -> None:
-        """Stay at the present joint positions."""
-        self.released.update(force=True)
-        self._joints = self.released.joint_pos.copy()
-
-    def set_goal(self, *_: Any, **__: Any) -> None:
-        """Goals are for the released controller."""
-
-    def run_controller(self) -> np.ndarray:
-        """Joint torques [Nm]: mass matrix times the acceleration wanted, and what gravity and motion ask for."""
-        arm = self.released
-        arm.update(force=True)
-        pull = (BRAKE_RATE / 2) ** 2 * (self._joints - arm.joint_pos) - BRAKE_RATE * arm.joint_vel
-        return arm.mass_matrix @ pull + arm.torque_compensation

@@ -48,6 +48,8 @@ class Rollout:
     """Episodes to record for Rerun as well."""
     unsafe: bool = False
     """Run without the policy side's limits on step size, workspace and stale observations; noted in the recording."""
+    allow_simulator_drift: bool = False
+    """Simulate with a MuJoCo that LIBERO's numbers do not hold for; every result is marked."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
@@ -60,11 +62,13 @@ class Rollout:
         from vla.recorder import Recorder
         from vla.runtime import Pace, run_episode
         from vla.safety import SafeBody
+        from vla.sim import libero, simulator_version
         from vla.transforms import connect
         from vla.view import RerunObserver
 
         if self.robot not in ROBOTS:
             raise UnknownName("robot", self.robot, ROBOTS)
+        drift = simulator_version.check(allow_drift=self.allow_simulator_drift)
         if self.out.exists():
             raise ConfigError(f"{self.out} exists already; choose another folder or remove it")
         rows = make_rows(
@@ -78,7 +82,9 @@ class Rollout:
         results: list[Result] = []
         notes: list[dict[str, Any]] = []
         interrupted = False
-        with _arm(rows[0], max(camera.height for camera in policy.spec.cameras), self.out) as (arm, pid):
+        size = max(camera.height for camera in policy.spec.cameras)
+        scenes = libero.Config(camera_size=size, allow_simulator_drift=self.allow_simulator_drift)
+        with _arm(rows[0], scenes, self.out) as (arm, pid):
             body = arm if self.unsafe else SafeBody(arm, limits(self.suite))
             # a first inference is slow (memory, kernels): not while the arm waits for it
             policy.act(connect(arm.spec, policy.spec).observation(arm.observe()))
@@ -103,7 +109,7 @@ class Rollout:
                             observers=observers,
                             pace=Pace(arm.spec.action.rate),
                         )
-                        results.append(_result(row, outcome, policy.spec.fingerprint, self.robot))
+                        results.append(_result(row, outcome, policy.spec.fingerprint, self.robot, drift))
                         events = body.events[before:] if isinstance(body, SafeBody) else ()
                         notes.append({"row": row.to_json(), "safety_events": dict(Counter(e.rule for e in events))})
                         console.print(
@@ -134,15 +140,14 @@ class Rollout:
 
 
 @contextlib.contextmanager
-def _arm(row: Row, camera_size: int, out: Path) -> Iterator[tuple[Any, int]]:
+def _arm(row: Row, scenes: Any, out: Path) -> Iterator[tuple[Any, int]]:
     """The simulated arm in its own process, connected; both are gone when the block ends."""
     from vla.commands.libero_arm import LiberoArm
     from vla.robot_driver import mujoco_arm
     from vla.robot_driver.mujoco_arm_process import spawn
-    from vla.sim import libero
 
     out.mkdir(parents=True)
-    with spawn(LiberoArm(row, libero.Config(camera_size=camera_size)), log=out / "arm.jsonl") as process:
+    with spawn(LiberoArm(row, scenes), log=out / "arm.jsonl") as process:
         host, port = process.address
         arm = mujoco_arm.Config(host, port).make()
         try:
@@ -151,7 +156,7 @@ def _arm(row: Row, camera_size: int, out: Path) -> Iterator[tuple[Any, int]]:
             arm.close()
 
 
-def _result(row: Row, outcome: Outcome, fingerprint: str, robot: str) -> Result:
+def _result(row: Row, outcome: Outcome, fingerprint: str, robot: str, drift: str) -> Result:
     return Result(
         row,
         outcome.status,
@@ -160,4 +165,5 @@ def _result(row: Row, outcome: Outcome, fingerprint: str, robot: str) -> Result:
         error=outcome.error,
         policy=robot,
         embodiment=fingerprint,
+        versions={"simulator drift": drift} if drift else {},
     )

@@ -4,8 +4,8 @@
 
     x, t, state ─ in ─▶ tokens ─ expert, looking at the prefix ─ out ─▶ velocity, noise or action: the head decides
 
-Several embodiments share everything but the projections of state and action, which each has of its own; numbers
-beyond an embodiment's channels neither enter nor count.
+Several embodiments share everything but the projections of state and action, which each has of its own. Numbers beyond
+an embodiment's channels never count in a loss, and enter only where the model was made that way (``padded``: pi0).
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from vla.model.action_expert import ActionExpert
 from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix
 from vla.model.config import VlaConfig
 from vla.model.head import real_channels
+from vla.model.recompute import recompute
 
 Answer = Callable[[Float[Tensor, "b h a"], Float[Tensor, "b"]], Float[Tensor, "b h a"]]
 """Of the network for (x, time), everything else being given."""
@@ -36,12 +37,15 @@ class ActionNetwork(nn.Module):
     def __init__(self, config: VlaConfig, shape: CacheShape):
         super().__init__()
         self.horizon, self.action_size = config.horizon, config.action_size
+        self.noisy_padding = config.padded is not None
         self.expert = ActionExpert(config.expert, shape)
+        if config.recompute:
+            recompute(self.expert.layers)
         width, bodies = config.expert.width, len(config.bodies)
-        self.state_in = PerBody(bodies, config.state_size, width)
+        self.state_in = PerBody(bodies, config.state_size, width) if config.expert.state == "token" else None
         self.action_in = PerBody(bodies, config.action_size, width)
         self.action_out = PerBody(bodies, width, config.action_size)
-        self.places = nn.Parameter(0.02 * torch.randn(config.horizon, width))
+        self.places = nn.Parameter(0.02 * torch.randn(config.horizon, width)) if config.expert.places else None
         self.register_buffer("real", real_channels(config), persistent=False)
 
     def given(
@@ -67,14 +71,19 @@ class ActionNetwork(nn.Module):
         prefix = prefix.repeat(times)
         if valid is None:
             valid = torch.ones(len(inputs.state), self.horizon, dtype=torch.bool, device=inputs.state.device)
-        plan = self.expert.attention_plan(backbone, prefix, valid.repeat_interleave(times, 0))
+        plan = self.expert.plan(backbone, prefix, valid.repeat_interleave(times, 0))
         real = self.real[body][:, None, :]
 
         def answer(x: Float[Tensor, "n h a"], time: Float[Tensor, "n"]) -> Float[Tensor, "n h a"]:
-            x = torch.where(real, x, 0.0)  # padding enters as zero, whatever it holds
-            tokens = torch.cat([self.state_in(state[:, None], body), self.action_in(x, body) + self.places], 1)
-            tokens = self.expert(tokens, time, prefix, *plan)
-            return self.action_out(tokens[:, 1:], body)
+            if not self.noisy_padding:
+                x = torch.where(real, x, 0.0)  # padding enters as zero, whatever it holds
+            tokens = self.action_in(x, body)
+            if self.places is not None:
+                tokens = tokens + self.places
+            if self.state_in is not None:
+                tokens = torch.cat([self.state_in(state[:, None], body), tokens], 1)
+            tokens = self.expert(tokens, time, plan)
+            return self.action_out(tokens[:, self.expert.state_tokens :], body)
 
         return answer
 

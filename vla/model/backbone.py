@@ -12,6 +12,7 @@ transformers exactly.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 from transformers import DynamicCache
+
+from vla.model.recompute import PrefixCache
 
 PrefixAttention = Literal["causal", "bidirectional"]
 
@@ -32,12 +35,14 @@ class CacheShape:
         heads: query heads of the backbone.
         kv_heads: heads of the cached keys and values.
         head_dim: size of one head.
+        width: of the backbone's own tokens.
     """
 
     layers: int
     heads: int
     kv_heads: int
     head_dim: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -119,12 +124,22 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def layers(self) -> Iterable[nn.Module]:
+        """Those of the decoder and of a vision part that learns: what :func:`~vla.model.recompute.recompute` takes."""
+
+    @property
+    @abstractmethod
     def shape(self) -> CacheShape:
         """What the expert must match."""
 
     @abstractmethod
-    def prefix(self, inputs: Inputs) -> Prefix:
-        """Run the backbone; uses ``inputs.features`` if they are there, else ``inputs.images``."""
+    def prefix(self, inputs: Inputs, state: Float[Tensor, "b n w"] | None = None) -> Prefix:
+        """Run the backbone; uses ``inputs.features`` if they are there, else ``inputs.images``.
+
+        Args:
+            inputs: pictures and words.
+            state: tokens of the backbone's width that come last: they see everything, what is before does not see them.
+        """
 
     @abstractmethod
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
@@ -164,21 +179,30 @@ class Backbone(nn.Module, ABC):
 
 
 def run_decoder(
-    decoder: nn.Module, embeddings: Float[Tensor, "b p w"], mask: Bool[Tensor, "b p"], attention: PrefixAttention
+    decoder: nn.Module,
+    embeddings: Float[Tensor, "b p w"],
+    mask: Bool[Tensor, "b p"],
+    attention: PrefixAttention,
+    state: Float[Tensor, "b n w"] | None = None,
 ) -> Prefix:
     """Run a Hugging Face decoder over a prefix and take its cache.
 
     Positions count real places only, so padding moves nothing. A padding place attends to itself, because a row
     without anything to attend to would be NaN; nobody attends to it.
     """
+    before = embeddings.shape[1]
+    if state is not None:
+        embeddings = torch.cat([embeddings, state.to(embeddings.dtype)], 1)
+        mask = torch.cat([mask, torch.ones(state.shape[:2], dtype=torch.bool, device=mask.device)], 1)
     places = embeddings.shape[1]
-    allowed = mask[:, None, :].expand(-1, places, -1)
+    order = torch.arange(places, device=mask.device)
+    allowed = mask[:, None, :] & ((order[None, :] < before) | (order[:, None] >= before))
     if attention == "causal":
-        allowed = allowed & torch.ones(places, places, dtype=torch.bool, device=mask.device).tril()
+        allowed = allowed & (order[None, :] <= order[:, None])
     allowed = allowed | torch.eye(places, dtype=torch.bool, device=mask.device)
     additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
     additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
-    cache = DynamicCache(config=decoder.config)  # pyright: ignore[reportArgumentType]
+    cache = PrefixCache(decoder.config)
     decoder(
         inputs_embeds=embeddings,
         attention_mask=additive[:, None],
@@ -203,9 +227,7 @@ def continue_decoder(
     allowed = torch.cat([prefix.mask[:, None, :].expand(-1, places, -1), seen], 2)
     additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
     additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
-    cache = DynamicCache(config=decoder.config)  # pyright: ignore[reportArgumentType]
-    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
-        cache.update(keys, values, layer)
+    cache = PrefixCache(decoder.config, zip(prefix.keys, prefix.values, strict=True))
     hidden = decoder(
         inputs_embeds=embeddings,
         attention_mask=additive[:, None],

@@ -1,4 +1,8 @@
-"""Checkpoints written before the format they are read in: format 1 had one head, flow matching, without a name."""
+"""Checkpoints written before the format they are read in.
+
+Format 1 had one head, flow matching, without a name, and one kind of expert: the state its first token, every layer
+joint, the time in its norms.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +12,9 @@ from torch import Tensor
 FORMAT = 2
 OLDEST = 1
 
+_EXPERT = {"norm": "adaptive", "epsilon": 1e-6, "activation": "gelu", "state": "token", "joint_every": 1}
+_EXPERT |= {"causal": False, "places": True}
+_BACKBONE = {"hf": {"fit": "stretch", "scale_embeddings": False, "freeze_connector": False, "lora": None}, "nano": {}}
 _FLOW_FIELDS = ("flow_samples", "action_norm")
 
 
@@ -18,7 +25,9 @@ def current_model(version: int, model: Mapping[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in model.items() if name not in _FLOW_FIELDS}
     head = {"samples": model["flow_samples"], "action_norm": model["action_norm"]}
     head |= {"kind": "flow", "steps": 10, "solver": "euler", "temperature": 1.0}
-    return {**rest, "head": head, "backbone_loss": None}
+    backbone = _BACKBONE[model["backbone"]["kind"]] | model["backbone"]
+    new = {"head": head, "backbone_loss": None, "padded": None, "recompute": False}
+    return {**rest, **new, "expert": _EXPERT | model["expert"], "backbone": backbone}
 
 
 def current_tensors(version: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

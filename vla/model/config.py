@@ -7,8 +7,31 @@ from typing import Any, Literal
 
 from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError
+from vla.model.backbone_config import (
+    BACKBONE_CONFIGS,
+    BackboneConfig,
+    Fit,
+    HfConfig,
+    LoraConfig,
+    NanoConfig,
+    OfflineConfig,
+)
 from vla.model.head_config import HEAD_CONFIGS, MEAN_STD, FlowConfig, HeadConfig, WordConfig
 from vla.normalize import NormalizeSpec
+
+__all__ = [
+    "BodyShape",
+    "CAMERA_SLOTS",
+    "ExpertConfig",
+    "Fit",
+    "HfConfig",
+    "LoraConfig",
+    "NanoConfig",
+    "OfflineConfig",
+    "VlaConfig",
+    "distinct_specs",
+    "fit_to",
+]
 
 CAMERA_SLOTS: tuple[Role, ...] = ("primary", "wrist", "secondary")
 """Pictures enter by what they show, so that data sets with different camera names share an input."""
@@ -17,84 +40,49 @@ STATE = replace(MEAN_STD, clip=5.0)
 
 
 @dataclass(frozen=True)
-class NanoConfig:
-    """A backbone that trains on two CPU cores: frozen ImageNet features under a small language trunk.
-
-    Attributes:
-        image_size: pixels of the square picture; a multiple of 16.
-        width: of the trunk.
-        layers: of the trunk.
-        heads: of the trunk, also its key and value heads.
-        mlp: hidden units of the trunk's feed-forward part.
-        channels: of the maps that the instruction modulates.
-        keypoints: spatial-softmax points of each camera.
-        values: numbers read out at each keypoint.
-        tokens: trunk tokens of each camera.
-        text_layers: of the sentence encoder.
-        text_length: longest instruction in tokens.
-        vocabulary: rows of the word table; the tokenizer must not have more.
-    """
-
-    image_size: int = 128
-    width: int = 192
-    layers: int = 3
-    heads: int = 4
-    mlp: int = 384
-    channels: int = 96
-    keypoints: int = 32
-    values: int = 16
-    tokens: int = 2
-    text_layers: int = 1
-    text_length: int = 40
-    vocabulary: int = 1024
-    kind: Literal["nano"] = "nano"
-
-    def __post_init__(self):
-        if self.image_size % 16 or self.width % self.heads or (self.width // self.heads) % 2:
-            raise ConfigError("nano: image_size must divide by 16 and width by heads, into an even head size")
-
-
-@dataclass(frozen=True)
-class HfConfig:
-    """A Hugging Face vision-language model, unpatched.
-
-    Attributes:
-        name: Hub id or local folder of the config, tokenizer and weights.
-        pretrained: start from the weights there; False for random ones.
-        attention: within the prefix; PaliGemma was trained bidirectional, SmolVLM causal.
-        layers: decoder layers to keep from the first on; None for all.
-        image_size: pixels of the square picture; None for what the vision model was trained with.
-        freeze_vision: the vision tower does not learn.
-        freeze_text: the decoder and the word table do not learn.
-        text_suffix: ends the instruction (PaliGemma's prompts end with a newline).
-        text_length: longest instruction in tokens.
-    """
-
-    name: str
-    pretrained: bool = True
-    attention: Literal["causal", "bidirectional"] = "causal"
-    layers: int | None = None
-    image_size: int | None = None
-    freeze_vision: bool = True
-    freeze_text: bool = False
-    text_suffix: str = ""
-    text_length: int = 48
-    kind: Literal["hf"] = "hf"
-
-
-@dataclass(frozen=True)
 class ExpertConfig:
     """The action expert: own weights for each of the backbone's layers, own width.
+
+    Three published experts as values of these fields (see ``vla.model.presets``):
+
+    =============  ==========  ========  =====  ===========  ======  ======
+    .              norm        state     joint  activation   causal  places
+    =============  ==========  ========  =====  ===========  ======  ======
+    pi0            gemma       token     1      gelu         no      no
+    pi0.5          adaptive    prompt    1      gelu         no      no
+    SmolVLA        llama       prefix    2      silu         yes     no
+    =============  ==========  ========  =====  ===========  ======  ======
 
     Attributes:
         width: of its tokens.
         mlp: hidden units of its gated feed-forward part.
         heads: query heads; None for as many as the backbone has.
+        norm: before each part. ``adaptive``: RMSNorm that the flow's time scales, shifts and gates (pi0.5). ``gemma``
+            (gain 1 + w) and ``llama`` (gain w) are plain, and an MLP fuses the time into the action tokens (pi0).
+        epsilon: of the norms.
+        activation: of the feed-forward part; ``gelu`` in its tanh form.
+        state: where the state enters: as the expert's first token, as the last token of the backbone's prefix, written
+            out in the prompt, or nowhere (``absent``).
+        joint_every: layer i attends to the prefix and the expert's own tokens together if i is a multiple of this;
+            the other layers attend to the prefix alone, through projections of their own. 1: every layer is joint.
+        causal: an action sees earlier actions only.
+        places: each action of a chunk has a learned position beside the rotary one.
     """
 
     width: int = 128
     mlp: int = 256
     heads: int | None = None
+    norm: Literal["adaptive", "gemma", "llama"] = "adaptive"
+    epsilon: float = 1e-6
+    activation: Literal["gelu", "silu"] = "gelu"
+    state: Literal["token", "prefix", "prompt", "absent"] = "token"
+    joint_every: int = 1
+    causal: bool = False
+    places: bool = True
+
+    def __post_init__(self):
+        if self.width % 2 or self.width < 2 or self.joint_every < 1:
+            raise ConfigError(f"expert: width {self.width} must be even and joint_every {self.joint_every} at least 1")
 
 
 @dataclass(frozen=True)
@@ -116,18 +104,23 @@ class VlaConfig:
         horizon: actions in a chunk.
         head: how actions are made; see there.
         insulate: the head's gradient stops at the cache (knowledge insulation).
+        recompute: activations of the layers are computed again in the backward pass instead of kept in memory.
         backbone_loss: actions as words that the backbone learns to write beside the head, in training only.
+        padded: sizes that state and action are padded to; the padding takes part in the flow as noise (pi0, whose
+            chunks always have 32 numbers). None: the largest embodiment's, and padding stays zero.
         bodies: embodiments in the order that ``Inputs.embodiment`` counts.
         cameras: roles in the order of ``Inputs.images``.
         state_norm: rule for states; clipped, because a policy may meet what the data never showed.
     """
 
-    backbone: NanoConfig | HfConfig
+    backbone: BackboneConfig
     expert: ExpertConfig = ExpertConfig()
     horizon: int = 12
     head: HeadConfig = field(default_factory=FlowConfig)
     insulate: bool = False
+    recompute: bool = False
     backbone_loss: WordConfig | None = None
+    padded: tuple[int, int] | None = None
     bodies: tuple[BodyShape, ...] = ()
     cameras: tuple[Role, ...] = ()
     state_norm: NormalizeSpec = STATE
@@ -152,12 +145,14 @@ class VlaConfig:
     @property
     def state_size(self) -> int:
         """Of the padded state."""
-        return max((body.state for body in self.bodies), default=0)
+        largest = max((body.state for body in self.bodies), default=0)
+        return largest if self.padded is None else _at_least(self.padded[0], largest, "state")
 
     @property
     def action_size(self) -> int:
         """Of the padded action."""
-        return max((body.action for body in self.bodies), default=0)
+        largest = max((body.action for body in self.bodies), default=0)
+        return largest if self.padded is None else _at_least(self.padded[1], largest, "action")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :meth:`from_json` reads back to an equal config."""
@@ -170,14 +165,14 @@ class VlaConfig:
         Raises:
             ConfigError: a field is missing, unknown or out of range.
         """
-        kinds: dict[str, type[NanoConfig] | type[HfConfig]] = {"nano": NanoConfig, "hf": HfConfig}
         try:
             fields = dict(value)
             fields["state_norm"] = _norm(fields["state_norm"])
             fields["head"] = _head(fields["head"])
             fields["backbone_loss"] = None if fields["backbone_loss"] is None else _head(fields["backbone_loss"])
-            fields["backbone"] = _whole(kinds[fields["backbone"]["kind"]], fields["backbone"])
+            fields["backbone"] = _whole(BACKBONE_CONFIGS[fields["backbone"]["kind"]], _with_lora(fields["backbone"]))
             fields["expert"] = _whole(ExpertConfig, fields["expert"])
+            fields["padded"] = None if fields["padded"] is None else tuple(fields["padded"])
             fields["bodies"] = tuple(_whole(BodyShape, body) for body in fields["bodies"])
             fields["cameras"] = tuple(fields["cameras"])
             return _whole(cls, fields)
@@ -185,8 +180,21 @@ class VlaConfig:
             raise ConfigError(f"model config: {error} does not fit its fields") from error
 
 
+def _at_least(size: int, needed: int, what: str) -> int:
+    if size < needed:
+        raise ConfigError(f"model config: padded {what} of {size} numbers, but an embodiment has {needed}")
+    return size
+
+
 def _head(value: Mapping[str, Any]) -> Any:
     return _whole(HEAD_CONFIGS[value["kind"]], {**value, "action_norm": _norm(value["action_norm"])})
+
+
+def _with_lora(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    lora = backbone.get("lora")
+    if lora is None:
+        return dict(backbone)
+    return {**backbone, "lora": _whole(LoraConfig, {**lora, "targets": tuple(lora["targets"])})}
 
 
 def _norm(value: Mapping[str, Any]) -> NormalizeSpec:

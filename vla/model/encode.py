@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import SpecMismatch, StatisticsMissing, UnknownName
 from vla.experience import Observation
 from vla.model.backbone import Inputs
-from vla.model.config import VlaConfig, distinct_specs
-from vla.model.text import Text
+from vla.model.config import Fit, HfConfig, VlaConfig, distinct_specs
+from vla.model.pictures import fitted
+from vla.model.text import Text, state_prompt
 from vla.normalize import Normalize, Statistics
-from vla.transforms import resize
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Encoder:
         image_size: int,
     ):
         self.config, self.text, self.image_size = config, text, image_size
+        self.fit: Fit = config.backbone.fit if isinstance(config.backbone, HfConfig) else "stretch"
         self.statistics = dict(statistics)
         self.specs = distinct_specs(specs)
         fitted = [(body.name, body.state, body.action) for body in config.bodies]
@@ -78,7 +79,17 @@ class Encoder:
         self, body: int, images: Mapping[str, np.ndarray]
     ) -> tuple[UInt8[np.ndarray, "c h w 3"], Bool[np.ndarray, "c"]]:
         """One picture for each slot at the backbone's size; missing ones are 0 and masked."""
-        return slot_pictures(self.numbers[body].cameras, self.image_size, images)
+        return slot_pictures(self.numbers[body].cameras, self.image_size, images, self.fit)
+
+    def words(
+        self, sentences: Sequence[str], body: Sequence[int], state: Float32[np.ndarray, "b padded"]
+    ) -> tuple[Int64[torch.Tensor, "b l"], Bool[torch.Tensor, "b l"]]:
+        """Tokens of the instructions, with the (encoded) states written out in them where the model wants that."""
+        if self.config.expert.state != "prompt":
+            return self.text.encode(sentences)
+        sizes = [self.config.bodies[place].state for place in body]
+        rows = zip(sentences, state, sizes, strict=True)
+        return self.text.encode_exactly([state_prompt(sentence, row[:size]) for sentence, row, size in rows])
 
     def state(self, body: int, state: Float32[np.ndarray, "*n s"]) -> Float32[np.ndarray, "*n padded"]:
         """Normalised, then padded with zeros."""
@@ -101,14 +112,15 @@ class Encoder:
     def inputs(self, body: int, observation: Observation) -> Inputs:
         """One observation as a batch of one."""
         pictures, present = self.pictures(body, observation.images)
-        tokens, mask = self.text.encode([observation.instruction])
+        state = self.state(body, observation.state)
+        tokens, mask = self.words([observation.instruction], [body], state[None])
         return Inputs(
             torch.from_numpy(pictures)[None],
             None,
             torch.from_numpy(present)[None],
             tokens,
             mask,
-            torch.from_numpy(self.state(body, observation.state))[None],
+            torch.from_numpy(state)[None],
             torch.tensor([body]),
         )
 
@@ -132,14 +144,14 @@ def camera_slots(spec: EmbodimentSpec, roles: Sequence[Role]) -> tuple[str | Non
 
 
 def slot_pictures(
-    slots: Sequence[str | None], side: int, images: Mapping[str, np.ndarray]
+    slots: Sequence[str | None], side: int, images: Mapping[str, np.ndarray], fit: Fit = "stretch"
 ) -> tuple[UInt8[np.ndarray, "c side side 3"], Bool[np.ndarray, "c"]]:
     """One picture for each slot, resized; missing ones are 0, and False in the mask."""
     pictures = np.zeros((len(slots), side, side, 3), dtype=np.uint8)
     present = np.zeros(len(slots), dtype=bool)
     for slot, name in enumerate(slots):
         if name is not None and name in images:
-            pictures[slot], present[slot] = resize(images[name], side, side), True
+            pictures[slot], present[slot] = fitted(images[name], side, fit), True
     return pictures, present
 
 

@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from vla.errors import ConfigError
 from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
 from vla.model.config import HfConfig
+from vla.model.lora import add_lora
 from vla.model.text import read_tokenizer
 
 
@@ -61,7 +62,7 @@ class HfBackbone(Backbone):
             raise ConfigError(f"{config.name}: model type {loaded.model_type!r} is none of {', '.join(_PARTS)}")
         self._parts = _PARTS[loaded.model_type]
         if pretrained and config.pretrained:
-            self.model = _found(config, AutoModel.from_pretrained, attn_implementation="sdpa", dtype=torch.float32)
+            self.model = _found(config.name, AutoModel.from_pretrained, attn_implementation="sdpa", dtype=torch.float32)
         else:
             self.model = AutoModel.from_config(loaded, attn_implementation="sdpa").float()
         self._architecture = self.model.config.to_dict()
@@ -71,8 +72,12 @@ class HfBackbone(Backbone):
         self._stretch = self.image_size != int(loaded.vision_config.image_size) and loaded.model_type == "paligemma"
         if config.freeze_vision:
             self.vision.requires_grad_(False)
-        if config.freeze_text:
+        if config.freeze_connector:
+            self.connector.requires_grad_(False)
+        if config.freeze_text or config.lora is not None:
             self.decoder.requires_grad_(False)
+        if config.lora is not None:
+            add_lora(self.decoder, config.lora)
 
     # properties, because a module that is registered twice is saved twice
     @property
@@ -91,22 +96,32 @@ class HfBackbone(Backbone):
         return getattr(self.model, self._parts.decoder)
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """The decoder's, and the vision tower's if it learns."""
+        seen = [] if self.config.freeze_vision else encoder_layers(self.vision)
+        return [*self.decoder.layers, *seen]
+
+    @property
     def shape(self) -> CacheShape:
         """What the expert must match."""
         text = self.decoder.config
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        return CacheShape(text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads, head_dim)
+        return CacheShape(
+            text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads, head_dim, text.hidden_size
+        )
 
-    def prefix(self, inputs: Inputs) -> Prefix:
-        """Pictures, then words, through the decoder."""
+    def prefix(self, inputs: Inputs, state: Float[Tensor, "b n w"] | None = None) -> Prefix:
+        """Pictures, then words, then the state, through the decoder."""
         assert inputs.images is not None, "this backbone has no cached features"  # the loader gives pictures
         batch, cameras = inputs.images.shape[:2]
         seen = self._see(inputs.images.flatten(0, 1)).unflatten(0, (batch, cameras))
         words = self.decoder.get_input_embeddings()(inputs.tokens)
         image_mask = inputs.image_mask[:, :, None].expand(-1, -1, seen.shape[2]).flatten(1)
         embeddings = torch.cat([seen.flatten(1, 2).to(words.dtype), words], 1)
+        if self.config.scale_embeddings:
+            embeddings = embeddings * embeddings.shape[-1] ** 0.5
         mask = torch.cat([image_mask, inputs.token_mask], 1)
-        return run_decoder(self.decoder, embeddings, mask, self.config.attention)
+        return run_decoder(self.decoder, embeddings, mask, self.config.attention, state)
 
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """The decoder's own rotations."""
@@ -147,31 +162,46 @@ class HfBackbone(Backbone):
             self.decoder.config.layer_types = self.decoder.config.layer_types[:count]
 
 
-def load_tokenizer(config: HfConfig) -> Tokenizer:
+def encoder_layers(vision: nn.Module) -> list[nn.Module]:
+    """A vision tower's transformer layers, however it names them."""
+    lists = [module for module in vision.modules() if isinstance(module, nn.ModuleList)]
+    return list(max(lists, key=len))
+
+
+def load_tokenizer(name: str) -> Tokenizer:
     """The model's own tokenizer, from its folder or the Hub.
 
     Raises:
         ConfigError: it cannot be found.
         DataError: it is damaged.
     """
-    path = Path(config.name) / "tokenizer.json"
+    path = Path(name) / "tokenizer.json"
     if not path.is_file():
         from huggingface_hub import hf_hub_download
 
-        path = Path(_found(config, hf_hub_download, filename="tokenizer.json"))
+        path = Path(_found(name, hf_hub_download, filename="tokenizer.json"))
     return read_tokenizer(path)
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """A model's own config, from its folder or the Hub.
+
+    Raises:
+        ConfigError: it cannot be found.
+    """
+    return _found(name, AutoConfig.from_pretrained)
 
 
 def _config(config: HfConfig, architecture: Mapping[str, Any] | None) -> PreTrainedConfig:
     if architecture is not None:
         fields = dict(architecture)
         return AutoConfig.for_model(fields.pop("model_type"), **fields)
-    return _found(config, AutoConfig.from_pretrained)
+    return load_config(config.name)
 
 
-def _found(config: HfConfig, load: Any, **settings: Any) -> Any:
+def _found(name: str, load: Any, **settings: Any) -> Any:
     try:
-        return load(config.name, **settings)
+        return load(name, **settings)
     except (OSError, ValueError) as error:  # the Hub's errors are of these types
         hint = "name a local folder, or download it where there is a network"
-        raise ConfigError(f"model {config.name!r} cannot be loaded ({error}); {hint}") from error
+        raise ConfigError(f"model {name!r} cannot be loaded ({error}); {hint}") from error

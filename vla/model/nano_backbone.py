@@ -56,12 +56,17 @@ class NanoBackbone(Backbone):
         self.cameras = nn.ModuleList(_Keypoints(config) for _ in range(cameras))
         self.kinds = nn.Parameter(0.02 * torch.randn(cameras * config.tokens + 1, config.width))
         head_dim = config.width // config.heads
-        self._shape = CacheShape(config.layers, config.heads, config.heads, head_dim)
+        self._shape = CacheShape(config.layers, config.heads, config.heads, head_dim, config.width)
 
     @property
     def shape(self) -> CacheShape:
         """What the expert must match."""
         return self._shape
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The trunk's."""
+        return list(self.trunk.layers)
 
     @property
     def frozen_vision(self) -> nn.Module:
@@ -72,8 +77,8 @@ class NanoBackbone(Backbone):
         """Maps at strides 8 and 16, flattened row by row; never changes in training."""
         return self.vision(images)
 
-    def prefix(self, inputs: Inputs) -> Prefix:
-        """Camera tokens, then the instruction's, through the trunk; every token sees every other."""
+    def prefix(self, inputs: Inputs, state: Float[Tensor, "b n w"] | None = None) -> Prefix:
+        """Camera tokens, the instruction's, then the state's through the trunk; the first two see each other."""
         table = self.trunk.embed_tokens
         sentence = self.sentence(inputs.tokens, inputs.token_mask, table)
         maps = inputs.features if inputs.features is not None else self._maps(inputs)
@@ -83,7 +88,7 @@ class NanoBackbone(Backbone):
         tokens = embeddings.shape[1] - 1
         seen = inputs.image_mask[:, :, None].expand(-1, -1, tokens // max(1, len(self.cameras))).reshape(batch, tokens)
         mask = torch.cat([seen, torch.ones(batch, 1, dtype=torch.bool, device=seen.device)], 1)
-        return run_decoder(self.trunk, embeddings, mask, "bidirectional")
+        return run_decoder(self.trunk, embeddings, mask, "bidirectional", state)
 
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """The trunk's own rotations."""

@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from vla.errors import UnknownName
-from vla.model.config import ExpertConfig, HfConfig, NanoConfig, VlaConfig
+from vla.model.config import ExpertConfig, HfConfig, NanoConfig, OfflineConfig, VlaConfig
 from vla.model.head_config import BOUNDED, DiffusionConfig, FastConfig, FlowConfig, L1Config, TokensConfig
 
 PRESETS: dict[str, VlaConfig] = {
     "nano": VlaConfig(NanoConfig(), ExpertConfig(width=128, mlp=256), horizon=12, head=FlowConfig(samples=2)),
+    "offline": VlaConfig(OfflineConfig(), ExpertConfig(width=256, mlp=768), horizon=12, head=FlowConfig(samples=2)),
     "smolvlm-256m": VlaConfig(
         HfConfig("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", attention="causal"),
         ExpertConfig(width=432, mlp=1152),

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
@@ -39,7 +40,11 @@ class Text:
         Raises:
             ConfigError: an instruction has more tokens than ``length``, so that its end would be lost.
         """
-        rows = [self.tokenizer.encode(clean(sentence) + self.suffix).ids for sentence in sentences]
+        return self.encode_exactly([clean(sentence) + self.suffix for sentence in sentences])
+
+    def encode_exactly(self, sentences: Sequence[str]) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
+        """As :meth:`encode`, of whole prompts: white space stays and nothing is put behind them."""
+        rows = [self.tokenizer.encode(sentence).ids for sentence in sentences]
         for sentence, row in zip(sentences, rows, strict=True):
             if not 0 < len(row) <= self.length:
                 raise ConfigError(f"instruction {sentence!r} has {len(row)} tokens; expected 1 to {self.length}")
@@ -87,6 +92,16 @@ def word_tokenizer(sentences: Iterable[str], limit: int) -> Tokenizer:
         single=f"{START} $A", special_tokens=[(START, vocabulary[START])]
     )
     return tokenizer
+
+
+def state_prompt(sentence: str, state: Float[np.ndarray, "s"]) -> str:
+    """pi0.5's prompt: the instruction, and the state as numbers of 256 bins between -1 and 1.
+
+    A number below -1 is bin -1, one above 1 is bin 255, as in openpi and LeRobot.
+    """
+    bins = np.digitize(state, np.linspace(-1, 1, 257)[:-1]) - 1
+    words = sentence.strip().replace("_", " ").replace("\n", " ")
+    return f"Task: {words}, State: {' '.join(map(str, bins.tolist()))};\nAction: "
 
 
 def clean(sentence: str) -> str:

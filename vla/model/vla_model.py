@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla.errors import ConfigError
-from vla.model.backbone import Backbone, Inputs
+from vla.model.action_network import PerBody
+from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
-from vla.model.config import HfConfig, VlaConfig
+from vla.model.config import HfConfig, OfflineConfig, VlaConfig
 from vla.model.head import Chance, Head
 from vla.model.head_diffusion import DiffusionHead
 from vla.model.head_fast import FastHead
@@ -27,6 +28,7 @@ from vla.model.head_flow import FlowHead
 from vla.model.head_l1 import L1Head
 from vla.model.head_tokens import TokensHead
 from vla.model.nano_backbone import NanoBackbone
+from vla.model.recompute import recompute
 
 __all__ = ["HEADS", "Batch", "VlaModel", "build"]
 
@@ -53,7 +55,12 @@ class VlaModel(nn.Module):
         if not config.bodies:
             raise ConfigError("fit the model's config to the embodiments first (vla.model.config.fit_to)")
         self.config, self.backbone = config, backbone
+        prefixed = config.expert.state == "prefix"
+        bodies, width = len(config.bodies), backbone.shape.width
+        self.state_in = PerBody(bodies, config.state_size, width) if prefixed else None
         self.head: Head = HEADS[config.head.kind](config, config.head, backbone)
+        if config.recompute:
+            recompute(backbone.layers)
         words = config.backbone_loss
         self.backbone_loss: Head | None = None if words is None else HEADS[words.kind](config, words, backbone)
 
@@ -77,7 +84,7 @@ class VlaModel(nn.Module):
             time: likewise.
             generator: the global one if None.
         """
-        prefix, chance = self.backbone.prefix(batch.inputs), Chance(generator, noise, time)
+        prefix, chance = self.prefix(batch.inputs), Chance(generator, noise, time)
         seen = prefix.detach() if self.config.insulate else prefix
         loss = self.head.loss(self.backbone, seen, batch, chance)
         if self.backbone_loss is not None:
@@ -102,8 +109,15 @@ class VlaModel(nn.Module):
             noise: to start from instead of drawing it.
             temperature: scale of what is drawn; the head's own if None.
         """
-        prefix, chance = self.backbone.prefix(inputs), Chance(generator, noise)
+        prefix, chance = self.prefix(inputs), Chance(generator, noise)
         return self.head.sample(self.backbone, prefix, inputs, chance, steps=steps, temperature=temperature)
+
+    def prefix(self, inputs: Inputs) -> Prefix:
+        """What the head looks at; the state's token at its end, if that is where the state enters."""
+        state = None
+        if self.state_in is not None:
+            state = self.state_in(inputs.state[:, None], inputs.embodiment)
+        return self.backbone.prefix(inputs, state)
 
 
 def build(
@@ -123,6 +137,11 @@ def build(
             from vla.model.hf_backbone import HfBackbone
 
             backbone = HfBackbone(config.backbone, pretrained=pretrained, architecture=architecture)
+        elif isinstance(config.backbone, OfflineConfig):
+            from vla.model.offline_backbone import OfflineBackbone
+
+            cameras = len(config.cameras)
+            backbone = OfflineBackbone(config.backbone, cameras, pretrained=pretrained, architecture=architecture)
         else:
             backbone = NanoBackbone(
                 config.backbone, len(config.cameras), pretrained=pretrained, action_words=config.action_words

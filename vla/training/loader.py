@@ -104,7 +104,7 @@ class LiveLoader:
         """See :class:`Loader`."""
         examples = read_ahead(self.examples, start, workers=self.config.workers)
         for step, (sentences, arrays) in zip(_count(start), examples, strict=False):
-            tokens, mask = self.encoder.text.encode(sentences)
+            tokens, mask = self.encoder.words(sentences, arrays[5].tolist(), arrays[2])
             images, present, state, actions, valid, body = (torch.from_numpy(np.asarray(array)) for array in arrays)
             state = _noisy(state, self.state_mask[body], self.config, step)
             yield Batch(Inputs(images, None, present, tokens, mask, state, body), actions, valid)

@@ -1,0 +1,148 @@
+"""How do generated demonstrations compare with LIBERO's own, which people recorded?
+
+For each suite a table: episode lengths, gripper, and for every channel of action and state the least, greatest, 1 % and
+99 % quantile, mean and standard deviation; theirs from the published statistics in ``--reference`` (pooled per suite
+from the public LeRobot set, quantiles of OpenVLA's; both without the steps in which nothing moved). At the end one JSON
+line.
+
+    python benchmarks/demo_statistics.py --reference data/libero_reference --per-task 5
+
+What to expect, and why:
+
+- People drive with a SpaceMouse: most of their steps are slow (about a third of the largest translation), they saturate
+  at +-0.9375, its end stop. The expert moves at 0.8 to 1.0 of the largest translation until it is near, so its episodes
+  have fewer steps and its actions a greater spread; both ends of its range are the embodiment's limits.
+- People hardly turn the hand (q01, q99 within +-0.1 of the largest step). The expert turns for grasps across a thing
+  and towards where a thing shall lie, at up to 0.8 of the largest step, so the ranges of rotation are far wider.
+- Noise on the first pose and on actions widens the state's range; labels are without it.
+- The gripper is closed for a greater part of people's episodes, as they carry slowly.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla.embodiments.libero_panda import ACTION, RAW_ACTION, STATE
+from vla.experience import Episode
+from vla.sim import libero_suites
+from vla.sim.expert.generate import GenerateConfig, generate
+from vla.sim.expert.record import NONE, Disturbance
+from vla.transforms import action_map
+
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
+KINDS = ("min", "q01", "mean", "q99", "max", "std")
+TO_RAW = action_map(ACTION, RAW_ACTION)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--suites", nargs="+", default=SUITES)
+    parser.add_argument("--tasks", nargs="*", type=int, default=[], help="numbers; all if none is given")
+    parser.add_argument("--per-task", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--clean", action="store_true", help="without disturbances")
+    arguments = parser.parse_args()
+    summary = {}
+    for suite in arguments.suites:
+        names = tuple(
+            task.name for task in libero_suites.tasks(suite) if task.number in (arguments.tasks or [task.number])
+        )
+        config = GenerateConfig(
+            suite=suite,
+            tasks=names,
+            episodes=arguments.per_task,
+            camera_size=16,
+            render="exact",  # nothing is drawn: no meshes to thin out
+            images=False,
+            disturbance=NONE if arguments.clean else Disturbance(),
+            workers=arguments.workers,
+        )
+        ours, theirs = measured(list(generate(config))), published(arguments.reference, suite)
+        show(suite, ours, theirs)
+        lengths = {"ours": ours["length"]["mean"], "published": theirs["length"]["mean"]}
+        summary[suite] = lengths | {"ratio": round(lengths["ours"] / lengths["published"], 3)}
+    print(json.dumps({"benchmark": "demo_statistics", "mean_episode_length": summary}))
+
+
+def measured(episodes: list[Episode]) -> dict[str, Any]:
+    """Of generated episodes; actions as the environment takes them, [-1, 1], gripper -1 open."""
+    actions = [np.stack([TO_RAW(action) for action in episode.action]) for episode in episodes]
+    lengths = np.array([len(episode) for episode in episodes])
+    closed = [action[:, 6] > 0 for action in actions]
+    return {
+        "episodes": len(episodes),
+        "length": {"min": int(lengths.min()), "mean": float(lengths.mean()), "max": int(lengths.max())},
+        "closed": float(np.concatenate(closed).mean()),
+        "switches": float(np.mean([np.count_nonzero(np.diff(each.astype(int))) for each in closed])),
+        "action": _numbers(np.concatenate(actions)),
+        "state": _numbers(np.concatenate([episode.state for episode in episodes])),
+    }
+
+
+def published(folder: Path, suite: str) -> dict[str, Any]:
+    """Of the public demonstrations of a suite, in the same form; what was not published is missing."""
+    pooled = json.loads((folder / "pooled_per_suite_stats.json").read_text())[suite]
+    openvla = json.loads((folder / "openvla_libero_no_noops_dataset_statistics.json").read_text())[f"{suite}_no_noops"]
+    instructions = {task.instruction for task in libero_suites.tasks(suite)}
+    rows = map(json.loads, (folder / "lerobot_v21_meta" / "episodes.jsonl").read_text().splitlines())
+    lengths = np.array([row["length"] for row in rows if row["tasks"][0] in instructions])
+    action, state = dict(pooled["actions"]), dict(pooled["state"])
+    for kind in ("q01", "q99"):
+        values = np.array(openvla["action"][kind])
+        values[6] = 1 - 2 * values[6]  # theirs is 1 open
+        action[kind] = values.tolist()
+        if openvla["proprio"]:
+            state[kind] = openvla["proprio"][kind]
+    action["q01"][6], action["q99"][6] = sorted((action["q01"][6], action["q99"][6]))
+    return {
+        "episodes": pooled["episodes"],
+        "length": {"min": int(lengths.min()), "mean": float(lengths.mean()), "max": int(lengths.max())},
+        "closed": (1 + pooled["actions"]["mean"][6]) / 2,
+        "action": action,
+        "state": state,
+    }
+
+
+def show(suite: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Print both side by side."""
+    print(f"\n{suite}: {ours['episodes']} generated, {theirs['episodes']} published episodes")
+    print(f"{'':24s} {'generated':>28s}   {'published':>28s}")
+    lengths = [
+        f"{each['length']['min']} / {each['length']['mean']:.0f} / {each['length']['max']}" for each in (ours, theirs)
+    ]
+    print(f"{'length min/mean/max':24s} {lengths[0]:>28s}   {lengths[1]:>28s}")
+    print(f"{'gripper closed':24s} {ours['closed']:>28.2f}   {theirs['closed']:>28.2f}")
+    print(f"{'gripper switches':24s} {ours['switches']:>28.1f}   {'-':>28s}")
+    for group, channels in (("action", ACTION.channels), ("state", STATE)):
+        print(f"{group:14s} " + "  ".join(f"{kind:>15s}" for kind in KINDS) + "   (generated | published)")
+        for index, channel in enumerate(channels):
+            cells = [
+                "|".join(
+                    f"{float(each[group][kind][index]):7.3f}" if kind in each[group] else "      -"
+                    for each in (ours, theirs)
+                )
+                for kind in KINDS
+            ]
+            print(f"  {channel.name:12s} " + "  ".join(cells))
+
+
+def _numbers(values: np.ndarray) -> dict[str, list[float]]:
+    low, high = np.quantile(values, [0.01, 0.99], axis=0)
+    found = {
+        "min": values.min(0),
+        "q01": low,
+        "mean": values.mean(0),
+        "q99": high,
+        "max": values.max(0),
+        "std": values.std(0),
+    }
+    return {name: each.tolist() for name, each in found.items()}
+
+
+if __name__ == "__main__":
+    main()
