@@ -20,7 +20,7 @@ from vla.model.text import word_tokenizer
 STATE, ACTION, HORIZON, SIDE = 8, 7, 5, 28
 SMOLVLA_SIDE = 32
 FIELDS = ("mean", "std", "min", "max", "q01", "q99")
-WORDS = ["Task: pick up the black bowl, State: 0 1 2 3 17 128 200 255 -1;", "Action: put it on the plate."]
+WORDS = ["Task: pick up the black bowl, State: -;", "Action:", *map(str, range(256))]
 CAMERAS = ("front", "hand", "side")
 _SMOLVLM: Any = SmolVLMConfig  # makes its fields at run time
 
@@ -47,7 +47,7 @@ ARM = EmbodimentSpec(
 def tokenizer_folder(folder: Path) -> Path:
     """A folder from which both sides read the same tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(word_tokenizer(WORDS, 100).to_str())
+    (folder / "tokenizer.json").write_text(word_tokenizer(WORDS, 290).to_str())
     names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **names}))
     return folder

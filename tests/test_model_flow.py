@@ -1,11 +1,15 @@
 """The flow's convention, against its formulas and a distribution whose flow is known."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from vla.model.flow import integrate, interpolate, masked_mse, sample_time
+from vla.model.flow import integrate, interpolate, sample_time
+from vla.model.head_config import Solver
+from vla.model.masked import masked_mse
 
 
 def test_times_follow_the_beta_distribution():
@@ -57,3 +61,16 @@ def test_the_known_flow_of_a_gaussian_samples_that_gaussian():
     samples = integrate(velocity, noise, 100).numpy().ravel()
     assert np.mean(samples) == pytest.approx(mean, abs=0.02)
     assert np.std(samples) == pytest.approx(std, abs=0.02)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
+def test_the_error_falls_at_the_order_of_the_solver(solver: Solver, order: int):
+    """dx/dt = x cos(t) leads from x at t = 1 to x exp(-sin 1) at t = 0."""
+    start = torch.tensor([1.0, -0.5], dtype=torch.float64).view(2, 1, 1)
+    exact = start * math.exp(-math.sin(1))
+    counts = np.array([40, 80, 160, 320])
+    errors = [
+        (integrate(lambda x, t: x * torch.cos(t)[:, None, None], start, count, solver) - exact).abs().max().item()
+        for count in counts
+    ]
+    assert np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(-order, abs=0.1)

@@ -191,6 +191,8 @@ def test_the_whole_way_from_raw_numbers_to_raw_actions(
     inputs, noise = encoder.inputs(0, seen), torch.randn(1, HORIZON, 32, generator=torch.Generator().manual_seed(5))
     mask = batch["observation.language.attention_mask"][0]
     assert batch["observation.language.tokens"][0][mask].tolist() == inputs.tokens[0].tolist()
+    if policy.name == "pi05":  # the state's bins are words that the tokenizer knows
+        assert encoder.text.tokenizer.token_to_id("<unk>") not in inputs.tokens
     assert inputs.images is not None
     pixels, _ = policy.prepare_images(batch) if policy.name == "smolvla" else policy._preprocess_images(batch)
     for place, name in enumerate(seen.images):

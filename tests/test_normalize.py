@@ -105,3 +105,16 @@ def test_bad_values_are_refused():
     for wrong in ({"kind": "bounds"}, {"constant": "one"}, {"clip": 0.0}, {"epsilon": -1.0}):
         with pytest.raises(ConfigError):
             NormalizeSpec(**wrong)  # pyright: ignore[reportArgumentType]
+
+
+@given(arrays(np.float32, (4, 3), elements=st.floats(-3, 8, width=32)))
+def test_lerobots_bounds(values):
+    """Epsilon stands in for a range of zero and is added to no other; nothing is clipped."""
+    _, statistics = measured()
+    numbers = statistics.arrays(NAMES)
+    normalize = Normalize.build(NormalizeSpec("min_max", epsilon=1e-8, constant="epsilon"), statistics, NAMES)
+    width = numbers["max"] - numbers["min"]
+    expected = 2 * (values - numbers["min"]) / np.where(width == 0, 1e-8, width) - 1
+    assert np.allclose(normalize.encode(values), expected, rtol=1e-5, atol=1e-5)
+    assert np.allclose(normalize.encode(np.full((1, 3), 0.25))[:, 2], -1)
+    assert np.allclose(normalize.decode(normalize.encode(values))[:, :2], values[:, :2], atol=1e-4)

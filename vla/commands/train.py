@@ -33,14 +33,14 @@ class Train:
         from vla.commands.train_evaluation import libero_examiner
         from vla.describe import info
         from vla.files import write_text
-        from vla.model.presets import preset
+        from vla.model.presets import preset, with_head
         from vla.training.config import TrainConfig
         from vla.training.loop import train
         from vla.training.pairs import Pairs
         from vla.training.ranks import joined
 
         paths, weights, kind = self._chosen()
-        model = preset(self.model.preset)
+        model = with_head(preset(self.model.preset), self.model.head)
         with joined(self.machine.device) as ranks:
             console = console if ranks.first else Console(quiet=True)
             with ranks.one_after_first():

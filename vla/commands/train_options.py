@@ -59,6 +59,8 @@ class ModelOptions:
 
     preset: str = "nano"
     """nano (trains on a CPU), smolvlm-256m, paligemma-3b."""
+    head: str = "flow"
+    """flow, insulated (flow; the backbone learns FAST tokens), l1, diffusion, tokens, fast."""
     init: MaybePath = None
     """Checkpoint to start from; what does not fit is listed."""
 

@@ -13,7 +13,7 @@ adaptive RMSNorm (pi0.5), which scales, shifts and gates each part, or through a
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,10 +101,9 @@ class ActionExpert(nn.Module):
             seen = seen & (order[None, :] <= order[:, None])
         seen = seen | torch.eye(own, dtype=torch.bool, device=device)
         seen[:, : self.state_tokens, self.state_tokens :] = False
-        layers: Sequence[Any] = self.layers  # pyright: ignore[reportAssignmentType]
-        keys, values = zip(
-            *(layer.read(*pair) for layer, *pair in zip(layers, prefix.keys, prefix.values, strict=True)), strict=True
-        )
+        layers: Any = self.layers  # of type _Layer
+        cached = [layer.read(*pair) for layer, *pair in zip(layers, prefix.keys, prefix.values, strict=True)]
+        keys, values = zip(*cached, strict=True)
         return Plan(
             keys,
             values,

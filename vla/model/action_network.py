@@ -18,6 +18,7 @@ from vla.model.action_expert import ActionExpert
 from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix
 from vla.model.config import VlaConfig
 from vla.model.head import real_channels
+from vla.model.recompute import recompute
 
 Answer = Callable[[Float[Tensor, "b h a"], Float[Tensor, "b"]], Float[Tensor, "b h a"]]
 """Of the network for (x, time), everything else being given."""
@@ -38,6 +39,8 @@ class ActionNetwork(nn.Module):
         self.horizon, self.action_size = config.horizon, config.action_size
         self.noisy_padding = config.padded is not None
         self.expert = ActionExpert(config.expert, shape)
+        if config.recompute:
+            recompute(self.expert.layers)
         width, bodies = config.expert.width, len(config.bodies)
         self.state_in = PerBody(bodies, config.state_size, width) if config.expert.state == "token" else None
         self.action_in = PerBody(bodies, config.action_size, width)

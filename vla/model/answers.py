@@ -12,11 +12,11 @@ and the action head have no part in it, and it reaches the backbone also where t
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vla.model.backbone import Backbone, Inputs
+from vla.model.masked import masked_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,6 @@ def answer_loss(backbone: Backbone, answers: Answers) -> Float[Tensor, ""]:
     prefix = backbone.prefix(replace(inputs, token_mask=asked))
     before = torch.cat([inputs.tokens[rows, last, None], answers.words[:, :-1]], 1)
     real = torch.cat([torch.ones_like(answers.mask[:, :1]), answers.mask[:, :-1]], 1)
-    hidden, _ = backbone.decode(prefix, F.embedding(before, backbone.words), real)
-    logits = hidden @ backbone.words.t().to(hidden.dtype)
-    each = F.cross_entropy(logits.float().flatten(0, 1), answers.words.flatten(), reduction="none")
-    each = each.view(answers.mask.shape).masked_fill(~answers.mask, 0.0)
-    return (each.sum(1) / answers.mask.sum(1)).mean()
+    hidden, _ = backbone.decode(prefix, backbone.words(before), real)
+    logits = hidden @ backbone.words.weight.t().to(hidden.dtype)
+    return masked_cross_entropy(logits, answers.words, answers.mask)

@@ -12,6 +12,7 @@ transformers exactly.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 from transformers import DynamicCache
+
+from vla.model.recompute import PrefixCache
 
 PrefixAttention = Literal["causal", "bidirectional"]
 
@@ -121,6 +124,11 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def layers(self) -> Iterable[nn.Module]:
+        """Those of the decoder and of a vision part that learns: what :func:`~vla.model.recompute.recompute` takes."""
+
+    @property
+    @abstractmethod
     def shape(self) -> CacheShape:
         """What the expert must match."""
 
@@ -139,8 +147,8 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def words(self) -> Float[Tensor, "vocabulary w"]:
-        """The word table, as the decoder takes its rows; actions as tokens use its last ones."""
+    def words(self) -> nn.Embedding:
+        """The word table; heads that write actions as words use its last rows."""
 
     @abstractmethod
     def decode(
@@ -194,7 +202,7 @@ def run_decoder(
     allowed = allowed | torch.eye(places, dtype=torch.bool, device=mask.device)
     additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
     additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
-    cache = DynamicCache(config=decoder.config)  # pyright: ignore[reportArgumentType]
+    cache = PrefixCache(decoder.config)
     decoder(
         inputs_embeds=embeddings,
         attention_mask=additive[:, None],
@@ -219,9 +227,7 @@ def continue_decoder(
     allowed = torch.cat([prefix.mask[:, None, :].expand(-1, places, -1), seen], 2)
     additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
     additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
-    cache = DynamicCache(config=decoder.config)  # pyright: ignore[reportArgumentType]
-    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
-        cache.update(keys, values, layer)
+    cache = PrefixCache(decoder.config, zip(prefix.keys, prefix.values, strict=True))
     hidden = decoder(
         inputs_embeds=embeddings,
         attention_mask=additive[:, None],

@@ -6,6 +6,7 @@
     config.json                             format, model config, architecture of a Hugging Face backbone
     statistics.json  embodiments.json       by embodiment name; specs with their fingerprints
     tokenizer.json                          of the ``tokenizers`` library
+    fast.json                               words fitted to the data, where a model writes actions as FAST tokens
 
 A run's folder may stand for its newest checkpoint: it has a link ``last``.
 """
@@ -27,11 +28,13 @@ from vla.files import whole_folder
 from vla.model.checkpoint_format import FORMAT, OLDEST, current_model, current_tensors
 from vla.model.config import HfConfig, VlaConfig
 from vla.model.encode import Encoder
+from vla.model.fast import FastCodec
 from vla.model.text import Text, read_tokenizer
 from vla.model.vla_model import VlaModel, build
 from vla.normalize import Statistics
 
 LAST = "last"
+FAST = "fast.json"
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def write_into(
     _write_json(folder / "embodiments.json", specs)
     _write_json(folder / "statistics.json", statistics)
     (folder / "tokenizer.json").write_text(encoder.text.to_json())
+    if model.fast is not None:
+        (folder / FAST).write_text(model.fast.fitted.to_json())
 
 
 def load(path: Path, weights: Literal["ema", "model"] = "ema") -> Checkpoint:
@@ -110,6 +115,8 @@ def load(path: Path, weights: Literal["ema", "model"] = "ema") -> Checkpoint:
         averaged = current_tensors(version, read_tensors(folder / "ema.safetensors"))
         _check_names(folder / "ema.safetensors", averaged, trainable(model))
         model.load_state_dict(averaged, strict=False)
+    if model.fast is not None:
+        model.fast.codec = _read_fast(folder / FAST, config)
     encoder = Encoder(config, specs, statistics, text, model.backbone.image_size)
     return Checkpoint(model.eval(), encoder, folder)
 
@@ -138,7 +145,8 @@ def embodiments(path: Path) -> list[EmbodimentSpec]:
 def fingerprint(path: Path) -> str:
     """16 hex digits that change with any byte that decides what the policy does."""
     folder, digest = resolve(path), hashlib.sha256()
-    for name in ("config.json", "embodiments.json", "ema.safetensors", "model.safetensors", "statistics.json"):
+    names = ["config.json", "embodiments.json", "ema.safetensors", "model.safetensors", "statistics.json"]
+    for name in [*names, FAST] if (folder / FAST).exists() else names:
         try:
             with (folder / name).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -210,6 +218,14 @@ def _read_config(path: Path) -> tuple[int, VlaConfig, dict[str, Any] | None]:
     except KeyError as error:
         raise DataError(path, str(error), expected=f"a field of format {version}", found="nothing") from error
     return version, config, value.get("architecture")
+
+
+def _read_fast(path: Path, config: VlaConfig) -> FastCodec:
+    codec = FastCodec.from_json(path)
+    if codec.horizon != config.horizon or len(codec.lengths) > config.action_words:
+        found = f"{codec.horizon} actions and {len(codec.lengths)} words"
+        raise DataError(path, "words", expected=f"{config.horizon} actions, {config.action_words} words", found=found)
+    return codec
 
 
 def _read_specs(path: Path) -> list[EmbodimentSpec]:

@@ -14,7 +14,7 @@ OLDEST = 1
 
 _EXPERT = {"norm": "adaptive", "epsilon": 1e-6, "activation": "gelu", "state": "token", "joint_every": 1}
 _EXPERT |= {"causal": False, "places": True}
-_BACKBONE = {"hf": {"fit": "stretch", "scale_embeddings": False}, "nano": {}}
+_BACKBONE = {"hf": {"fit": "stretch", "scale_embeddings": False, "freeze_connector": False, "lora": None}, "nano": {}}
 _FLOW_FIELDS = ("flow_samples", "action_norm")
 
 
@@ -24,9 +24,10 @@ def current_model(version: int, model: Mapping[str, Any]) -> dict[str, Any]:
         return dict(model)
     rest = {name: value for name, value in model.items() if name not in _FLOW_FIELDS}
     head = {"samples": model["flow_samples"], "action_norm": model["action_norm"]}
-    backbone = _BACKBONE[model["backbone"]["kind"]]
-    rest |= {"expert": _EXPERT | model["expert"], "backbone": backbone | model["backbone"], "padded": None}
-    return {**rest, "head": {"kind": "flow", "steps": 10, "solver": "euler", "temperature": 1.0, **head}}
+    head |= {"kind": "flow", "steps": 10, "solver": "euler", "temperature": 1.0}
+    backbone = _BACKBONE[model["backbone"]["kind"]] | model["backbone"]
+    new = {"head": head, "backbone_loss": None, "padded": None, "recompute": False}
+    return {**rest, **new, "expert": _EXPERT | model["expert"], "backbone": backbone}
 
 
 def current_tensors(version: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,89 +7,36 @@ from typing import Any, Literal
 
 from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError
-from vla.model.head_config import HEAD_CONFIGS, MEAN_STD, FlowConfig, HeadConfig
+from vla.model.backbone_config import (
+    BACKBONE_CONFIGS,
+    BackboneConfig,
+    Fit,
+    HfConfig,
+    LoraConfig,
+    NanoConfig,
+    OfflineConfig,
+)
+from vla.model.head_config import HEAD_CONFIGS, MEAN_STD, FlowConfig, HeadConfig, WordConfig
 from vla.normalize import NormalizeSpec
+
+__all__ = [
+    "BodyShape",
+    "CAMERA_SLOTS",
+    "ExpertConfig",
+    "Fit",
+    "HfConfig",
+    "LoraConfig",
+    "NanoConfig",
+    "OfflineConfig",
+    "VlaConfig",
+    "distinct_specs",
+    "fit_to",
+]
 
 CAMERA_SLOTS: tuple[Role, ...] = ("primary", "wrist", "secondary")
 """Pictures enter by what they show, so that data sets with different camera names share an input."""
 
 STATE = replace(MEAN_STD, clip=5.0)
-
-
-Fit = Literal["stretch", "centre", "corner"]
-"""How a picture becomes a square."""
-
-
-@dataclass(frozen=True)
-class NanoConfig:
-    """A backbone that trains on two CPU cores: frozen ImageNet features under a small language trunk.
-
-    Attributes:
-        image_size: pixels of the square picture; a multiple of 16.
-        width: of the trunk.
-        layers: of the trunk.
-        heads: of the trunk, also its key and value heads.
-        mlp: hidden units of the trunk's feed-forward part.
-        channels: of the maps that the instruction modulates.
-        keypoints: spatial-softmax points of each camera.
-        values: numbers read out at each keypoint.
-        tokens: trunk tokens of each camera.
-        text_layers: of the sentence encoder.
-        text_length: longest instruction in tokens.
-        vocabulary: rows of the word table; the tokenizer must not have more.
-    """
-
-    image_size: int = 128
-    width: int = 192
-    layers: int = 3
-    heads: int = 4
-    mlp: int = 384
-    channels: int = 96
-    keypoints: int = 32
-    values: int = 16
-    tokens: int = 2
-    text_layers: int = 1
-    text_length: int = 40
-    vocabulary: int = 1024
-    kind: Literal["nano"] = "nano"
-
-    def __post_init__(self):
-        if self.image_size % 16 or self.width % self.heads or (self.width // self.heads) % 2:
-            raise ConfigError("nano: image_size must divide by 16 and width by heads, into an even head size")
-
-
-@dataclass(frozen=True)
-class HfConfig:
-    """A Hugging Face vision-language model, unpatched.
-
-    Attributes:
-        name: Hub id or local folder of the config, tokenizer and weights.
-        pretrained: start from the weights there; False for random ones.
-        attention: within the prefix; PaliGemma was trained bidirectional, SmolVLM causal.
-        layers: decoder layers to keep from the first on; None for all.
-        image_size: pixels of the square picture; None for what the vision model was trained with.
-        fit: how a picture becomes that square: ``stretch`` changes its aspect ratio; ``centre`` (pi0) and ``corner``
-            (SmolVLA: the picture at the bottom right) keep it and fill up with black.
-        scale_embeddings: pictures and words are multiplied by the square root of the decoder's width, as SmolVLA does
-            (Gemma's own word table does it by itself, for words only).
-        freeze_vision: the vision tower does not learn.
-        freeze_text: the decoder and the word table do not learn.
-        text_suffix: ends the instruction (PaliGemma's prompts end with a newline).
-        text_length: longest instruction in tokens.
-    """
-
-    name: str
-    pretrained: bool = True
-    attention: Literal["causal", "bidirectional"] = "causal"
-    layers: int | None = None
-    image_size: int | None = None
-    fit: Fit = "stretch"
-    scale_embeddings: bool = False
-    freeze_vision: bool = True
-    freeze_text: bool = False
-    text_suffix: str = ""
-    text_length: int = 48
-    kind: Literal["hf"] = "hf"
 
 
 @dataclass(frozen=True)
@@ -156,7 +103,9 @@ class VlaConfig:
         expert: see there.
         horizon: actions in a chunk.
         head: how actions are made; see there.
-        insulate: the expert's gradient stops at the cache (knowledge insulation).
+        insulate: the head's gradient stops at the cache (knowledge insulation).
+        recompute: activations of the layers are computed again in the backward pass instead of kept in memory.
+        backbone_loss: actions as words that the backbone learns to write beside the head, in training only.
         padded: sizes that state and action are padded to; the padding takes part in the flow as noise (pi0, whose
             chunks always have 32 numbers). None: the largest embodiment's, and padding stays zero.
         bodies: embodiments in the order that ``Inputs.embodiment`` counts.
@@ -164,20 +113,34 @@ class VlaConfig:
         state_norm: rule for states; clipped, because a policy may meet what the data never showed.
     """
 
-    backbone: NanoConfig | HfConfig
+    backbone: BackboneConfig
     expert: ExpertConfig = ExpertConfig()
     horizon: int = 12
     head: HeadConfig = field(default_factory=FlowConfig)
     insulate: bool = False
+    recompute: bool = False
+    backbone_loss: WordConfig | None = None
     padded: tuple[int, int] | None = None
     bodies: tuple[BodyShape, ...] = ()
     cameras: tuple[Role, ...] = ()
     state_norm: NormalizeSpec = STATE
 
+    def __post_init__(self):
+        words = isinstance(self.head, WordConfig)
+        if words and (self.insulate or self.backbone_loss is not None):
+            raise ConfigError(f"the {self.head.kind} head is the backbone's own: nothing to insulate or to add")
+        if self.backbone_loss is not None and self.backbone_loss.action_norm != self.head.action_norm:
+            raise ConfigError("head and backbone_loss must normalise actions alike: -1..1, as words need")
+
     @property
     def action_norm(self) -> NormalizeSpec:
         """Rule for actions: the head's."""
         return self.head.action_norm
+
+    @property
+    def action_words(self) -> int:
+        """Words of the backbone's vocabulary that stand for actions."""
+        return max((part.words for part in (self.head, self.backbone_loss) if isinstance(part, WordConfig)), default=0)
 
     @property
     def state_size(self) -> int:
@@ -202,13 +165,12 @@ class VlaConfig:
         Raises:
             ConfigError: a field is missing, unknown or out of range.
         """
-        kinds: dict[str, type[NanoConfig] | type[HfConfig]] = {"nano": NanoConfig, "hf": HfConfig}
         try:
             fields = dict(value)
             fields["state_norm"] = _norm(fields["state_norm"])
-            head = {**fields["head"], "action_norm": _norm(fields["head"]["action_norm"])}
-            fields["head"] = _whole(HEAD_CONFIGS[head["kind"]], head)
-            fields["backbone"] = _whole(kinds[fields["backbone"]["kind"]], fields["backbone"])
+            fields["head"] = _head(fields["head"])
+            fields["backbone_loss"] = None if fields["backbone_loss"] is None else _head(fields["backbone_loss"])
+            fields["backbone"] = _whole(BACKBONE_CONFIGS[fields["backbone"]["kind"]], _with_lora(fields["backbone"]))
             fields["expert"] = _whole(ExpertConfig, fields["expert"])
             fields["padded"] = None if fields["padded"] is None else tuple(fields["padded"])
             fields["bodies"] = tuple(_whole(BodyShape, body) for body in fields["bodies"])
@@ -222,6 +184,17 @@ def _at_least(size: int, needed: int, what: str) -> int:
     if size < needed:
         raise ConfigError(f"model config: padded {what} of {size} numbers, but an embodiment has {needed}")
     return size
+
+
+def _head(value: Mapping[str, Any]) -> Any:
+    return _whole(HEAD_CONFIGS[value["kind"]], {**value, "action_norm": _norm(value["action_norm"])})
+
+
+def _with_lora(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    lora = backbone.get("lora")
+    if lora is None:
+        return dict(backbone)
+    return {**backbone, "lora": _whole(LoraConfig, {**lora, "targets": tuple(lora["targets"])})}
 
 
 def _norm(value: Mapping[str, Any]) -> NormalizeSpec:

@@ -8,7 +8,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from vla.model.head_config import Solver
@@ -28,19 +28,6 @@ def interpolate(
     """``x_t``, between the action and the noise."""
     t = time[:, None, None].to(actions.dtype)
     return t * noise + (1 - t) * actions
-
-
-def masked_mse(
-    predicted: Float[Tensor, "b h a"], target: Float[Tensor, "b h a"], mask: Bool[Tensor, "b h a"]
-) -> Float[Tensor, ""]:
-    """Mean over the examples of each one's squared error.
-
-    An example's errors are divided by its horizon times its channels; steps past the episode's end add nothing. So
-    a batch's loss is the mean of its halves' losses, which is what makes ranks and accumulation exact.
-    """
-    error = torch.where(mask, predicted.float() - target.float(), 0.0).square().sum((1, 2))
-    channels = mask.any(1).sum(1).clamp(min=1)
-    return (error / (mask.shape[1] * channels)).mean()
 
 
 def integrate(

@@ -10,9 +10,10 @@ from vla.model.action_network import ActionNetwork
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
 from vla.model.config import VlaConfig
-from vla.model.flow import integrate, interpolate, masked_mse, sample_time
+from vla.model.flow import integrate, interpolate, sample_time
 from vla.model.head import Chance
 from vla.model.head_config import FlowConfig
+from vla.model.masked import masked_mse
 from vla.model.noise import normal
 
 

@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from vla.errors import ConfigError
 from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
 from vla.model.config import HfConfig
+from vla.model.lora import add_lora
 from vla.model.text import read_tokenizer
 
 
@@ -71,8 +72,12 @@ class HfBackbone(Backbone):
         self._stretch = self.image_size != int(loaded.vision_config.image_size) and loaded.model_type == "paligemma"
         if config.freeze_vision:
             self.vision.requires_grad_(False)
-        if config.freeze_text:
+        if config.freeze_connector:
+            self.connector.requires_grad_(False)
+        if config.freeze_text or config.lora is not None:
             self.decoder.requires_grad_(False)
+        if config.lora is not None:
+            add_lora(self.decoder, config.lora)
 
     # properties, because a module that is registered twice is saved twice
     @property
@@ -89,6 +94,12 @@ class HfBackbone(Backbone):
     def decoder(self) -> Any:
         """The language model without its head."""
         return getattr(self.model, self._parts.decoder)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The decoder's, and the vision tower's if it learns."""
+        seen = [] if self.config.freeze_vision else encoder_layers(self.vision)
+        return [*self.decoder.layers, *seen]
 
     @property
     def shape(self) -> CacheShape:
@@ -118,9 +129,9 @@ class HfBackbone(Backbone):
         return self.decoder.rotary_emb(table, position_ids=positions)
 
     @property
-    def words(self) -> Float[Tensor, "vocabulary w"]:
+    def words(self) -> nn.Embedding:
         """The decoder's own word table."""
-        return self.decoder.get_input_embeddings().weight
+        return self.decoder.get_input_embeddings()
 
     @property
     def end_of_text(self) -> int | None:
@@ -155,6 +166,12 @@ class HfBackbone(Backbone):
         self.decoder.config.num_hidden_layers = count
         if getattr(self.decoder.config, "layer_types", None):
             self.decoder.config.layer_types = self.decoder.config.layer_types[:count]
+
+
+def encoder_layers(vision: nn.Module) -> list[nn.Module]:
+    """A vision tower's transformer layers, however it names them."""
+    lists = [module for module in vision.modules() if isinstance(module, nn.ModuleList)]
+    return list(max(lists, key=len))
 
 
 def load_tokenizer(name: str) -> Tokenizer:

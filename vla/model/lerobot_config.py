@@ -77,17 +77,18 @@ def model_config(
             image_size=_side(folder, "image_resolution" if pi else "resize_imgs_with_padding"),
             fit=_FIT[family],
             scale_embeddings=not pi,
-            freeze_vision=bool(folder.setting("freeze_vision_encoder") or folder.setting("train_expert_only")),
-            freeze_text=bool(folder.setting("train_expert_only")),
+            freeze_vision=folder.setting("freeze_vision_encoder", bool) or folder.setting("train_expert_only", bool),
+            freeze_connector=folder.setting("train_expert_only", bool),
+            freeze_text=folder.setting("train_expert_only", bool),
             text_suffix=folder.suffix,
             text_length=folder.text_length,
         ),
         ExpertConfig(width=width, mlp=mlp, **expert),
-        horizon=folder.setting("chunk_size"),
+        horizon=folder.setting("chunk_size", int),
         head=FlowConfig(
-            steps=folder.setting("num_inference_steps" if pi else "num_steps"), action_norm=folder.action_norm
+            steps=folder.setting("num_inference_steps" if pi else "num_steps", int), action_norm=folder.action_norm
         ),
-        padded=(folder.setting("max_state_dim"), folder.setting("max_action_dim")),
+        padded=(folder.setting("max_state_dim", int), folder.setting("max_action_dim", int)),
         bodies=(BodyShape(spec.name, len(spec.state), spec.action.size),),
         cameras=cameras,
         state_norm=folder.state_norm,
@@ -159,6 +160,8 @@ def lerobot_config(family: Family, config: VlaConfig, architecture: Mapping[str,
         part, _, field = name.partition(".")
         if (have := getattr(getattr(config, part), field)) != value:
             raise ConfigError(f"the model cannot be written as {family}: {name} is {have!r}, {family} has {value!r}")
+    if backbone.lora is not None:
+        raise ConfigError(f"{family} has no low-rank updates; merge them first (vla.model.lora.merged)")
     if len(config.bodies) != 1:
         raise ConfigError(f"{family} knows one embodiment; the model has {len(config.bodies)}")
     side = backbone.image_size or int(architecture["vision_config"]["image_size"])
@@ -222,19 +225,19 @@ def _count(shapes: Shapes, prefix: str) -> int:
 
 
 def _side(folder: LerobotFolder, field: str) -> int:
-    value = folder.setting(field)
-    if not isinstance(value, list) or len(value) != 2 or value[0] != value[1]:
+    value = folder.setting(field, list)
+    if len(value) != 2 or value[0] != value[1] or type(value[0]) is not int:
         raise DataError(folder.path / "config.json", field, expected="a square", found=repr(value))
-    return int(value[0])
+    return value[0]
 
 
 def _smolvla_layers(folder: LerobotFolder) -> tuple[int | None, int]:
     """Layers kept of the SmolVLM (None: all), and every which of them is joint."""
     file = folder.path / "config.json"
-    layers, own = folder.setting("num_vlm_layers"), folder.setting("num_expert_layers")
+    layers, own = folder.setting("num_vlm_layers", int), folder.setting("num_expert_layers", int)
     if own > 0 and own != layers:
         raise DataError(file, "num_expert_layers", expected=f"-1 or num_vlm_layers, {layers}", found=str(own))
-    every = folder.setting("self_attn_every_n_layers") if "cross" in folder.setting("attention_mode") else 1
+    every = folder.setting("self_attn_every_n_layers", int) if "cross" in folder.setting("attention_mode", str) else 1
     if every < 1:
         raise DataError(file, "self_attn_every_n_layers", expected="1 or more", found=str(every))
     return (layers if layers > 0 else None), every

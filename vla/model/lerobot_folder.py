@@ -81,15 +81,16 @@ class LerobotFolder:
     statistics: Mapping[str, Mapping[str, list[float]]]
     renamed: Mapping[str, str]
 
-    def setting(self, name: str) -> Any:
+    def setting[T: (int, bool, str, list)](self, name: str, kind: type[T]) -> T:
         """A field of ``config.json``.
 
         Raises:
-            DataError: it is not there.
+            DataError: it is not there, or of another type.
         """
-        if name not in self.config:
-            raise DataError(self.path / CONFIG, name, expected="a value", found="nothing")
-        return self.config[name]
+        value = self.config.get(name)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise DataError(self.path / CONFIG, name, expected=kind.__name__, found=repr(value))
+        return value
 
 
 def read_folder(path: Path) -> LerobotFolder:
@@ -127,7 +128,7 @@ def read_folder(path: Path) -> LerobotFolder:
         _size(file, STATE, inputs.get(STATE)),
         _size(file, ACTION, outputs.get(ACTION)),
         tokens.get("tokenizer_name"),
-        int(tokens.get("max_length", 512)),
+        _number(path / PREPROCESSOR, "max_length", tokens.get("max_length")),
         "\n" if NEW_LINE.get(family, PROMPT) in before and family != "pi05" else "",
         _norm(path, normalize, "STATE", STATE),
         _norm(path, normalize, "ACTION", ACTION),
@@ -213,14 +214,26 @@ def _norm(path: Path, step: Mapping[str, Any], kind: str, feature: str) -> Norma
     if kind == "STATE" and keys is not None and feature not in keys:
         mode = "IDENTITY"
     constant = "scaled" if mode in ("MEAN_STD", "IDENTITY") else "epsilon"
-    return NormalizeSpec(KINDS[mode], epsilon=float(step.get("eps", 1e-8)), constant=constant)  # pyright: ignore[reportArgumentType]
+    return NormalizeSpec(KINDS[mode], epsilon=_positive(file, "eps", step.get("eps")), constant=constant)  # pyright: ignore[reportArgumentType]
+
+
+def _number(file: Path, field: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise DataError(file, field, expected="a whole number above 0", found=repr(value))
+    return value
+
+
+def _positive(file: Path, field: str, value: Any) -> float:
+    if type(value) is not float or not 0 < value < 1:
+        raise DataError(file, field, expected="a number between 0 and 1", found=repr(value))
+    return value
 
 
 def _size(file: Path, name: str, feature: Any) -> int:
     shape = _mapping(file, name, feature).get("shape")
-    if not isinstance(shape, list) or len(shape) != 1 or not isinstance(shape[0], int):
+    if not isinstance(shape, list) or len(shape) != 1:
         raise DataError(file, f"{name}: shape", expected="one number in a list", found=repr(shape))
-    return shape[0]
+    return _number(file, f"{name}: shape", shape[0])
 
 
 def _mapping(file: Path, field: str, value: Any) -> dict[str, Any]:

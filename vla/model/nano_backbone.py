@@ -64,6 +64,11 @@ class NanoBackbone(Backbone):
         return self._shape
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """The trunk's."""
+        return list(self.trunk.layers)
+
+    @property
     def frozen_vision(self) -> nn.Module:
         """The ImageNet network."""
         return self.vision
@@ -90,9 +95,9 @@ class NanoBackbone(Backbone):
         return self.trunk.rotary_emb(self.kinds, position_ids=positions)
 
     @property
-    def words(self) -> Float[Tensor, "vocabulary w"]:
+    def words(self) -> nn.Embedding:
         """The trunk's word table: the tokenizer's words, then those kept for actions."""
-        return self.trunk.embed_tokens.weight
+        return self.trunk.embed_tokens
 
     def decode(
         self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]

@@ -2,7 +2,11 @@
 
 ::
 
-    Inputs ─ backbone.prefix (once) ─▶ Prefix ─ head ─▶ loss, or a chunk of actions
+    Inputs ─ backbone.prefix (once) ─▶ Prefix ─┬─ head ─▶ loss, or a chunk of actions
+                                               └─ backbone_loss (in training, if there is one) ─▶ its loss
+
+With knowledge insulation (Driess et al. 2025) the head's gradient stops at the prefix, and the backbone learns from
+actions as words instead.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,15 +20,26 @@ from vla.errors import ConfigError
 from vla.model.action_network import PerBody
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
-from vla.model.config import HfConfig, VlaConfig
+from vla.model.config import HfConfig, OfflineConfig, VlaConfig
 from vla.model.head import Chance, Head
+from vla.model.head_diffusion import DiffusionHead
+from vla.model.head_fast import FastHead
 from vla.model.head_flow import FlowHead
+from vla.model.head_l1 import L1Head
+from vla.model.head_tokens import TokensHead
 from vla.model.nano_backbone import NanoBackbone
 from vla.model.noise import Noise
+from vla.model.recompute import recompute
 
 __all__ = ["HEADS", "Batch", "VlaModel", "build"]
 
-HEADS: dict[str, Callable[..., Any]] = {"flow": FlowHead}
+HEADS: dict[str, Callable[..., Any]] = {
+    "flow": FlowHead,
+    "l1": L1Head,
+    "diffusion": DiffusionHead,
+    "tokens": TokensHead,
+    "fast": FastHead,
+}
 """By ``kind``; each is made of the model's config, its own and the backbone."""
 
 
@@ -45,6 +60,15 @@ class VlaModel(nn.Module):
         bodies, width = len(config.bodies), backbone.shape.width
         self.state_in = PerBody(bodies, config.state_size, width) if prefixed else None
         self.head: Head = HEADS[config.head.kind](config, config.head, backbone)
+        if config.recompute:
+            recompute(backbone.layers)
+        words = config.backbone_loss
+        self.backbone_loss: Head | None = None if words is None else HEADS[words.kind](config, words, backbone)
+
+    @property
+    def fast(self) -> FastHead | None:
+        """The part whose words are fitted to the data, if there is one."""
+        return next((part for part in (self.head, self.backbone_loss) if isinstance(part, FastHead)), None)
 
     def loss(
         self,
@@ -53,7 +77,9 @@ class VlaModel(nn.Module):
         time: Float[Tensor, "n"] | None = None,
         generator: Noise = None,
     ) -> Float[Tensor, ""]:
-        """The head's error over real channels of valid steps; the mean of what each example alone would give.
+        """The head's error over real channels of valid steps, and the backbone's own loss if it has one.
+
+        It is the mean of what each example alone would give.
 
         Args:
             batch: b examples; some heads use each several times, n in all.
@@ -61,7 +87,12 @@ class VlaModel(nn.Module):
             time: likewise.
             generator: the global one if None.
         """
-        return self.head.loss(self.backbone, self.prefix(batch.inputs), batch, Chance(generator, noise, time))
+        prefix, chance = self.prefix(batch.inputs), Chance(generator, noise, time)
+        seen = prefix.detach() if self.config.insulate else prefix
+        loss = self.head.loss(self.backbone, seen, batch, chance)
+        if self.backbone_loss is not None:
+            loss = loss + self.backbone_loss.loss(self.backbone, prefix, batch, chance)
+        return loss
 
     @torch.inference_mode()
     def sample(
@@ -81,18 +112,15 @@ class VlaModel(nn.Module):
             noise: to start from instead of drawing it.
             temperature: scale of what is drawn; the head's own if None.
         """
-        chance = Chance(generator, noise)
-        return self.head.sample(
-            self.backbone, self.prefix(inputs), inputs, chance, steps=steps, temperature=temperature
-        )
+        prefix, chance = self.prefix(inputs), Chance(generator, noise)
+        return self.head.sample(self.backbone, prefix, inputs, chance, steps=steps, temperature=temperature)
 
     def prefix(self, inputs: Inputs) -> Prefix:
-        """What the head looks at, without gradients if the config insulates the backbone."""
+        """What the head looks at; the state's token at its end, if that is where the state enters."""
         state = None
         if self.state_in is not None:
             state = self.state_in(inputs.state[:, None], inputs.embodiment)
-        prefix = self.backbone.prefix(inputs, state)
-        return prefix.detach() if self.config.insulate else prefix
+        return self.backbone.prefix(inputs, state)
 
 
 def build(
@@ -112,6 +140,13 @@ def build(
             from vla.model.hf_backbone import HfBackbone
 
             backbone = HfBackbone(config.backbone, pretrained=pretrained, architecture=architecture)
+        elif isinstance(config.backbone, OfflineConfig):
+            from vla.model.offline_backbone import OfflineBackbone
+
+            cameras = len(config.cameras)
+            backbone = OfflineBackbone(config.backbone, cameras, pretrained=pretrained, architecture=architecture)
         else:
-            backbone = NanoBackbone(config.backbone, len(config.cameras), pretrained=pretrained)
+            backbone = NanoBackbone(
+                config.backbone, len(config.cameras), pretrained=pretrained, action_words=config.action_words
+            )
         return VlaModel(config, backbone)

@@ -36,7 +36,9 @@ from vla.protocols import WindowSource
 from vla.training.chance import number as chance_number
 from vla.training.checkpoint import Progress, clean_up, restore, resumable, save_training
 from vla.training.config import TrainConfig
+from vla.training.dropout import drop
 from vla.training.evaluations import Evaluations, Examiner
+from vla.training.fit_words import fit_words
 from vla.training.initial import start_from
 from vla.training.interrupt import Interrupt
 from vla.training.journal import Journal
@@ -134,6 +136,8 @@ def train(
             clean_up(out)
         trackers = make_trackers(config.track if ranks.first else (), out, progress.step, dataclasses.asdict(config))
         with Journal(out, progress.step, trackers, writes=ranks.first, quiet=quiet) as journal:
+            note = "fitting words for actions"
+            fit_words(model, encoder, source, lambda n, total: journal.show(note, n / total, f"{n} chunks"))
             loader = make_loader(
                 model, encoder, source, config, cache or out / "features", journal, ranks, shard, resumed=begun
             )
@@ -202,8 +206,10 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for part in range(config.accumulate):
-            batch, answers = (one if one is None else one.to(self.ranks.device) for one in next(batches))
             places = self.shard.places(step * config.accumulate + part)
+            batch, answers = next(batches)
+            batch = drop(batch, config, ExampleNoise(chance_number(config.seed, "drop"), places)).to(self.ranks.device)
+            answers = answers and answers.to(self.ranks.device)
             last = part == config.accumulate - 1
             with nullcontext() if last else without_exchange(self.loss):
                 with autocast(self.ranks.device, config.precision):

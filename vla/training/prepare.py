@@ -8,7 +8,7 @@ from vla.errors import ConfigError
 from vla.experience import Place
 from vla.model.answers import Answers
 from vla.model.checkpoint import Checkpoint, text_suffix
-from vla.model.config import HfConfig, VlaConfig
+from vla.model.config import HfConfig, OfflineConfig, VlaConfig
 from vla.model.encode import Encoder
 from vla.model.text import Text, word_tokenizer
 from vla.model.vla_model import VlaModel
@@ -125,11 +125,15 @@ def needed_places(source: WindowSource, config: TrainConfig) -> list[Place]:
 
 
 def make_text(config: VlaConfig, sentences: Sequence[str]) -> Text:
-    """The tokenizer: a Hugging Face backbone's own, else one of the words in ``sentences``."""
+    """The tokenizer: a pretrained backbone's own, else one of the words in ``sentences``."""
     if isinstance(config.backbone, HfConfig):
         from vla.model.hf_backbone import load_tokenizer
 
         tokenizer = load_tokenizer(config.backbone.name)
+    elif isinstance(config.backbone, OfflineConfig):
+        from vla.model.offline_parts import minilm_tokenizer, smollm2
+
+        tokenizer = minilm_tokenizer() if config.backbone.instruction == "sentence" else smollm2().tokenizer()
     else:
         tokenizer = word_tokenizer(sentences, config.backbone.vocabulary)
     return Text(tokenizer, config.backbone.text_length, text_suffix(config))
