@@ -21,6 +21,7 @@ from vla.model.config import BodyShape, ExpertConfig, HfConfig, VlaConfig
 from vla.model.encode import Encoder
 from vla.model.head_config import FlowConfig
 from vla.model.hf_backbone import load_tokenizer
+from vla.model.presets import EXPERTS
 from vla.model.text import Text, word_tokenizer
 from vla.model.vla_model import build
 from vla.normalize import ChannelStatistics, NormalizeSpec, Statistics
@@ -28,7 +29,7 @@ from vla.normalize import ChannelStatistics, NormalizeSpec, Statistics
 STATE, ACTION, HORIZON, SIDE = 8, 7, 5, 28
 SMOLVLA_SIDE = 32
 FIELDS = ("mean", "std", "min", "max", "q01", "q99")
-WORDS = ["Task: pick up the black bowl, State: -;", "Action:", *map(str, range(256))]
+WORDS = ["Task: pick up the black bowl, State: - ;", "Action:", *map(str, range(256))]
 CAMERAS = ("front", "hand", "side")
 _SMOLVLM: Any = SmolVLMConfig  # makes its fields at run time
 
@@ -242,7 +243,7 @@ def model_config(tokenizer: Path) -> VlaConfig:
     backbone = HfConfig(
         str(tokenizer), pretrained=False, attention="bidirectional", image_size=28, fit="centre", text_suffix="\n"
     )
-    expert = ExpertConfig(32, 40, **lerobot_config.EXPERTS["pi0"])
+    expert = ExpertConfig(32, 40, **EXPERTS["pi0"])
     bodies, head = (BodyShape("arm", STATE, ACTION),), FlowConfig(steps=3, action_norm=RULE)
     return VlaConfig(
         backbone, expert, 4, head, padded=(12, 9), bodies=bodies, cameras=("primary", "wrist"), state_norm=RULE

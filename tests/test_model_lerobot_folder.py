@@ -18,9 +18,11 @@ from vla.embodiment import CameraSpec
 from vla.errors import ConfigError, DataError, SpecMismatch, StatisticsMissing, UnknownName
 from vla.model import lerobot_config
 from vla.model.checkpoint import Checkpoint, load, save
-from vla.model.config import HfConfig, VlaConfig
+from vla.model.config import HfConfig, VlaConfig, fit_to
 from vla.model.head_config import FlowConfig
 from vla.model.lerobot import read_lerobot, write_lerobot
+from vla.model.lerobot_steps import norm_map, steps_before
+from vla.model.presets import preset
 from vla.normalize import NormalizeSpec
 
 
@@ -277,3 +279,22 @@ def test_bounds_follow_lerobots_rule(checkpoint: Checkpoint, tokenizer: Path, tm
     table = STATISTICS.arrays(ARM.state_names, ("q01", "q99"))
     expected = 2 * (raw - table["q01"]) / (table["q99"] - table["q01"]) - 1
     np.testing.assert_allclose(read.encoder.state(0, raw)[:STATE], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", lerobot_config.FAMILIES)
+def test_presets_of_the_same_names_can_be_exported(family: Any):
+    """At full size: the settings of LeRobot's own published configurations come out."""
+    config = fit_to(preset(family), [ARM])
+    sizes = {"smolvla": {"hidden_size": 960, "num_hidden_layers": 32, "rms_norm_eps": 1e-5}}
+    text = sizes.get(family, {"hidden_size": 2048, "intermediate_size": 16_384, "num_hidden_layers": 18})
+    written = lerobot_config.lerobot_config(family, config, {"text_config": text, "vision_config": {"image_size": 224}})
+    assert (written["type"], written["chunk_size"], written["max_action_dim"]) == (family, 50, 32)
+    if family == "smolvla":
+        assert (written["expert_width_multiplier"], written["num_vlm_layers"]) == (0.75, 16)
+        assert (written["self_attn_every_n_layers"], written["resize_imgs_with_padding"]) == (2, [512, 512])
+    else:
+        assert (written["paligemma_variant"], written["action_expert_variant"]) == ("gemma_2b", "gemma_300m")
+        assert written["tokenizer_max_length"] == {"pi0": 48, "pi05": 200}[family]
+    rules = norm_map(config)
+    assert rules["ACTION"] == ("QUANTILES" if family == "pi05" else "MEAN_STD")
+    steps_before(family, config, {}, rules)  # nothing in it that cannot be written

@@ -60,12 +60,16 @@ class HfBackbone(Backbone):
         loaded = _config(config, architecture)
         if loaded.model_type not in _PARTS:
             raise ConfigError(f"{config.name}: model type {loaded.model_type!r} is none of {', '.join(_PARTS)}")
+        original = loaded.to_dict()
+        if config.rotary_base is not None:
+            loaded.text_config.rope_parameters["rope_theta"] = config.rotary_base
         self._parts = _PARTS[loaded.model_type]
         if pretrained and config.pretrained:
-            self.model = _found(config.name, AutoModel.from_pretrained, attn_implementation="sdpa", dtype=torch.float32)
+            settings: dict[str, Any] = {"attn_implementation": "sdpa", "dtype": torch.float32}
+            self.model = _found(config.name, AutoModel.from_pretrained, config=loaded, **settings)
         else:
             self.model = AutoModel.from_config(loaded, attn_implementation="sdpa").float()
-        self._architecture = self.model.config.to_dict()
+        self._architecture = original
         if config.layers is not None:
             self._keep_layers(config.layers)
         self.image_size = config.image_size or int(loaded.vision_config.image_size)
