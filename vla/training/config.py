@@ -26,6 +26,8 @@ class TrainConfig:
         shift: pictures are shifted at random by up to this many pixels (of the model's size), edges repeated.
         versions: how many shifted versions of each picture frozen features are computed for, beside the original.
         state_noise: standard deviation of noise on the normalised state.
+        image_dropout: probability that a camera of an example is hidden in training.
+        language_dropout: probability that an example's instruction is.
         save_every: steps between checkpoints; None for one every five minutes.
         keep: newest checkpoints kept.
         log_every: steps between logged lines.
@@ -50,6 +52,8 @@ class TrainConfig:
     shift: int = 4
     versions: int = 1
     state_noise: float = 0.02
+    image_dropout: float = 0.0
+    language_dropout: float = 0.0
     save_every: int | None = None
     keep: int = 2
     log_every: int = 1
@@ -67,5 +71,7 @@ class TrainConfig:
             raise ConfigError("batch_size, keep, log_every and save_every start at 1")
         if self.shift < 0 or self.versions < 0 or self.warmup < 0 or self.workers < 0 or self.state_noise < 0:
             raise ConfigError("shift, versions, warmup, workers and state_noise start at 0")
+        if not (0 <= self.image_dropout <= 1 and 0 <= self.language_dropout <= 1):
+            raise ConfigError("image_dropout and language_dropout are probabilities, 0 to 1")
         if not (0 <= self.ema < 1 and 0 <= self.final_rate <= 1 and self.learning_rate > 0 and self.clip > 0):
             raise ConfigError("training needs ema in [0, 1), final_rate in [0, 1], learning_rate and clip above 0")

@@ -23,6 +23,7 @@ from vla.protocols import WindowSource
 from vla.training.chance import torch_chance
 from vla.training.checkpoint import Progress, clean_up, restore, resumable, save_training
 from vla.training.config import TrainConfig
+from vla.training.dropout import drop
 from vla.training.fit_words import fit_words
 from vla.training.journal import Journal
 from vla.training.loader import Loader
@@ -157,7 +158,7 @@ def _loop(
             rate = learning_rate(config, step, _fraction(config, step, minutes))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = next(batches).to(device)
+            batch = drop(next(batches), config, torch_chance(config.seed, step, "drop")).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = model.loss(batch, generator=torch_chance(config.seed, step, "flow"))
             optimizer.zero_grad(set_to_none=True)
