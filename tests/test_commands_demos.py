@@ -48,7 +48,9 @@ def test_either_format_keeps_subtasks_and_keyframes(vla, tmp_path, asked, form):
         "demos", "--out", tmp_path / "set", "--tasks", 0, "--format", form, "--camera-size", 16, "--json"
     )
     assert code == 0 and json.loads(out)["format"] == form
-    (episode,) = list(open_source(tmp_path / "set" / ("1.0.0" if form == "rlds" else "")))
+    source = open_source(tmp_path / "set" / ("1.0.0" if form == "rlds" else ""))
+    assert len(source) == 1
+    episode = source[0]
     assert episode.info["subtasks"] == [[0, "reach", "bowl_1", "plate_1"]] and episode.info["keyframes"] == [2]
     assert asked[0].disturbance == Disturbance() and not asked[0].paraphrase
 
