@@ -9,8 +9,8 @@ line.
 
 What differs, and why (20 generated episodes each of libero_spatial and libero_goal):
 
-- Episodes are about as long (119 steps against 123 and 130 against 122, which are counted without the pauses): the expert goes straight and
-  fast between things, but comes down slowly and checks what it holds.
+- Episodes are about as long (119 steps against 123, and 130 against 122, which are counted without the pauses): the
+  expert goes straight and fast between things, but comes down slowly and checks what it holds.
 - People saturate at +-0.9375, the end stop of their SpaceMouse; the expert's largest translation is 1.
 - Rotations about horizontal axes agree. About the vertical the expert turns up to 0.8 of the largest step at once and
   more often (standard deviation 0.12 against 0.06), to grip across a thing; people leave the hand more as it is.
