@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from vla.embodiments.libero_panda import STEP_M
 from vla.sim.expert.subtasks import Subtask
 
-SLIP_STEPS, BUMP_STEPS = 5, 6
+SLIP_STEPS, BUMP_STEPS = 10, 6  # in 5 steps the fingers open too little for most things to fall
 BUMP = 0.8  # of the largest translation
 WITHIN = 12  # steps of the subtask, one of which it happens at
 

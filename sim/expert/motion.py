@@ -22,6 +22,7 @@ type Actions = Iterator[Float64[np.ndarray, "7"]]
 PATIENCE = 8  # steps without coming closer, after which a pose counts as reached as well as it can be
 RISES = (0.0, 0.05, 0.10, 0.16, 0.24, 0.32)  # [m] above both ends that a way around is tried at
 CLEARANCES = (0.02, 0.006)  # [m] of what is carried from what stands around: wanted, and at least
+MISSED_M, MISSED_RAD = 0.05, 0.6  # from a pose in the air that has not been reached
 FREE_ENDS = 0.04  # [m] at both ends of a way that are not looked at: there the hand is among things on purpose
 CLOSING = (4, 14)  # steps, at least and at most, until the fingers have stopped on something
 STILL = 0.0006  # [m] that a finger moves in a step when it has stopped
@@ -37,6 +38,7 @@ class Arm:
         rng: draws the jitter.
         jitter: largest displacement of the points in the air that are passed on the way [m].
         speed: largest translation as a part of the largest that the body accepts.
+        home: a pose near which the arm's joints are far from their limits; None if there is none to return to.
     """
 
     world: LiberoWorld
@@ -44,6 +46,7 @@ class Arm:
     rng: np.random.Generator
     jitter: float = 0.0
     speed: float = 1.0
+    home: Pose | None = None
 
     def jittered(self) -> Float64[np.ndarray, "3"]:
         """A random displacement [m]."""
@@ -76,9 +79,19 @@ def go(
 
 
 def travel(arm: Arm, goal: Pose, gripper: float, *, held: str | None = None, turned: float = 0.3) -> Actions:
-    """To a pose in the air, as straight as what stands around allows, along with what is held."""
-    start = hand_pose(arm.world)
-    corners = _way(arm, start, goal, gripper, held)
+    """To a pose in the air, as straight as what stands around allows, along with what is held.
+
+    Where the arm gets stuck, an elbow stretched or a wrist at its end, it returns home once and comes from there.
+    """
+    yield from _travel(arm, goal, gripper, held, turned)
+    away = float(np.linalg.norm(goal.position - hand_position(arm.world)))
+    if arm.home is not None and (away > MISSED_M or np.linalg.norm(turn_to(arm.world, goal.rotation)) > MISSED_RAD):
+        yield from go(arm, arm.home, gripper, tolerance=0.05, turned=0.5)
+        yield from _travel(arm, goal, gripper, held, turned)
+
+
+def _travel(arm: Arm, goal: Pose, gripper: float, held: str | None, turned: float) -> Actions:
+    corners = _way(arm, hand_pose(arm.world), goal, gripper, held)
     for pose in corners[:-1]:
         shifted = Pose(pose.position + arm.jittered(), pose.rotation)
         yield from go(arm, shifted, gripper, tolerance=0.015 if held else 0.03, turned=0.6)

@@ -12,7 +12,7 @@ from vla.sim.expert.solids import Solids
 from vla.sim.libero_world import LiberoWorld
 
 CENTRED = 0.02  # [m] that LIBERO's "on" allows between two objects' origins is 0.03
-CLEAR = -0.003  # [m] from everything else, or a placement is none; so much gives way: a bowl slides past a handle
+CLEAR = -0.005  # [m] from everything else, or a placement is none; so much gives way: a bowl slides past a handle
 TIGHT = 4.0  # cost of each metre by which neighbours are nearer than what it is lifted for the check
 PERCHED = 2.0  # cost of a metre above the lowest placement: what leans on a wall falls off it
 LIFT = 0.010  # [m] above where the thing will rest, for the check of what it would collide with
@@ -79,7 +79,7 @@ def region(world: LiberoWorld, predicate: Sequence[str], part: int = 0, parts: i
     matrix = np.array(env.sim.data.get_site_xmat(target)).reshape(3, 3)
     extent = np.abs(matrix @ np.asarray(site.size))
     size, yaw = extent[:2] * 0.9 - 0.004, heading(matrix)
-    spots = centre[:2] + _grid(np.maximum(size, 0.0), 7) + _share(size, part, parts)
+    spots = centre[:2] + _grid(np.maximum(size, 0.0), 9) + _share(size, part, parts)
     if kind == "in":
         return Region(
             centre, spots, centre[2] + extent[2], yaw, lambda origin: bool(site.in_box(centre, matrix, origin))

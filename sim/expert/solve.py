@@ -17,6 +17,7 @@ from vla.sim.expert.articulated import operate
 from vla.sim.expert.carry import put
 from vla.sim.expert.goals import PUT, subgoals
 from vla.sim.expert.motion import Arm
+from vla.sim.expert.servo import hand_pose
 from vla.sim.expert.solids import Solids
 from vla.sim.expert.subtasks import Step
 from vla.sim.libero_world import LiberoWorld
@@ -36,7 +37,7 @@ def solve(world: LiberoWorld, rng: np.random.Generator, jitter: float = 0.0) -> 
     Raises:
         ConfigError: the goal is not one the expert knows.
     """
-    arm = Arm(world, Solids(world), rng, jitter, float(rng.uniform(*SPEEDS)) if jitter else 1.0)
+    arm = Arm(world, Solids(world), rng, jitter, float(rng.uniform(*SPEEDS)) if jitter else 1.0, hand_pose(world))
     for _ in range(ROUNDS):
         for subgoal in subgoals(world):
             predicate = list(subgoal.predicate)
