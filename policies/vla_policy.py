@@ -1,17 +1,26 @@
 """A trained vision-language-action model as a policy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float32
+from torch.nn import functional
 
+from vla.asynchronous import prefix_weights
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
+from vla.model.backbone import Inputs
 from vla.model.checkpoint import Checkpoint, fingerprint, load
+from vla.model.inpainting import continue_chunk
+from vla.protocols import Query
 
 BLANK = 127  # grey, the mean that pictures are normalised with
+NOISE_FIRST = ("flow", "diffusion", "l1")
+"""Heads that draw all their noise before they begin, if any, so that each row of a batch can be given its own."""
 
 
 class VlaPolicy:
@@ -71,18 +80,119 @@ class VlaPolicy:
         Raises:
             PolicyFault: a camera is missing, the state has another size, or the model returned NaN.
         """
-        self._check(observation)
-        images = observation.images
-        if self.blank_images:
-            images = {name: np.full_like(image, BLANK) for name, image in images.items()}
-        seen = replace(observation, images=images, instruction=observation.instruction or self._instruction)
-        generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence([self._seed, self._chunks]).generate_state(1)[0])
-        )
+        inputs = self._inputs(replace(observation, instruction=observation.instruction or self._instruction))
+        generator = _generator(self._seed, self._chunks)
         self._chunks += 1
-        inputs = self.encoder.inputs(self.body, seen).to(self.device)
-        sampled = self.model.sample(inputs, self.ode_steps, generator, temperature=self.temperature)
-        actions = sampled[0].float().cpu().numpy()
+        return self._chunk(self._sample(inputs, generator)[0], observation)
+
+    def act_continuing(self, observation: Observation, left: Float32[np.ndarray, "k a"], delay: int) -> ActionChunk:
+        """A chunk that goes on from what is planned; see :class:`~vla.asynchronous.ContinuingPolicy`.
+
+        Raises:
+            PolicyFault: as :meth:`act`.
+            ConfigError: the model's head is no flow.
+        """
+        inputs = self._inputs(replace(observation, instruction=observation.instruction or self._instruction))
+        head, config = self.model.config.head, self.model.config
+        temperature = head.temperature if self.temperature is None else self.temperature
+        shape = (1, config.horizon, config.action_size)
+        noise = temperature * torch.randn(shape, generator=_generator(self._seed, self._chunks))
+        self._chunks += 1
+        count = min(len(left), config.horizon)
+        planned = torch.zeros(shape)
+        planned[0, :count] = torch.from_numpy(self.encoder.actions(self.body, left[:count]))
+        weights = torch.from_numpy(prefix_weights(config.horizon, delay, count))
+        actions = continue_chunk(
+            self.model,
+            inputs.to(self.device),
+            planned.to(self.device),
+            weights.to(self.device),
+            noise=noise.to(self.device),
+            steps=self.ode_steps,
+        )
+        return self._chunk(actions[0].float().cpu().numpy(), observation)
+
+    def act_many(self, queries: Sequence[Query], size: int) -> list[ActionChunk | PolicyFault]:
+        """A chunk for each query, or what is wrong with it; see :class:`~vla.protocols.BatchPolicy`.
+
+        Heads that draw while they go along (words with a temperature) are asked one after the other.
+
+        Raises:
+            ConfigError: there are more queries than ``size``, or an instruction is as long as the model can take.
+        """
+        if len(queries) > size:
+            raise ConfigError(f"{len(queries)} observations do not fit into a batch of {size}")
+        found: dict[int, ActionChunk | PolicyFault] = {}
+        rows: dict[int, Inputs] = {}
+        for place, query in enumerate(queries):
+            try:
+                rows[place] = self._inputs(query.observation)
+            except PolicyFault as fault:
+                found[place] = fault
+        if self.model.config.head.kind in NOISE_FIRST:
+            sampled = self._together([queries[place] for place in rows], list(rows.values()), size)
+        else:
+            sampled = [
+                self._sample(inputs, _generator(queries[place].seed, queries[place].number))[0]
+                for place, inputs in rows.items()
+            ]
+        for place, actions in zip(rows, sampled, strict=True):
+            try:
+                found[place] = self._chunk(actions, queries[place].observation)
+            except PolicyFault as fault:
+                found[place] = fault
+        return [found[place] for place in range(len(queries))]
+
+    def _together(self, queries: Sequence[Query], rows: Sequence[Inputs], size: int) -> list[np.ndarray]:
+        """Normalised chunks of all rows from one batch, filled up to ``size`` with copies of the first."""
+        if not rows:
+            return []
+        head = self.model.config.head
+        temperature = head.temperature if self.temperature is None else self.temperature
+        shape = (self.model.config.horizon, self.model.config.action_size)
+        noise = torch.zeros(size, *shape)
+        for place, query in enumerate(queries):
+            noise[place] = temperature * torch.randn(1, *shape, generator=_generator(query.seed, query.number))[0]
+        inputs = self._stacked([*rows, *[rows[0]] * (size - len(rows))])
+        return list(self._sample(inputs, noise=noise.to(self.device))[: len(rows)])
+
+    def _stacked(self, rows: Sequence[Inputs]) -> Inputs:
+        """One batch. Its shapes do not depend on what is asked, because a sum's rounding depends on shapes.
+
+        So instructions are padded to the model's full length, and the last place, which is masked, numbers the rows:
+        a model that encodes equal instructions once always meets as many as there are rows.
+        """
+        width = self.encoder.text.length
+        if max(row.tokens.shape[1] for row in rows) >= width:
+            raise ConfigError(f"instructions may have at most {width - 1} tokens in a batch, this one fills {width}")
+        tokens = torch.cat([functional.pad(row.tokens, (0, width - row.tokens.shape[1])) for row in rows])
+        tokens[:, -1] = torch.arange(len(rows)) % self.encoder.text.size
+        return Inputs(
+            torch.cat([row.images for row in rows if row.images is not None]),
+            None,
+            torch.cat([row.image_mask for row in rows]),
+            tokens,
+            torch.cat([functional.pad(row.token_mask, (0, width - row.token_mask.shape[1])) for row in rows]),
+            torch.cat([row.state for row in rows]),
+            torch.cat([row.embodiment for row in rows]),
+        )
+
+    def _inputs(self, observation: Observation) -> Inputs:
+        self._check(observation)
+        if self.blank_images:
+            blank = {name: np.full_like(image, BLANK) for name, image in observation.images.items()}
+            observation = replace(observation, images=blank)
+        return self.encoder.inputs(self.body, observation)
+
+    def _sample(
+        self, inputs: Inputs, generator: torch.Generator | None = None, noise: torch.Tensor | None = None
+    ) -> Float32[np.ndarray, "b h a"]:
+        actions = self.model.sample(
+            inputs.to(self.device), self.ode_steps, generator, noise, temperature=self.temperature
+        )
+        return actions.float().cpu().numpy()
+
+    def _chunk(self, actions: Float32[np.ndarray, "h a"], observation: Observation) -> ActionChunk:
         return ActionChunk(self.encoder.decode(self.body, actions), observation.time, 1 / self.spec.action.rate)
 
     def _check(self, observation: Observation) -> None:
@@ -91,6 +201,11 @@ class VlaPolicy:
             raise PolicyFault(f"the observation has no picture of {', '.join(absent)}")
         if observation.state.shape != (len(self.spec.state),):
             raise PolicyFault(f"the state has shape {observation.state.shape}; expected ({len(self.spec.state)},)")
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    """Of whatever is drawn for the chunk ``number`` of an episode; on the CPU, so that devices agree."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
 
 
 @dataclass(frozen=True)

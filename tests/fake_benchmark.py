@@ -4,6 +4,7 @@ A row's ``init`` chooses what happens: below 50 a scene; from 50 on a way to bre
 """
 
 import os
+import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ import numpy as np
 
 from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import libero_panda
-from vla.errors import BodyFault, UnknownName
+from vla.errors import BodyFault, PolicyFault, UnknownName
 from vla.experience import ActionChunk, Observation
 
-KILLED_ALWAYS, KILLED_ONCE, RAISES, FAULT, HANGS = 50, 51, 52, 53, 54
+KILLED_ALWAYS, KILLED_ONCE, RAISES, FAULT, HANGS, EATS, STARVES = 50, 51, 52, 53, 54, 55, 56
+POLICY_DIES, POLICY_RAISES, POLICY_FAULTS, POLICY_STARVES = 901, 902, 903, 904
+"""Seeds at which a policy breaks."""
 TASKS = ("reach left", "reach right")
 
 
@@ -81,6 +84,15 @@ class PointTask:
             raise BodyFault("the arm stopped answering")
         if init == HANGS:
             time.sleep(3600)
+        if init == STARVES:
+            limit = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, limit[1]))
+            np.zeros(2**34, np.uint8)
+        if init == EATS:
+            eaten = []
+            while True:
+                eaten.append(np.ones(2**24, np.uint8))
+                time.sleep(0.02)
 
     def succeeded(self):
         return abs(self.body.position[0] - self.goal) < 0.06
@@ -129,11 +141,16 @@ class PolicyConfig:
     horizon: int = 8
     size: int = 32
     broken: bool = False
+    batches: bool = False
+    flags: str = ""
 
     def make(self):
         if self.broken:
             raise RuntimeError("no such weights")
-        return PointPolicy(self)
+        if self.flags:
+            with (Path(self.flags) / "policies").open("a") as log:
+                log.write(f"{os.getpid()}\n")
+        return PointBatchPolicy(self) if self.batches else PointPolicy(self)
 
 
 class PointPolicy:
@@ -150,6 +167,17 @@ class PointPolicy:
 
     def reset(self, instruction, *, seed):
         self.rng = np.random.default_rng(seed)
+        if seed == POLICY_RAISES:
+            raise RuntimeError("the policy has a bug")
+        if seed == POLICY_FAULTS:
+            raise PolicyFault("the policy gave up")
+        if seed == POLICY_STARVES:
+            raise MemoryError("the policy is too large")
+        if seed == POLICY_DIES:
+            flag = Path(self.config.flags) / "died"
+            if not flag.exists():
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def act(self, observation):
         actions = np.zeros((self.config.horizon, 7), np.float32)
@@ -157,3 +185,27 @@ class PointPolicy:
         actions[:, 2] = 0.002 * self.rng.standard_normal(self.config.horizon)
         actions[:, 6] = observation.state[0] > 0.1
         return ActionChunk(actions, observation.time, 0.05)
+
+
+class PointBatchPolicy(PointPolicy):
+    """Answers follow from query and batch size, and from the pictures, so that wrong ones would be noticed."""
+
+    def act_many(self, queries, size):
+        assert len(queries) <= size
+        if self.config.flags:
+            with (Path(self.config.flags) / "batches").open("a") as log:
+                log.write(f"{len(queries)}\n")
+        answers = []
+        for query in queries:
+            if query.number == 0:
+                try:
+                    self.reset("", seed=query.seed)
+                except PolicyFault as fault:
+                    answers.append(fault)
+                    continue
+            self.rng = np.random.default_rng((query.seed, query.number, size))
+            chunk = self.act(query.observation)
+            bright = sum(int(picture.sum()) for picture in query.observation.images.values())
+            chunk.actions[:, 1] = 1e-9 * bright
+            answers.append(chunk)
+        return answers

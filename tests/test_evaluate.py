@@ -46,7 +46,8 @@ def test_rows_in_results_out(tmp_path):
 def test_the_number_of_workers_changes_nothing(tmp_path):
     wanted = rows(*range(4)) + rows(*range(4), task="reach left")
     one, two = (run(wanted, tmp_path / str(n), workers=n) for n in (1, 2))
-    assert [(r.row, r.status, r.steps) for r in one] == [(r.row, r.status, r.steps) for r in two]
+    assert [(r.row, r.status, r.steps, r.actions) for r in one] == [(r.row, r.status, r.steps, r.actions) for r in two]
+    assert all(len(r.actions) == 16 for r in one) and one[0].actions != one[4].actions
 
 
 def test_a_worker_keeps_its_task(tmp_path):
@@ -113,7 +114,8 @@ def test_a_damaged_line_is_an_error(tmp_path):
 
 
 def test_crashes_cost_their_row_only_and_are_no_failures(tmp_path):
-    wanted = rows(0, fake.KILLED_ALWAYS, 1, fake.KILLED_ONCE, fake.RAISES, fake.FAULT, 2)
+    broken = (fake.KILLED_ALWAYS, fake.KILLED_ONCE, fake.RAISES, fake.FAULT, fake.STARVES)
+    wanted = rows(0, *broken[:1], 1, *broken[1:], 2)
     results = {r.row.init: r for r in run(wanted, tmp_path / "run", fake.Config(flags=str(tmp_path)), workers=2)}
     assert all(results[init].success and results[init].attempts == 1 for init in (0, 1, 2))
     killed = results[fake.KILLED_ALWAYS]
@@ -122,7 +124,11 @@ def test_crashes_cost_their_row_only_and_are_no_failures(tmp_path):
     assert results[fake.RAISES].error == "RuntimeError: the simulator has a bug"
     assert results[fake.FAULT].error == "BodyFault: the arm stopped answering"
     total = summarise(list(results.values()))["total"]
-    assert (total["n"], total["successes"], total["errors"]) == (4, 4, 3)
+    assert (total["n"], total["successes"], total["errors"]) == (4, 4, 4)
+    assert total["error_kinds"] == {"crash": 2, "fault": 1, "out of memory": 1}
+    assert "MemoryError" in results[fake.STARVES].error and results[fake.STARVES].attempts == 2
+    assert all((r.error_kind == "") == (r.status != "error") for r in results.values())
+    assert all(r.error_kind == results[r.row.init].error_kind for r in read_results(tmp_path / "run"))
     assert "the simulator has a bug" in (tmp_path / "run" / "workers.log").read_text()
 
 
@@ -140,7 +146,19 @@ def test_errors_can_be_tried_again(tmp_path):
 def test_a_row_that_hangs_ends(tmp_path):
     results = run(rows(fake.HANGS, 0), tmp_path / "run", row_timeout_s=0.7)
     assert [(r.status, r.attempts) for r in results] == [("error", 2), ("success", 1)]
-    assert results[0].error == "no answer after 0.7 s"
+    assert (results[0].error, results[0].error_kind) == ("no answer after 0.7 s", "time-out")
+
+
+def test_a_process_that_takes_too_much_memory_costs_its_row(tmp_path):
+    results = run(rows(0, fake.EATS, 1), tmp_path / "run", memory_gb=0.6)
+    assert [(r.status, r.error_kind, r.attempts) for r in results] == [
+        ("success", "", 1),
+        ("error", "out of memory", 2),
+        ("success", "", 1),
+    ]
+    assert "0.60 allowed" in results[1].error
+    with pytest.raises(ConfigError, match="memory"):
+        run(rows(0), tmp_path / "b", memory_gb=0)
 
 
 def test_what_cannot_run_at_all_stops_the_run(tmp_path):
@@ -304,3 +322,24 @@ def test_chosen_rows_are_recorded_afterwards_and_only_once(tmp_path):
     assert all((tmp_path / "run" / entry["video"]).stat().st_size > 500 for entry in entries)
     assert (tmp_path / "run" / entries[0]["rrd"]).stat().st_size > 10_000
     assert len(read_results(tmp_path / "run")) == 5
+
+
+def test_any_row_can_be_recorded_afterwards_as_it_was_measured(tmp_path):
+    wanted = rows(0, 1) + rows(0, task="reach left")
+    out, config = tmp_path / "run", fake.Config(flags=str(tmp_path))
+    results = run(wanted, out, config, videos=1)
+    made = {"benchmark": config, "policy": fake.PolicyConfig()}
+    with pytest.raises(ConfigError, match=r"fake_benchmark\.Config"):  # a file never decides what is imported
+        vla.evaluate.record_rows(out, wanted[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vla.evaluate, "restore", lambda value: made["policy" if "weights" in value else "benchmark"])
+        (job,) = vla.evaluate.record_rows(out, wanted[1:2], videos=False)
+        with pytest.raises(ConfigError, match="has no result of"):
+            vla.evaluate.record_rows(out, rows(7))
+    assert job.rrd and job.rrd.stat().st_size > 10_000 and job.video is None
+    entries = vla.evaluate.read_recordings(out)
+    assert [(e["row"]["task"], bool(e["video"]), bool(e["rrd"])) for e in entries] == [
+        ("reach left", True, False),
+        ("reach right", False, True),
+    ]
+    assert entries[1]["status"] == entries[1]["measured"] == "success" and entries[1]["steps"] == results[1].steps

@@ -29,9 +29,17 @@ def test_the_loss_sees_real_numbers_only():
     mask[0, :2, :3] = True
     target = torch.randn(2, 3, 4)
     predicted = torch.where(mask, target + 2.0, torch.nan)
-    assert masked_mse(predicted, target, mask).item() == pytest.approx(4.0)
-    with pytest.raises(ZeroDivisionError):
-        masked_mse(predicted, target, torch.zeros_like(mask))
+    # 2 of 3 steps of 3 channels are off by 2; the other example has nothing real
+    assert masked_mse(predicted, target, mask).item() == pytest.approx(4.0 * 2 / 3 / 2)
+    assert masked_mse(predicted, target, torch.zeros_like(mask)).item() == 0.0
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_examples_losses():
+    chance = torch.Generator().manual_seed(0)
+    predicted, target = torch.randn(2, 6, 5, 4, generator=chance)
+    mask = torch.rand(6, 5, 1, generator=chance).lt(0.6) & torch.tensor([True, True, True, False])
+    apart = [masked_mse(predicted[n : n + 1], target[n : n + 1], mask[n : n + 1]) for n in range(6)]
+    assert masked_mse(predicted, target, mask).item() == pytest.approx(torch.stack(apart).mean().item())
 
 
 def test_euler_steps_of_a_constant_velocity_are_exact():

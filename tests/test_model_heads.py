@@ -22,6 +22,7 @@ from vla.model.head_config import (
     L1Config,
     TokensConfig,
 )
+from vla.model.noise import ExampleNoise
 from vla.model.vla_model import HEADS, Batch, VlaModel, build
 
 NANO = NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64)
@@ -117,7 +118,7 @@ def test_overfitting_one_batch_drives_the_action_error_near_zero(kind: str):
         optimizer.step()
         schedule.step()
     error = (model.eval().sample(examples.inputs, generator=chance) - examples.actions).abs()[real(examples)].mean()
-    assert error < {"l1": 0.01, "tokens": 0.01, "fast": 0.02}.get(kind, 0.08)
+    assert error < {"l1": 0.02, "tokens": 0.01, "fast": 0.02}.get(kind, 0.08)
 
 
 @EVERY
@@ -145,8 +146,22 @@ def test_steps_past_the_end_never_matter(kind: str):
     assert losses[0] == losses[1]
     whole = loss(model, examples)
     assert losses[0] != whole
-    with pytest.raises(ZeroDivisionError):
-        loss(model, replace(examples, valid=torch.zeros_like(valid)))
+    assert loss(model, replace(examples, valid=torch.zeros_like(valid))) == 0
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "insulated"])
+def test_the_loss_of_a_batch_is_the_mean_of_its_examples_losses(kind: str):
+    """Which is why several ranks, and several parts of a step, give what one batch gives."""
+    model, examples = insulated() if kind == "insulated" else make(kind), batch()
+    examples.valid[0, 2:] = False
+    together = model.loss(examples, generator=ExampleNoise(3, [7, 8, 9, 10]))
+    apart = []
+    for place in range(4):
+        rows = slice(place, place + 1)
+        own = {name: value[rows] for name, value in vars(examples.inputs).items() if value is not None}
+        alone = Batch(Inputs(**own, features=None), examples.actions[rows], examples.valid[rows])
+        apart.append(model.loss(alone, generator=ExampleNoise(3, [7 + place])))
+    torch.testing.assert_close(torch.stack(apart).mean(), together, atol=1e-5, rtol=1e-5)
 
 
 @EVERY

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from vla.asynchronous import ContinuingPolicy
 from vla.errors import ConfigError, DataError, PolicyFault, UnknownName
+from vla.experience import ActionChunk
 from vla.model.checkpoint import save
 from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
 from vla.model.encode import Encoder
 from vla.model.text import Text, word_tokenizer
 from vla.model.vla_model import build
 from vla.policies.vla_policy import Config, VlaPolicy
-from vla.protocols import Policy
+from vla.protocols import BatchPolicy, Policy, Query
 from vla.training.fake import FakeWindows, fake_embodiment
 
 NANO = NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64)
@@ -71,6 +73,20 @@ def test_the_instruction_of_the_reset_stands_in_for_none(policy: VlaPolicy):
     assert np.array_equal(policy.act(replace(OBSERVATION, instruction="")).actions, asked)
 
 
+def test_a_chunk_goes_on_from_what_is_planned(policy: VlaPolicy):
+    assert isinstance(policy, ContinuingPolicy)
+    first = policy.act(OBSERVATION).actions
+    policy.reset(OBSERVATION.instruction, seed=3)
+    free = policy.act(OBSERVATION).actions
+    policy.reset(OBSERVATION.instruction, seed=3)
+    bound = policy.act_continuing(OBSERVATION, first[2:], 3).actions
+    spread = np.abs(free - bound).mean()
+    assert np.abs(bound[:3] - first[2:5]).mean() < 0.6 * np.abs(free[:3] - first[2:5]).mean() and spread > 0
+    policy.reset(OBSERVATION.instruction, seed=3)
+    assert np.array_equal(policy.act_continuing(OBSERVATION, first[2:], 3).actions, bound)
+    assert bound.shape == first.shape and all(parameter.grad is None for parameter in policy.model.parameters())
+
+
 def test_blank_images_hide_the_pictures(checkpoint: Path):
     other = replace(OBSERVATION, images={"front": 255 - OBSERVATION.images["front"]})
     for blank in (False, True):
@@ -119,3 +135,51 @@ def test_what_is_not_a_checkpoint_is_one_clear_error(tmp_path: Path, checkpoint:
         Config(tmp_path).make()
     with pytest.raises(ConfigError, match="ode_steps"):
         Config(checkpoint, ode_steps=0).make()
+
+
+def asked(seed: int, number: int = 0, text: str = "reach red") -> Query:
+    rng = np.random.default_rng((seed, number))
+    images = {name: rng.integers(0, 255, image.shape, dtype=np.uint8) for name, image in OBSERVATION.images.items()}
+    state = rng.standard_normal(OBSERVATION.state.shape).astype(np.float32)
+    return Query(replace(OBSERVATION, images=images, state=state, instruction=text, time=float(seed)), seed, number)
+
+
+QUERIES = [asked(seed, number, text) for seed in range(4) for number, text in ((0, "reach red"), (3, "red"))]
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 8])
+def test_a_batched_answer_follows_from_the_query_and_the_size_bit_for_bit(policy: VlaPolicy, size: int):
+    """Whatever else is asked, however much, in whatever place, in whatever words."""
+    alone = [policy.act_many([query], size)[0] for query in QUERIES]
+    rng = np.random.default_rng(size)
+    for count in range(2, size + 1):
+        for _ in range(3):
+            chosen = rng.permutation(len(QUERIES))[:count]
+            for place, answer in zip(chosen, policy.act_many([QUERIES[p] for p in chosen], size), strict=True):
+                expected = alone[place]
+                assert isinstance(answer, ActionChunk) and isinstance(expected, ActionChunk)
+                assert np.array_equal(answer.actions, expected.actions) and answer.time == expected.time
+
+
+def test_a_batched_answer_is_the_single_one_but_for_rounding(policy: VlaPolicy):
+    assert isinstance(policy, BatchPolicy)
+    for query in QUERIES[:3]:
+        policy.reset(query.observation.instruction, seed=query.seed)
+        for _ in range(query.number + 1):
+            single = policy.act(query.observation)
+        (batched,) = policy.act_many([query], 4)
+        assert isinstance(batched, ActionChunk)
+        np.testing.assert_allclose(batched.actions, single.actions, atol=2e-5)  # pyright: ignore
+
+
+def test_what_is_wrong_with_one_of_a_batch_is_said_of_it_alone(policy: VlaPolicy):
+    bad = replace(QUERIES[1], observation=replace(QUERIES[1].observation, state=np.zeros(3, np.float32)))
+    first, second = policy.act_many([bad, QUERIES[0]], 2)
+    (alone,) = policy.act_many([QUERIES[0]], 2)
+    assert isinstance(first, PolicyFault) and isinstance(second, ActionChunk) and isinstance(alone, ActionChunk)
+    assert np.array_equal(second.actions, alone.actions)
+    assert isinstance(policy.act_many([bad], 2)[0], PolicyFault)
+    with pytest.raises(ConfigError, match="do not fit into a batch of 1"):
+        policy.act_many(QUERIES[:2], 1)
+    with pytest.raises(ConfigError, match="at most 39 tokens"):
+        policy.act_many([asked(0, text=" ".join(["red"] * 39))], 2)

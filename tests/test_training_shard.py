@@ -5,43 +5,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.errors import ConfigError
-from vla.protocols import WindowSource
-from vla.training.fake import FakeWindows
-from vla.training.shard import Shard
-
-SOURCE = FakeWindows(count=24)
+from vla.training.shard import Shard, shard_of
 
 
 @given(st.integers(1, 9), st.integers(0, 40), st.integers(1, 8))
-def test_ranks_together_make_the_batches_of_one_process(ranks, step, size):
-    shards = [Shard(SOURCE, rank, ranks) for rank in range(ranks)]
-    theirs = [shard.place(step * size + turn) for shard in shards for turn in range(size)]
-    whole = range(step * size * ranks, (step + 1) * size * ranks)
-    assert sorted(theirs) == sorted(SOURCE.place(index) for index in whole)
+def test_ranks_together_make_the_batches_of_one_process(ranks, number, size):
+    theirs = [place for rank in range(ranks) for place in Shard(size, rank, ranks).places(number)]
+    assert sorted(theirs) == list(Shard(size * ranks).places(number))
 
 
-@given(st.integers(1, 9))
-def test_no_index_is_drawn_twice_or_left_out(ranks):
-    class Numbers(FakeWindows):
-        def place(self, index):
-            return super().place(0)._replace(step=index)
-
-    source = Numbers()
-    drawn = [Shard(source, rank, ranks).place(turn).step for rank in range(ranks) for turn in range(20)]
-    assert sorted(drawn) == list(range(20 * ranks))
+@given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 4))
+def test_no_place_is_drawn_twice_or_left_out(ranks, size, accumulate):
+    shards = [shard_of(size * ranks * accumulate, accumulate, rank, ranks) for rank in range(ranks)]
+    steps = 3
+    drawn = [place for shard in shards for number in range(steps * accumulate) for place in shard.places(number)]
+    assert sorted(drawn) == list(range(steps * size * ranks * accumulate))
 
 
-def test_it_is_a_window_source():
-    shard = Shard(SOURCE, 1, 3)
-    assert isinstance(shard, WindowSource)
-    assert shard[2].origin == SOURCE[7].origin == shard.place(2) and shard.specs == SOURCE.specs
-    assert list(shard.frames()) == list(SOURCE.frames())
-    assert shard.window(shard.place(0), images=False).observation.images == {}
+@pytest.mark.parametrize(("size", "rank", "ranks"), [(1, 1, 1), (1, -1, 2), (1, 0, 0), (0, 0, 1)])
+def test_shards_that_do_not_exist(size, rank, ranks):
+    with pytest.raises(ConfigError):
+        Shard(size, rank, ranks)
 
 
-@pytest.mark.parametrize(("rank", "ranks"), [(1, 1), (-1, 2), (0, 0)])
-def test_ranks_that_do_not_exist(rank, ranks):
-    with pytest.raises(ConfigError, match="does not exist"):
-        Shard(SOURCE, rank, ranks)
+def test_a_step_that_cannot_be_shared_evenly_is_refused():
+    with pytest.raises(ConfigError, match="multiple of 6"):
+        shard_of(64, 3, 0, 2)
     with pytest.raises(IndexError):
-        Shard(SOURCE, 0, 1)[-1]
+        Shard(1).places(-1)

@@ -7,6 +7,7 @@ input that cannot be used, 130 after Ctrl-C.
 
 import errno
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from vla.commands.eval import Eval, with_run
 from vla.commands.model import Model
 from vla.commands.quickstart import Quickstart
 from vla.commands.rollout import Rollout
+from vla.commands.serve import Serve
 from vla.commands.train import Train
 from vla.errors import ChecksFailed, VlaError
 
@@ -31,6 +33,7 @@ Command = (
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Model, subcommand("model")]
     | Annotated[Rollout, subcommand("rollout")]
+    | Annotated[Serve, subcommand("serve")]
     | Annotated[Quickstart, subcommand("quickstart")]
 )
 
@@ -85,7 +88,7 @@ def run(command: Any, console: Console, *, as_json: bool = False) -> int:
     except KeyboardInterrupt:
         errors.print("stopped; the same command goes on where this one ended")
         return 130
-    if as_json:
+    if as_json and os.environ.get("RANK", "0") == "0":  # of several processes that train together, one answers
         print(json.dumps(summary))
     return 0
 

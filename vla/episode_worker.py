@@ -1,5 +1,6 @@
 """What runs inside an evaluation's processes: one benchmark, one policy, row after row."""
 
+import hashlib
 import importlib.metadata
 import os
 import sys
@@ -103,6 +104,29 @@ class _Latency:
         """Nothing to give back."""
 
 
+class _Digest:
+    """An observer that tells whether two runs of a row sent the same actions, bit for bit."""
+
+    wants_images = False
+
+    def __init__(self):
+        self._sha = hashlib.sha256()
+
+    @property
+    def text(self) -> str:
+        return self._sha.hexdigest()[:16]
+
+    def start(self, spec: EmbodimentSpec, instruction: str) -> None:
+        """Nothing to prepare."""
+
+    def step(self, step: Step) -> None:
+        """Add what was sent."""
+        self._sha.update(np.ascontiguousarray(step.action, dtype="<f4").tobytes())
+
+    def finish(self, outcome: Outcome) -> None:
+        """Nothing to give back."""
+
+
 class Handler:
     """Lives in a worker: one benchmark, one policy, row after row."""
 
@@ -117,8 +141,8 @@ class Handler:
         checkpoint = self.policy.fingerprint if isinstance(self.policy, Fingerprinted) else ""
         if isinstance(job, Identify):
             return embodiment, checkpoint
-        latency = _Latency()
-        outcome = self._run(job, [latency, *_recorders(job, self.made.name)])
+        latency, digest = _Latency(), _Digest()
+        outcome = self._run(job, [latency, digest, *_recorders(job, self.made.name)])
         return Result(
             row=job.row,
             status=outcome.status,
@@ -127,6 +151,8 @@ class Handler:
             latency_s=float(np.mean(latency.seconds)) if latency.seconds else float("nan"),
             inferences=len(latency.seconds),
             error=outcome.error,
+            error_kind="fault" if outcome.status == "error" else "",
+            actions=digest.text if outcome.steps else "",
             policy=self.made.name,
             embodiment=embodiment,
             checkpoint=checkpoint,

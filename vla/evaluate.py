@@ -3,33 +3,49 @@
 ::
 
     rows ─▶ protocol.json        what is measured and how; resuming under another one is refused
-         ─▶ rows.jsonl           one line a finished row, appended
-         ─▶ results.parquet      all of them, once the last row is done
-         ─▶ videos/ rrd/         chosen rows, run once more: recording never slows what is measured
+         ─▶ crew of processes ─▶ rows.jsonl           one line a finished row, appended
+                                 results.parquet      all of them, once the last row is done
+                                 videos/ rrd/         chosen rows, run once more: recording never slows what is measured
+
+    a crew     batch None      [simulator + policy] [simulator + policy] ...        the policy in every process
+               batch n         [simulator] [simulator] ... ─▶ [policy, n at once]   :mod:`vla.policy_process`
+               on a cluster    [simulator + policy] ... as Ray actors               :mod:`vla.ray_crew`
+
+A row's result follows from the row and these settings alone: its scene from its seed, the policy's noise from its seed
+and the number of the inference, a batched answer from the size of the batch and not from what else is in it. The
+number of processes, their order and what died on the way change nothing; ``Result.actions`` shows it.
 """
 
-import itertools
-import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vla.episode_worker import EpisodeJob, Factory, HandlerFactory, Identify
-from vla.errors import ConfigError, DataError
-from vla.files import write_text
-from vla.ledger import Ledger, open_ledger, plain
+from vla.errors import ConfigError
+from vla.ledger import Ledger, open_ledger, read_ledger
+from vla.policy_process import PolicyProcess
 from vla.protocol_libero import Protocol
 from vla.protocols import Policy
+from vla.ray_crew import Cluster, RayCrew
+from vla.recordings import choose_rows, jobs_for, note, read_recordings, unrecorded
 from vla.results import Result, compare, read_results, summarise, write_results
 from vla.rows import Benchmark, Row
+from vla.settings import plain, restore
 from vla.shards import Shard
 from vla.workers import Answer, Crash, Crew
 
-__all__ = ["Result", "choose_rows", "compare", "read_recordings", "read_results", "run_rows", "summarise"]
+__all__ = [
+    "Result",
+    "choose_rows",
+    "compare",
+    "read_recordings",
+    "read_results",
+    "record_rows",
+    "run_rows",
+    "summarise",
+]
 
 
 def run_rows(
@@ -39,6 +55,9 @@ def run_rows(
     out: Path,
     *,
     workers: int = 1,
+    batch: int | None = None,
+    memory_gb: float | None = None,
+    cluster: Cluster | None = None,
     execute: int | None = None,
     protocol: Protocol | None = None,
     shard: Shard | None = None,
@@ -51,14 +70,19 @@ def run_rows(
 ) -> list[Result]:
     """Run every row that has no result yet, then write ``results.parquet``; the same call goes on where one stopped.
 
-    A row whose process dies is tried once more and then has status ``"error"``, as has one whose policy or body fails.
+    A row whose process dies, hangs or runs out of memory is tried once more and then has status ``"error"`` and an
+    ``error_kind``, as has one whose policy or body gives up (``"fault"``).
 
     Args:
         rows: what to run, fixed beforehand.
         benchmark_factory: makes the scenes, in each process.
-        policy_factory: makes the policy, in each process.
+        policy_factory: makes the policy, in each process or in one for all.
         out: folder of this run; made if need be.
-        workers: processes.
+        workers: processes with a simulator; more of them change nothing but the time.
+        batch: None for a policy in each of them; a number for one policy that answers so many of them at once, which
+            suits a GPU. It is part of the protocol, because rounding depends on it.
+        memory_gb: a process that holds more [GiB] is ended, which costs its row; None for no limit.
+        cluster: where the processes run; None for here.
         execute: rows of each chunk to execute before asking again; None for all.
         protocol: recorded with the run and in every result; the factories have been made according to it.
         shard: run only this part of the rows; :func:`vla.shards.merge` joins the parts.
@@ -73,8 +97,8 @@ def run_rows(
         results in the order of ``rows``, of the shard only if there is one.
 
     Raises:
-        ConfigError: ``rows`` is empty or has a row twice, ``out`` holds a run under another protocol (the message says
-            what differs), or another process is writing to it.
+        ConfigError: ``rows`` is empty or has a row twice, settings exclude each other, ``out`` holds a run under
+            another protocol (the message says what differs), or another process is writing to it.
         DataError: a file in ``out`` is damaged.
         VlaError: policy and benchmark do not fit or cannot be made; what is finished stays.
     """
@@ -87,12 +111,14 @@ def run_rows(
         "benchmark": plain(benchmark_factory),
         "execute": execute,
         "protocol": plain(protocol),
+        "batch": batch,
     }
     if shard:
         settings["shard"] = shard.to_json() | {"rows": [row.to_json() for row in rows]}
         rows = shard.part(rows)
-    facts = protocol.to_json() if protocol else {}
-    with open_ledger(out, rows, settings) as ledger, Crew(factory, workers, log=out / "workers.log") as crew:
+    facts = protocol.to_json() | {"benchmark": settings["benchmark"]} if protocol else {}
+    facts |= {} if batch is None else {"batch": batch}
+    with open_ledger(out, rows, settings) as ledger, _crew(factory, workers, batch, memory_gb, cluster, out) as crew:
         redo = {row for row, result in ledger.finished.items() if retry_errors and result.status == "error"}
         jobs = [EpisodeJob(row) for row in rows if row not in ledger.finished or row in redo]
         if not jobs:  # the weights may have changed since: ask before old results are taken for theirs
@@ -107,10 +133,76 @@ def run_rows(
                 advance(result)
         results = [ledger.finished[row] for row in rows]
         write_results(out / "results.parquet", results)
-        recorded = _chosen(results, out, videos, recordings)
-        for answer in crew.run(_unrecorded(recorded, out), group=_scene, timeout_s=row_timeout_s):
-            _note(answer, ledger.finished[answer.job.row], recorded, out)
+        recorded = jobs_for(choose_rows(results, max(videos, recordings)), out, videos, recordings)
+        missing = unrecorded(recorded, out)
+        # a cluster's machines may not have this folder: record here
+        with _crew(factory, workers, batch, memory_gb, None, out) if cluster else nullcontext(crew) as here:
+            for answer in here.run(missing, group=_scene, timeout_s=row_timeout_s):
+                note(answer, ledger.finished[answer.job.row], recorded, out)
     return results
+
+
+def record_rows(
+    out: Path,
+    rows: Sequence[Row],
+    *,
+    videos: bool = True,
+    recordings: bool = True,
+    workers: int = 1,
+    row_timeout_s: float | None = 1800.0,
+) -> list[EpisodeJob]:
+    """Film or record rows of a finished or stopped run: each is run once more, as ``protocol.json`` has it.
+
+    Returns:
+        the jobs, with the files that are there now.
+
+    Raises:
+        ConfigError: a row has no result in the run, or the run's settings cannot be made again.
+        DataError: a file of the run is missing or damaged.
+    """
+    protocol, results = read_ledger(out)
+    measured = {result.row: result for result in results}
+    if strange := [row for row in rows if row not in measured]:
+        raise ConfigError(f"{out} has no result of {strange[0]}")
+    made = [restore(protocol[key]) for key in ("benchmark", "policy")]
+    factory = HandlerFactory(made[0], made[1], str(protocol["name"]), protocol["execute"])
+    jobs = jobs_for(rows, out, len(rows) if videos else 0, len(rows) if recordings else 0)
+    with _crew(factory, workers, protocol.get("batch"), None, None, out) as crew:
+        for answer in crew.run(unrecorded(jobs, out), group=_scene, timeout_s=row_timeout_s):
+            note(answer, measured[answer.job.row], jobs, out)
+    return jobs
+
+
+@contextmanager
+def _crew(
+    factory: HandlerFactory,
+    workers: int,
+    batch: int | None,
+    memory_gb: float | None,
+    cluster: Cluster | None,
+    out: Path,
+) -> Iterator[Crew | RayCrew]:
+    """The processes, as drawn above; all are gone when the block ends."""
+    log = out / "workers.log"
+    if cluster is not None:
+        if batch is not None:
+            raise ConfigError("on a cluster every process has a policy of its own: leave out the batch size")
+        with RayCrew(factory, workers, cluster) as crew:
+            yield crew
+        return
+    if batch is None:
+        with Crew(factory, workers, log=log, memory_gb=memory_gb) as crew:
+            yield crew
+        return
+    with PolicyProcess(factory.policy, batch, log=log) as policy:
+
+        @contextmanager
+        def equipped() -> Iterator[HandlerFactory]:
+            with policy.seat() as seat:
+                yield replace(factory, policy=seat)
+
+        with Crew(factory, workers, log=log, memory_gb=memory_gb, equip=equipped) as crew:
+            yield crew
 
 
 def _scene(job: EpisodeJob) -> tuple[str, str]:
@@ -125,6 +217,7 @@ def _result(answer: Answer, name: str, ledger: Ledger) -> Result:
         answer.job.row,
         "error",
         error=answer.value.error,
+        error_kind=answer.value.kind,
         attempts=answer.attempts,
         policy=name,
         embodiment=ledger.protocol["embodiment"] or "",
@@ -154,82 +247,3 @@ def _bar(name: str, total: int, before: Sequence[Result], show: bool) -> Iterato
             bar.update(task, advance=1, rate=rate())
 
         yield advance
-
-
-def choose_rows(results: Sequence[Result], count: int) -> list[Row]:
-    """Rows worth looking at: failures first, then successes, the tasks in turn; never errors."""
-    chosen: list[Row] = []
-    for status in ("failure", "success"):
-        tasks: dict[tuple[str, str], list[Row]] = {}
-        for result in results:
-            if result.status == status:
-                tasks.setdefault((result.row.suite, result.row.task), []).append(result.row)
-        for round_ in itertools.zip_longest(*tasks.values()):
-            chosen += [row for row in round_ if row is not None]
-    return chosen[:count]
-
-
-def _chosen(results: Sequence[Result], out: Path, videos: int, recordings: int) -> list[EpisodeJob]:
-    """Rows to run once more, each with the files it is to leave."""
-    jobs = []
-    for place, row in enumerate(choose_rows(results, max(videos, recordings))):
-        name = file_name(row)
-        video = out / "videos" / f"{name}.mp4" if place < videos else None
-        rrd = out / "rrd" / f"{name}.rrd" if place < recordings else None
-        jobs.append(EpisodeJob(row, video, rrd))
-    return jobs
-
-
-def _unrecorded(jobs: Sequence[EpisodeJob], out: Path) -> list[EpisodeJob]:
-    noted = {entry["name"] for entry in read_recordings(out)}
-    return [
-        job
-        for job in jobs
-        if file_name(job.row) not in noted or any(file and not file.exists() for file in (job.video, job.rrd))
-    ]
-
-
-def _note(answer: Answer, measured: Result, jobs: Sequence[EpisodeJob], out: Path) -> None:
-    """Add one to ``recordings.json``, which keeps the order of ``jobs``; the recorded run's own outcome is told."""
-    job, crashed = answer.job, isinstance(answer.value, Crash)
-    made = {entry["name"]: entry for entry in read_recordings(out)}
-    made[file_name(job.row)] = {
-        "name": file_name(job.row),
-        "row": job.row.to_json(),
-        "status": "error" if crashed else answer.value.status,
-        "steps": 0 if crashed else answer.value.steps,
-        "measured": measured.status,
-        "video": _there(job.video, out),
-        "rrd": _there(job.rrd, out),
-    }
-    kept = [made[name] for name in map(file_name, (job.row for job in jobs)) if name in made]
-    write_text(out / "recordings.json", json.dumps(kept, indent=1) + "\n")
-
-
-def read_recordings(out: Path) -> list[dict[str, Any]]:
-    """What was recorded in a run's folder, most interesting first; empty if nothing was.
-
-    Each has ``name``, ``row``, ``status`` and ``steps`` of the recorded run, ``measured`` (the status of the run that
-    counts), ``video`` and ``rrd``, paths relative to the folder or None.
-
-    Raises:
-        DataError: the list is damaged.
-    """
-    path = out / "recordings.json"
-    if not path.exists():
-        return []
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(path, "file", expected="a list of recordings", found=str(error)) from error
-
-
-def _there(path: Path | None, folder: Path) -> str | None:
-    return str(path.relative_to(folder)) if path and path.exists() else None
-
-
-def file_name(row: Row) -> str:
-    """Of what is recorded of a row, without an ending."""
-    task = re.sub(r"[^a-z0-9]+", "-", row.task.lower()).strip("-")[:80]
-    place = f"init{row.init}" if row.init >= 0 else f"sampled{row.widen:g}"
-    return f"{row.suite}-{task}-{place}-seed{row.seed}"

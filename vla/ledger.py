@@ -3,7 +3,6 @@
 The protocol is written before the first row and never changes; results made under another one are not added to it.
 """
 
-import dataclasses
 import fcntl
 import json
 import os
@@ -16,20 +15,6 @@ from vla.errors import ConfigError, DataError
 from vla.files import write_text
 from vla.results import Result
 from vla.rows import Row
-
-
-def plain(value: Any) -> Any:
-    """Settings as a JSON value: dataclasses with their type's name, anything unknown as its repr."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        named = {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
-        return {"type": f"{type(value).__module__}.{type(value).__qualname__}", **named}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value) if isinstance(value, Path) else repr(value)
 
 
 class Ledger:

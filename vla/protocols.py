@@ -4,7 +4,7 @@ A body is a simulator or an arm, a policy turns an observation into a chunk, a s
 sets a scene and knows when it is solved, an observer watches a run without being able to change it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from vla.embodiment import EmbodimentSpec
+from vla.errors import PolicyFault
 from vla.experience import ActionChunk, Episode, Observation, Place, Window
 from vla.quirks import Quirk
+from vla.window_batch import WindowBatch
 
 type Progress = Callable[[int, int], None]
 """Told how much of a long pass is done, and how much there is in all."""
@@ -93,6 +95,34 @@ class Policy(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Query:
+    """What one of many episodes asks a policy; all that the answer may depend on.
+
+    Attributes:
+        observation: with the instruction.
+        seed: that the episode was reset with.
+        number: of the query within its episode, from 0.
+    """
+
+    observation: Observation
+    seed: int
+    number: int
+
+
+@runtime_checkable
+class BatchPolicy(Policy, Protocol):
+    """A policy that answers several episodes at once and keeps nothing of them in between."""
+
+    def act_many(self, queries: Sequence[Query], size: int) -> "list[ActionChunk | PolicyFault]":
+        """The chunk for each query, or what is wrong with that query alone.
+
+        The computation is filled up to ``size`` queries, so that an answer depends on its query and on ``size``, bit
+        for bit, and not on what else was asked, how many there were, and in what order.
+        """
+        ...
+
+
 @runtime_checkable
 class EpisodeSource(Protocol):
     """Episodes at random access."""
@@ -123,6 +153,22 @@ class EpisodeSource(Protocol):
 
 
 @runtime_checkable
+class Gathers(Protocol):
+    """A source of episodes that reads many windows faster together than one by one; it need not."""
+
+    def windows(
+        self, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int
+    ) -> list[WindowBatch]:
+        """The windows at these steps of these episodes, as :meth:`Episode.window` gives them, each in one batch.
+
+        Raises:
+            IndexError: there is no such episode.
+            DataError: a file is damaged or has changed.
+        """
+        ...
+
+
+@runtime_checkable
 class WindowSource(Protocol):
     """An endless, seeded order of training windows over one or more sources.
 
@@ -136,6 +182,13 @@ class WindowSource(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Window: ...
+
+    def batch(self, indices: Sequence[int]) -> list[WindowBatch]:
+        """The windows of these indices as columns, each in one batch, whose ``rows`` are places in ``indices``.
+
+        Whoever has no better way calls :func:`~vla.window_batch.batched`.
+        """
+        ...
 
     def place(self, index: int) -> Place:
         """Where the window of an index comes from; reads nothing."""

@@ -16,6 +16,8 @@ from vla.protocol_libero import split_suite
 from vla.rows import Row
 
 STATUSES = ("success", "failure", "error")
+KINDS = ("crash", "time-out", "out of memory", "fault")
+"""Of errors: the process died or raised, the row took too long, memory ran out, policy or body gave up themselves."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Result:
         latency_s: mean time of an inference [s]; NaN if there was none.
         inferences: how many there were.
         error: what went wrong; empty unless ``status`` is ``"error"``.
+        error_kind: one of ``KINDS``; empty unless ``status`` is ``"error"`` and this was said.
         attempts: 2 if the first one took its process down.
+        actions: 16 hex digits of all actions sent: two runs that agree in them did the same, bit for bit.
         policy: name of the policy, for people.
         embodiment: fingerprint of the policy's embodiment.
         checkpoint: fingerprint of the policy's weights; empty if it has none.
@@ -45,7 +49,9 @@ class Result:
     latency_s: float = math.nan
     inferences: int = 0
     error: str = ""
+    error_kind: str = ""
     attempts: int = 1
+    actions: str = ""
     policy: str = ""
     embodiment: str = ""
     checkpoint: str = ""
@@ -55,6 +61,10 @@ class Result:
     def __post_init__(self):
         if self.status not in STATUSES:
             raise ConfigError(f"status {self.status!r} is none of {', '.join(STATUSES)}")
+        if self.error_kind and (self.error_kind not in KINDS or self.status != "error"):
+            raise ConfigError(
+                f"a {self.status} of kind {self.error_kind!r}: expected one of {', '.join(KINDS)}, of an error"
+            )
 
     @property
     def success(self) -> bool:
@@ -93,9 +103,9 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
         [
             *(("suite", text), ("task", text), ("init", whole), ("seed", whole), ("widen", real)),
             *(("status", text), ("success", pyarrow.bool_()), ("steps", whole), ("wall_s", real)),
-            *(("latency_s", real), ("inferences", whole), ("error", text), ("attempts", whole)),
-            *(("policy", text), ("embodiment", text), ("checkpoint", text), ("versions", text)),
-            ("protocol", text),
+            *(("latency_s", real), ("inferences", whole), ("error", text), ("error_kind", text)),
+            *(("attempts", whole), ("actions", text), ("policy", text), ("embodiment", text), ("checkpoint", text)),
+            *(("versions", text), ("protocol", text)),
         ]
     )
     lines = [
@@ -164,6 +174,7 @@ def summarise(results: Sequence[Result]) -> dict[str, Any]:
         "perturbations": [{"perturbation": ...} | cell, ...]}`` in the order of their first result, where a cell has
         ``n`` (without errors), ``successes``, ``rate`` (None if ``n`` is 0), ``low`` and ``high`` (Wilson, 95 %),
         ``clustered`` (low and high with the task as the unit, None for fewer than two tasks), ``errors``,
+        ``error_kinds`` (how many of each kind),
         ``mean_steps``, ``mean_steps_success``, ``mean_wall_s`` and ``latency_s`` (None if there are none) and
         ``wall_s``.
     """
@@ -204,6 +215,7 @@ def _cell(results: Sequence[Result]) -> dict[str, Any]:
         "high": high,
         "clustered": clustered_wilson([solved_by_task[task] for task in by_task], list(by_task.values())),
         "errors": len(results) - len(scored),
+        "error_kinds": dict(Counter(result.error_kind or "crash" for result in results if result.status == "error")),
         "mean_steps": _mean([result.steps for result in scored]),
         "mean_steps_success": _mean([result.steps for result in solved]),
         "mean_wall_s": _mean([result.wall_s for result in scored]),

@@ -18,12 +18,12 @@ from typing import Any
 from vla.errors import ConfigError, DataError
 from vla.files import write_text
 from vla.ledger import differences, read_ledger, write_ledger
+from vla.recordings import RANK
 from vla.results import Result, write_results
 from vla.rows import Row, row_from_json
 
 _SHOWN = 20
 _POLICY = ("embodiment", "checkpoint")
-_RANK = {"failure": 0, "error": 1, "success": 2}
 
 
 @dataclass(frozen=True)
@@ -173,5 +173,5 @@ def _copy_recordings(folders: Sequence[Path], out: Path) -> None:
                     shutil.copyfile(folder / entry[kind], out / entry[kind])
             entries.append(entry)
     if entries:
-        entries.sort(key=lambda entry: _RANK.get(entry["measured"], len(_RANK)))
+        entries.sort(key=lambda entry: RANK.get(entry["measured"], len(RANK)))
         write_text(out / "recordings.json", json.dumps(entries, indent=1) + "\n")

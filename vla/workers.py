@@ -6,7 +6,6 @@
            ◀─answer─            the parent alone decides who gets what, and knows what a dead worker was doing
 """
 
-import faulthandler
 import multiprocessing
 import os
 import signal
@@ -14,19 +13,32 @@ import sys
 import time
 import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from vla.child_process import (
+    STOP_S,
+    become_child,
+    cause_of_death,
+    end_child,
+    oom_kills,
+    out_of_memory,
+    resident_bytes,
+    start_child,
+)
 from vla.errors import ConfigError, VlaError
 
-_STOP_S = 5.0  # given to workers to close simulators before they are killed
+_LOOK_S = 0.25  # between looks at the processes' memory, where that is limited
 _LOADING_S = 1800.0  # large weights from a slow disk; not part of a job's time
 _DEATHS_WHILE_LOADING = 3  # one may be an accident
+
+
+CrashKind = Literal["crash", "time-out", "out of memory"]
 
 
 class Handler(Protocol):
@@ -52,9 +64,11 @@ class Crash:
 
     Attributes:
         error: the exception, or the signal the process died of.
+        kind: what it was.
     """
 
     error: str
+    kind: CrashKind = "crash"
 
 
 @dataclass(frozen=True)
@@ -72,36 +86,53 @@ class Answer:
     attempts: int
 
 
+Equip = Callable[[], AbstractContextManager[Callable[[], Handler]]]
+"""Entered in the parent around each start of a process; gives the factory that is pickled into that one."""
+
+
 @dataclass
 class _Worker:
-    process: Any
+    process: BaseProcess
     pipe: Connection
     group: Hashable = None
     job: Any = None
     busy: bool = False
     loaded: bool = False
     since: float = field(default_factory=time.monotonic)
+    kills: int = 0  # of the kernel for want of memory, before this process was started
 
 
 class Crew:
     """Processes that answer jobs, started as they are needed and kept for the next call; a context manager.
 
-    They are spawned, so nothing of this process leaks into them, and each gets its share of the cores through
-    ``OMP_NUM_THREADS`` unless that is set already. Ctrl-C reaches this process only, which then stops them.
+    Ctrl-C reaches this process only, which then stops them (:mod:`vla.child_process`).
 
     Args:
         factory: makes the handler inside each process; pickled.
         workers: processes at most.
         log: what the processes print is appended here; None leaves it on standard error.
+        memory_gb: a process that holds more [GiB] is killed, which costs its job only; None for no limit.
+        equip: gives each process a factory of its own, with connections that only it has; instead of ``factory``.
 
     Raises:
-        ConfigError: ``workers`` is not positive.
+        ConfigError: ``workers`` or ``memory_gb`` is not positive.
     """
 
-    def __init__(self, factory: Callable[[], Handler], workers: int, *, log: Path | None = None):
+    def __init__(
+        self,
+        factory: Callable[[], Handler],
+        workers: int,
+        *,
+        log: Path | None = None,
+        memory_gb: float | None = None,
+        equip: Equip | None = None,
+    ):
         if workers < 1:
             raise ConfigError(f"there must be at least one worker, found {workers}")
-        self.factory, self.workers, self.log = factory, workers, log
+        if memory_gb is not None and memory_gb <= 0:
+            raise ConfigError(f"a process needs memory, found a limit of {memory_gb} GiB")
+        self.factory, self.workers, self.log, self.equip = factory, workers, log, equip
+        self.memory = None if memory_gb is None else int(memory_gb * 2**30)
         self._crew: list[_Worker] = []
 
     def __enter__(self) -> "Crew":
@@ -136,8 +167,8 @@ class Crew:
         try:
             while any(waiting.values()) or any(worker.busy for worker in self._crew):
                 self._hand_out(waiting)
-                for worker in _ready(self._crew, timeout_s):
-                    answer = _collect(worker, timeout_s)
+                for worker in _ready(self._crew, timeout_s, self.memory):
+                    answer = _collect(worker, timeout_s, self.memory)
                     if answer is None:
                         continue
                     if isinstance(answer, Crash):
@@ -165,7 +196,7 @@ class Crew:
         queued = sum(len(queue) for queue in waiting.values())
         busy = sum(worker.busy for worker in self._crew)
         while len(self._crew) < min(self.workers, queued + busy):
-            self._crew.append(_start(self.factory, self.log, self.workers))
+            self._crew.append(_start(self.factory, self.equip, self.log, self.workers))
         for worker in self._crew:
             if not worker.busy and any(waiting.values()):
                 _assign(worker, self._crew, waiting)
@@ -175,39 +206,13 @@ class Crew:
         _end(crew, at_once=at_once)
 
 
-def _start(factory: Callable[[], Handler], log: Path | None, share: int) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, factory, log), daemon=True)
-    threads = max(1, len(os.sched_getaffinity(0)) // share)
-    with _no_interrupt(), _variable("OMP_NUM_THREADS", str(threads)):
-        process.start()
+def _start(factory: Callable[[], Handler], equip: Equip | None, log: Path | None, share: int) -> _Worker:
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    kills = oom_kills()
+    with nullcontext(factory) if equip is None else equip() as made:
+        process = start_child(_work, (theirs, made, log), threads=len(os.sched_getaffinity(0)) // share)
     theirs.close()  # or the end of the process would not be seen at our end
-    return _Worker(process, ours)
-
-
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Processes started inside inherit a mask that keeps Ctrl-C from them: the parent alone stops them."""
-    resource_tracker.ensure_running()  # the first start would do this, and unblock the signal on its way
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    """An environment variable for the processes started inside; one that is set already stays as it is."""
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
+    return _Worker(process, ours, kills=kills)
 
 
 def _assign(worker: _Worker, crew: list[_Worker], waiting: dict[Hashable, deque]) -> None:
@@ -224,42 +229,44 @@ def _assign(worker: _Worker, crew: list[_Worker], waiting: dict[Hashable, deque]
         return  # it died meanwhile: collecting will say so
 
 
-def _ready(crew: list[_Worker], timeout_s: float | None) -> list[_Worker]:
-    """Workers with something to say, dead ones and late ones included."""
-    limit = None
+def _ready(crew: list[_Worker], timeout_s: float | None, memory: int | None) -> list[_Worker]:
+    """Workers with something to say, dead, late and too large ones included."""
+    limit = None if memory is None else _LOOK_S
     if timeout_s is not None:
-        limit = max(0.0, min(_deadline(worker, timeout_s) for worker in crew if worker.busy) - time.monotonic())
+        left = max(0.0, min(_deadline(worker, timeout_s) for worker in crew if worker.busy) - time.monotonic())
+        limit = left if limit is None else min(left, limit)
     heard = set(wait([worker.pipe for worker in crew], limit))
     now = time.monotonic()
     late = {id(w) for w in crew if timeout_s is not None and w.busy and now >= _deadline(w, timeout_s)}
-    return [worker for worker in crew if worker.pipe in heard or id(worker) in late]
+    large = {id(w) for w in crew if memory is not None and w.busy and resident_bytes(w.process.pid) > memory}
+    return [worker for worker in crew if worker.pipe in heard or id(worker) in late | large]
 
 
 def _deadline(worker: _Worker, timeout_s: float) -> float:
     return worker.since + (timeout_s if worker.loaded else max(timeout_s, _LOADING_S))
 
 
-def _collect(worker: _Worker, timeout_s: float | None) -> Any:
+def _collect(worker: _Worker, timeout_s: float | None, memory: int | None) -> Any:
     """The handler's answer or a Crash; None if there is nothing to do about what was heard."""
     try:
         if not worker.pipe.poll():
-            return Crash(f"no answer after {timeout_s:g} s")
+            if memory is not None and (size := resident_bytes(worker.process.pid)) > memory:
+                return Crash(f"{size / 2**30:.2f} GiB in use, {memory / 2**30:.2f} allowed", "out of memory")
+            late = timeout_s is not None and time.monotonic() >= _deadline(worker, timeout_s)
+            return Crash(f"no answer after {timeout_s:g} s", "time-out") if late else None
         kind, value = worker.pipe.recv()
     except (EOFError, OSError):
-        worker.process.join(_STOP_S)
-        return Crash(f"the process died ({_cause(worker.process.exitcode)})")
+        worker.process.join(STOP_S)
+        code = worker.process.exitcode
+        starved = code == -signal.SIGKILL and oom_kills() > worker.kills
+        died = f"the process died ({cause_of_death(code)})"
+        return Crash(died, "out of memory") if starved else Crash(died)
     if kind == "ready":
         worker.loaded, worker.since = True, time.monotonic()
         return None
     if kind == "stop":
         raise value
-    return Crash(value) if kind == "crash" else value
-
-
-def _cause(code: int | None) -> str:
-    if code is not None and code < 0:
-        return signal.Signals(-code).name
-    return f"exit code {code}"
+    return value
 
 
 def _end(crew: list[_Worker], *, at_once: bool) -> None:
@@ -268,22 +275,14 @@ def _end(crew: list[_Worker], *, at_once: bool) -> None:
         if at_once:
             worker.process.terminate()
         worker.pipe.close()  # an idle worker leaves at the end of its pipe
-    deadline = time.monotonic() + _STOP_S
+    deadline = time.monotonic() + STOP_S
     for worker in crew:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
+        end_child(worker.process, at_once=False, within_s=deadline - time.monotonic())
 
 
 def _work(pipe: Connection, factory: Callable[[], Handler], log: Path | None) -> None:
     """The process: make a handler, then answer jobs until the pipe ends."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` closes simulators and files
-    if log is not None:
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-    os.dup2(2, 1)  # standard output belongs to the command's own answer
-    faulthandler.enable()
+    become_child(log)
     try:
         handler = factory()
     except Exception as error:  # noqa: BLE001 - nothing can run without a handler: the parent stops with this error
@@ -304,11 +303,16 @@ def _work(pipe: Connection, factory: Callable[[], Handler], log: Path | None) ->
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told and this process is replaced
                 traceback.print_exc()
-                _tell(pipe, "crash", _text(error))
+                _tell(pipe, "answer", crash_of(error))
                 return
             _tell(pipe, "answer", answer)
     finally:
         handler.close()
+
+
+def crash_of(error: BaseException) -> Crash:
+    """What a job's exception comes to."""
+    return Crash(_text(error), "out of memory" if out_of_memory(error) else "crash")
 
 
 def _text(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from vla.commands.data_convert import Convert
 from vla.commands.data_delete import Delete
 from vla.commands.data_info import Info
 from vla.commands.data_merge import Merge
+from vla.commands.data_questions import Questions
 from vla.commands.data_render import Render
 from vla.commands.data_split import Split
 from vla.commands.data_stats import Stats
@@ -31,6 +32,7 @@ class Data:
         | Annotated[Merge, subcommand("merge")]
         | Annotated[Split, subcommand("split")]
         | Annotated[Delete, subcommand("delete")]
+        | Annotated[Questions, subcommand("questions")]
     )
 
     def run(self, console: Console) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``vla eval``: measure a policy, join what several machines measured, compare; one subcommand a file."""
+"""``vla eval``: measure a policy, join what several machines measured, compare, record; one subcommand a file."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -8,20 +8,24 @@ from tyro.conf import subcommand
 
 from vla.commands.eval_compare import Compare
 from vla.commands.eval_merge import Merge
+from vla.commands.eval_rrd import Rrd
 from vla.commands.eval_suites import Suites
 from vla.commands.evaluate import Evaluate
 
-NAMES = ("run", "compare", "merge", "suites")
+NAMES = ("run", "compare", "merge", "rrd", "suites")
 
 
 @dataclass(frozen=True)
 class Eval:
-    """Measure a policy in LIBERO (``vla eval CHECKPOINT``, short for ``vla eval run``), join and compare runs."""
+    """Measure a policy in LIBERO (``vla eval CHECKPOINT``, short for ``vla eval run``), join runs, compare and
+    record them.
+    """
 
     command: (
         Annotated[Evaluate, subcommand("run")]
         | Annotated[Compare, subcommand("compare")]
         | Annotated[Merge, subcommand("merge")]
+        | Annotated[Rrd, subcommand("rrd")]
         | Annotated[Suites, subcommand("suites")]
     )
 

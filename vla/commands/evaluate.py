@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
+from vla.commands.subject import Subject, find_subject
 from vla.commands.train import DATA_FILE
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
-from vla.errors import ConfigError, UnknownName
+from vla.errors import ConfigError
 from vla.protocol_libero import Protocol, find_protocol
+from vla.report_text import errors_said
 from vla.results import Result, compare, summarise
 from vla.rows import Row, read_rows
 from vla.shards import Shard
@@ -29,13 +31,20 @@ class Evaluate:
     """Measure a policy in LIBERO. Rows are fixed before the run; the same command goes on where one was stopped."""
 
     checkpoint: Positional[Path]
-    """A training run's folder, or one of its checkpoints."""
+    """A training run's folder, one of its checkpoints, a LeRobot policy's folder, the address of a served policy
+    (ws://host:port), or the name of a policy, e.g. hold."""
     out: Path
     """Folder for results, report, videos and Rerun recordings."""
+    set: tuple[str, ...] = ()
+    """Settings of a policy by name, NAME=VALUE, e.g. gripper=0."""
+    features: Path | None = None
+    """Table of a LeRobot policy's features, if it is not beside its weights."""
     embodiment: str | None = None
     """Which of the checkpoint's embodiments to be, if it has several."""
     protocol: Literal["ours", "openpi", "openvla", "openvla-oft", "lerobot"] = "ours"
-    """Whose step limits, picture size, actions per look and seeds: ours, or those of a public evaluator."""
+    """Whose step limits, picture size, actions per look and seeds: ours, or those of a public evaluator. Ours gives a
+    row the same scene whatever ran before, renders what the policy wants instead of resizing, and counts no crash as a
+    failure; the others are there to compare with numbers that were published with them."""
     suite: str = "libero_spatial"
     """LIBERO or LIBERO-PRO suite; several with commas between them."""
     tasks: tuple[str, ...] = ()
@@ -57,7 +66,22 @@ class Evaluate:
     ode_steps: int | None = None
     """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
     workers: int = 0
-    """Processes; 0 for one a CPU core."""
+    """Processes with a simulator; 0 for one a CPU core."""
+    device: str | None = None
+    """cpu or cuda; by default the GPU if there is one."""
+    batch: int | None = None
+    """One policy for all simulators that answers n of them at once; 0 for a policy in every process, which is faster
+    without a GPU. By default 8 with a GPU, 0 without."""
+    memory_gb: float | None = None
+    """End a process that holds more, which costs its row."""
+    row_minutes: float = 30.0
+    """End a row that takes longer."""
+    retry_errors: bool = False
+    """Run rows again that ended in an error."""
+    ray_address: str | None = None
+    """Run the rows on a Ray cluster (needs the extra ray); local starts one on this machine."""
+    ray_gpus: float = 0.0
+    """Share of a GPU that each process asks the cluster for."""
     videos: int = 4
     """Rows to film afterwards, failures first."""
     recordings: int = 1
@@ -73,9 +97,13 @@ class Evaluate:
         """Run the rows, compare, write the report."""
         from vla.report import NamedRun, write_report
 
+        subject = self._subject()
+        names = [subject.name, *dict.fromkeys(self.against)]
+        for name in names:
+            if name not in subject.factories:
+                raise ConfigError(f"{self.checkpoint} has no variant {name!r}: it is not a checkpoint of ours")
         rows = self.make_rows()
-        names = ["trained", *dict.fromkeys(self.against)]
-        runs = {name: self.run_variant(name, rows) for name in names}
+        runs = {name: self._run_rows(subject, name, rows) for name in names}
         for name, results in runs.items():
             print_summary(console, name, results)
         comparisons = compare_all(console, runs)
@@ -122,19 +150,20 @@ class Evaluate:
         return rows
 
     def run_variant(self, name: str, rows: Sequence[Row]) -> list[Result]:
-        """Run the rows with the policy (``trained``) or one of its variants."""
+        """Run the rows with the policy (``trained``, or its own name) or one of its variants."""
+        return self._run_rows(self._subject(), name, rows)
+
+    def _run_rows(self, subject: Subject, name: str, rows: Sequence[Row]) -> list[Result]:
         from vla.evaluate import run_rows
-        from vla.policies import vla_policy
+        from vla.ray_crew import Cluster
         from vla.sim import libero
 
-        spec = self._spec()
-        protocol = self._protocol(spec)
+        device = self._device()
+        protocol = self._protocol(subject.spec)
         size = protocol.camera_size
-        connect(libero_panda(size), spec)  # what does not fit is said before a scene is compiled
-        policy = vla_policy.Config(self.checkpoint.resolve(), embodiment=spec.name, ode_steps=self.ode_steps, threads=1)
-        changes = {"trained": {}, "untrained": {"untrained": True}, "blank": {"blank_images": True}}
-        policy = replace(policy, **changes[name])
+        connect(libero_panda(size), subject.spec)  # what does not fit is said before a scene is compiled
         workers = self.workers or os.cpu_count() or 1
+        batch = (0 if device == "cpu" or self.ray_address else 8) if self.batch is None else self.batch
         limits = tuple((suite, protocol.limit(suite)) for suite in dict.fromkeys(row.suite for row in rows))
         return run_rows(
             rows,
@@ -145,9 +174,14 @@ class Evaluate:
                 limits=limits,
                 allow_simulator_drift=self.allow_simulator_drift,
             ),
-            policy,
+            subject.factories[name],
             self.out / name,
             workers=min(workers, len(rows)),
+            batch=batch or None,
+            memory_gb=self.memory_gb,
+            cluster=Cluster(self.ray_address, gpus=self.ray_gpus) if self.ray_address else None,
+            row_timeout_s=60 * self.row_minutes,
+            retry_errors=self.retry_errors,
             execute=protocol.execute or None,
             protocol=protocol,
             shard=Shard.parse(self.shard) if self.shard else None,
@@ -169,17 +203,24 @@ class Evaluate:
             return replace(protocol, seed=0, seed_rule="rows")
         return protocol if self.seed is None else replace(protocol, seed=self.seed)
 
-    def _spec(self) -> EmbodimentSpec:
-        """Of the policy, as the checkpoint has it."""
-        from vla.model.checkpoint import embodiments
+    def _subject(self) -> Subject:
+        return find_subject(
+            self.checkpoint,
+            self.set,
+            embodiment=self.embodiment,
+            ode_steps=self.ode_steps,
+            device=self._device(),
+            features=self.features,
+        )
 
-        specs = {spec.name: spec for spec in embodiments(self.checkpoint)}
-        if self.embodiment is None and len(specs) > 1:
-            raise ConfigError(f"{self.checkpoint} knows {', '.join(specs)}: choose one with --embodiment")
-        name = self.embodiment or next(iter(specs))
-        if name not in specs:
-            raise UnknownName("embodiment of the checkpoint", name, specs)
-        return specs[name]
+    def _device(self) -> str:
+        if self.device is None:
+            import torch
+
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device != "cpu" and not self.device.startswith("cuda"):
+            raise ConfigError(f"device {self.device!r}: expected cpu or cuda")
+        return self.device
 
 
 def print_summary(console: Console, name: str, results: Sequence[Result]) -> None:
@@ -201,7 +242,7 @@ def _add(table: Table, label: str, cell: dict[str, Any]) -> None:
     spans = [(cell["low"], cell["high"]) if cell["n"] else None, cell["clustered"]]
     said = ["" if span is None else f"{100 * span[0]:.0f} to {100 * span[1]:.0f} %" for span in spans]
     steps = "" if cell["mean_steps"] is None else f"{cell['mean_steps']:.0f}"
-    table.add_row(label, f"{cell['successes']}/{cell['n']}", *said, str(cell["errors"]), steps)
+    table.add_row(label, f"{cell['successes']}/{cell['n']}", *said, errors_said(cell) or "0", steps)
 
 
 def compare_all(console: Console, runs: dict[str, list[Result]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from vla.commands.demos import Demos
 from vla.commands.evaluate import Evaluate
 from vla.commands.train import Train
+from vla.commands.train_options import DataOptions, StepOptions
 
 TASKS = ("0",)
 BRIDGE = Path("oxe_bridge_sample/bridge_dataset/1.0.0")
@@ -62,7 +63,7 @@ class Quickstart:
         summary["train"] = timed(
             "3 training",
             f"nano for {minutes:g} minutes",
-            lambda: Train(run, (str(demos),), minutes=minutes).run(console),
+            lambda: Train(run, DataOptions((str(demos),)), step=StepOptions(minutes=minutes)).run(console),
         )
         summary["eval"] = timed(
             "4 evaluation",

@@ -20,6 +20,7 @@ from vla.errors import ConfigError
 from vla.model.action_network import PerBody
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.config import VlaConfig
+from vla.model.noise import Noise, uniform
 
 Pick = Callable[[Float[Tensor, "b v"]], Int64[Tensor, "b"] | None]
 """The next words from their logits; None when there is nothing more to write."""
@@ -82,11 +83,9 @@ class ActionWords(nn.Module):
         return hidden @ backbone.words.weight[-self.count :].flip(0).t()
 
 
-def choose(
-    logits: Float[Tensor, "b v"], temperature: float, generator: torch.Generator | None = None
-) -> Int64[Tensor, "b"]:
+def choose(logits: Float[Tensor, "b v"], temperature: float, generator: Noise = None) -> Int64[Tensor, "b"]:
     """The likeliest word, or one drawn from the softmax of ``logits / temperature`` (by Gumbel's maximum)."""
     if temperature > 0:
-        uniform = torch.rand(logits.shape, generator=generator).to(logits.device)
-        logits = logits.float() / temperature - (-uniform.clamp_min(1e-20).log()).log()
+        even = uniform(logits.shape, generator).to(logits.device)
+        logits = logits.float() / temperature - (-even.clamp_min(1e-20).log()).log()
     return logits.argmax(-1)

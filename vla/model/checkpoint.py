@@ -62,9 +62,23 @@ def save(path: Path, model: VlaModel, encoder: Encoder, ema: Mapping[str, Tensor
         write_into(folder, model, encoder, ema)
 
 
-def write_into(folder: Path, model: VlaModel, encoder: Encoder, ema: Mapping[str, Tensor] | None = None) -> None:
-    """Write a checkpoint's files into an existing folder, for those who add files of their own."""
-    write_tensors(folder / "model.safetensors", model.state_dict())
+def write_into(
+    folder: Path,
+    model: VlaModel,
+    encoder: Encoder,
+    ema: Mapping[str, Tensor] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint's files into an existing folder, for those who add files of their own.
+
+    Args:
+        folder: to write into.
+        model: that the checkpoint is of.
+        encoder: of the model.
+        ema: averaged weights; the model's own if None.
+        weights: whole ones where the model holds only a part of each; its own if None.
+    """
+    write_tensors(folder / "model.safetensors", model.state_dict() if weights is None else weights)
     write_tensors(folder / "ema.safetensors", trainable(model) if ema is None else ema)
     config = {"format": FORMAT, "model": model.config.to_json(), "architecture": model.backbone.architecture()}
     specs = {spec.name: {"fingerprint": spec.fingerprint, "spec": spec.to_json()} for spec in encoder.specs}

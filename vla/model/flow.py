@@ -12,13 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vla.model.head_config import Solver
+from vla.model.noise import Noise, uniform
 
 Velocity = Callable[[Float[Tensor, "b h a"], Float[Tensor, "b"]], Float[Tensor, "b h a"]]
 
 
-def sample_time(count: int, generator: torch.Generator | None = None) -> Float[Tensor, "b"]:
+def sample_time(count: int, generator: Noise = None) -> Float[Tensor, "b"]:
     """Times for training. Beta(1.5, 1) has the distribution function x**1.5, so a uniform number inverts it."""
-    return 0.999 * torch.rand(count, generator=generator) ** (1 / 1.5) + 0.001
+    return 0.999 * uniform((count,), generator) ** (1 / 1.5) + 0.001
 
 
 def interpolate(

@@ -16,6 +16,7 @@ from torch import Tensor
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
 from vla.model.config import VlaConfig
+from vla.model.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,23 @@ class Chance:
     """What a head draws at random, or is given instead; heads that draw nothing ignore it.
 
     Attributes:
-        generator: on the CPU, so that devices agree; the global one if None.
+        generator: or the examples' own noise (:mod:`vla.model.noise`), on the CPU so that devices agree; the global
+            generator if None.
         noise: in training ``samples`` for each example, n in all; in sampling one for each.
         time: in training, of the flow or the diffusion: 1 is noise.
     """
 
-    generator: torch.Generator | None = None
+    generator: Noise = None
     noise: Float[Tensor, "n h a"] | None = None
     time: Float[Tensor, "n"] | None = None
 
 
 class Head(Protocol):
-    """A ``torch.nn.Module`` that makes actions; its weights are its own, the backbone's are handed in."""
+    """A ``torch.nn.Module`` that makes actions; its weights are its own, the backbone's are handed in.
+
+    A batch's loss is the mean of its examples' losses, and an example's loss does not depend on the others: ranks and
+    accumulation rest on it.
+    """
 
     def loss(self, backbone: Backbone, prefix: Prefix, batch: Batch, chance: Chance) -> Float[Tensor, ""]:
         """How wrong the head is about real channels of valid steps."""

@@ -16,6 +16,7 @@ from vla.model.diffusion import add_noise, denoise, squared_cosine
 from vla.model.head import Chance
 from vla.model.head_config import DiffusionConfig
 from vla.model.masked import masked_mse
+from vla.model.noise import integers, normal
 
 
 class DiffusionHead(nn.Module):
@@ -38,9 +39,9 @@ class DiffusionHead(nn.Module):
         actions = batch.actions.repeat_interleave(times, 0)
         noise, time = chance.noise, chance.time
         if noise is None:
-            noise = torch.randn(actions.shape, generator=chance.generator).to(device)
+            noise = normal(actions.shape, chance.generator).to(device)
         if time is None:
-            time = (1 + torch.randint(levels, (len(actions),), generator=chance.generator)) / levels
+            time = (1 + integers(levels, (len(actions),), chance.generator)) / levels
         level = (time * levels).round().long().cpu() - 1
         x = add_noise(actions, noise, self.kept[level].to(device))
         answer = self.network.given(backbone, prefix, batch.inputs, batch.valid, times=times)
@@ -62,7 +63,7 @@ class DiffusionHead(nn.Module):
         if noise is None:
             shape = (len(inputs.state), self.network.horizon, self.network.action_size)
             scale = self.config.temperature if temperature is None else temperature
-            noise = scale * torch.randn(shape, generator=chance.generator).to(inputs.state.device)
+            noise = scale * normal(shape, chance.generator).to(inputs.state.device)
         levels = self.config.levels
         count = min(levels, self.config.steps if steps is None else steps)
         times = torch.linspace(levels, 0, count + 1).round().long()

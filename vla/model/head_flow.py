@@ -5,7 +5,6 @@ The equations are in :mod:`vla.model.flow`.
 
 import itertools
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from vla.model.flow import integrate, interpolate, sample_time, solver_times
 from vla.model.head import Chance
 from vla.model.head_config import FlowConfig
 from vla.model.masked import masked_mse
+from vla.model.noise import normal
 
 
 class FlowHead(nn.Module):
@@ -38,7 +38,7 @@ class FlowHead(nn.Module):
         actions = batch.actions.repeat_interleave(times, 0)
         noise = chance.noise
         if noise is None:
-            noise = torch.randn(actions.shape, generator=chance.generator).to(device)
+            noise = normal(actions.shape, chance.generator).to(device)
         time = chance.time if chance.time is not None else sample_time(len(actions), chance.generator).to(device)
         velocity = self.network.given(backbone, prefix, batch.inputs, batch.valid, times=times)
         mask = self.network.counts(batch.inputs, batch.valid, times)
@@ -59,7 +59,7 @@ class FlowHead(nn.Module):
         if noise is None:
             shape = (len(inputs.state), self.network.horizon, self.network.action_size)
             scale = self.config.temperature if temperature is None else temperature
-            noise = scale * torch.randn(shape, generator=chance.generator).to(inputs.state.device)
+            noise = scale * normal(shape, chance.generator).to(inputs.state.device)
         steps = self.config.steps if steps is None else steps
         ahead = self.network.ahead(backbone, prefix, inputs, solver_times(steps, self.config.solver))
         place = itertools.count()

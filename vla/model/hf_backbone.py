@@ -141,6 +141,12 @@ class HfBackbone(Backbone):
         """The decoder's own word table."""
         return self.decoder.get_input_embeddings()
 
+    @property
+    def end_of_text(self) -> int | None:
+        """The word that ends a text, if the model has one."""
+        end = getattr(self.decoder.config, "eos_token_id", None)
+        return end[0] if isinstance(end, list) else end
+
     def decode(
         self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
     ) -> tuple[Float[Tensor, "b n w"], Prefix]:

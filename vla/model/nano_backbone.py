@@ -159,7 +159,7 @@ class _Keypoints(nn.Module):
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
         self.points = nn.Linear(channels, config.keypoints, bias=False)
-        self.sharpness = nn.Parameter(torch.tensor(1.0))
+        self.sharpness = nn.Parameter(torch.ones(1))  # FSDP wants no scalars
         self.values = nn.Linear(channels, config.values)
         self.out = nn.Linear(config.keypoints * (2 + config.values), config.tokens * config.width)
         line = torch.linspace(-2, 2, self.side)

@@ -28,6 +28,7 @@ from vla.model.head_flow import FlowHead
 from vla.model.head_l1 import L1Head
 from vla.model.head_tokens import TokensHead
 from vla.model.nano_backbone import NanoBackbone
+from vla.model.noise import Noise
 from vla.model.recompute import recompute
 
 __all__ = ["HEADS", "Batch", "VlaModel", "build"]
@@ -74,9 +75,11 @@ class VlaModel(nn.Module):
         batch: Batch,
         noise: Float[Tensor, "n h a"] | None = None,
         time: Float[Tensor, "n"] | None = None,
-        generator: torch.Generator | None = None,
+        generator: Noise = None,
     ) -> Float[Tensor, ""]:
         """The head's error over real channels of valid steps, and the backbone's own loss if it has one.
+
+        It is the mean of what each example alone would give.
 
         Args:
             batch: b examples; some heads use each several times, n in all.

@@ -23,9 +23,22 @@ from vla.model.checkpoint import LAST, Checkpoint, read_json, read_tensors, trai
 from vla.model.encode import Encoder
 from vla.model.vla_model import VlaModel
 from vla.training.config import TrainConfig
+from vla.training.ranks import Ranks, laid_out_as
 
 FOLDER = "checkpoints"
-_MAY_CHANGE = ("minutes", "save_every", "keep", "log_every", "workers", "threads", "device")
+BEST = "best"
+_MAY_CHANGE = (
+    "minutes",
+    "save_every",
+    "keep",
+    "log_every",
+    "workers",
+    "threads",
+    "device",
+    "accumulate",
+    "parallel",
+    "track",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,7 @@ class Progress:
 
 def save_training(
     out: Path,
+    ranks: Ranks,
     model: VlaModel,
     encoder: Encoder,
     ema: Mapping[str, Tensor],
@@ -47,23 +61,38 @@ def save_training(
 ) -> Path:
     """Write a checkpoint into a run's folder, point ``last`` to it, remove the oldest beyond ``config.keep``.
 
+    The first rank writes whole tensors, whatever rank holds them; all ranks have to call it.
+
     Returns:
         the checkpoint's folder.
     """
     path = out / FOLDER / f"{progress.step:08d}"
-    if not path.exists():
-        with whole_folder(path) as folder:
-            write_into(folder, model, encoder, ema)
-            write_tensors(folder / "optimizer.safetensors", _moments(model, optimizer))
-            state = {**dataclasses.asdict(progress), "config": dataclasses.asdict(config)}
-            (folder / "training_state.json").write_text(json.dumps(state, indent=1))
-    link = out / f".{LAST}.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(path.relative_to(out))
-    link.replace(out / LAST)
-    for old in saved(out)[: -config.keep]:
-        shutil.rmtree(old)
+    if ranks.largest([not path.exists()])[0]:
+        weights, averaged, moments = (
+            ranks.whole(part) for part in (model.state_dict(), ema, _moments(model, optimizer))
+        )
+        if ranks.first:
+            with whole_folder(path) as folder:
+                write_into(folder, model, encoder, averaged, weights)
+                write_tensors(folder / "optimizer.safetensors", moments)
+                state = {**dataclasses.asdict(progress), "config": dataclasses.asdict(config)}
+                (folder / "training_state.json").write_text(json.dumps(state, indent=1))
+    if ranks.first:
+        point(out, LAST, path)
+        best = (out / BEST).resolve()
+        for old in saved(out)[: -config.keep]:
+            if old.resolve() != best:
+                shutil.rmtree(old)
+    ranks.wait()
     return path
+
+
+def point(out: Path, name: str, target: Path) -> None:
+    """Make the link ``name`` in ``out`` point to a folder below it; it points to one or the other at any time."""
+    link = out / f".{name}.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.relative_to(out))
+    link.replace(out / name)
 
 
 def saved(out: Path) -> list[Path]:
@@ -107,7 +136,10 @@ def restore(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
         if len(found) != len(parts) or found["exp_avg"].shape != parameter.shape:
             file = checkpoint.path / "optimizer.safetensors"
             raise DataError(file, name, expected=f"moments of shape {tuple(parameter.shape)}", found=", ".join(found))
-        optimizer.state[parameter] = found
+        # the step count is a number of the optimizer's, never spread over ranks
+        optimizer.state[parameter] = {
+            key: value if key == "step" else laid_out_as(value, parameter) for key, value in found.items()
+        }
     if moments:
         file = checkpoint.path / "optimizer.safetensors"
         raise DataError(file, next(iter(moments)), expected="moments of the model's parameters", found="another name")

@@ -1,11 +1,12 @@
-"""Batches by step number: the same step gives the same batch in every process, so resuming is starting at a step.
+"""Batches by number: a number gives the same batch whatever came before, so resuming is starting at a number.
+
+What is random about an example follows from its place in the order: it is the same in any batch, on any rank.
 
 Where features are cached, batches are made of what is in memory and need no help. Otherwise grain makes them ahead;
 :mod:`vla.training.read_ahead` says why grain and not torch's loader.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,21 +15,23 @@ from torch import Tensor
 
 from vla.model.backbone import Inputs
 from vla.model.encode import Encoder
+from vla.model.noise import ExampleNoise, integers, normal
 from vla.model.vla_model import Batch
 from vla.protocols import WindowSource
-from vla.training.augment import shifted
-from vla.training.chance import numpy_chance, torch_chance
+from vla.training.chance import number as chance_number
 from vla.training.config import TrainConfig
+from vla.training.examples import ExampleReader
 from vla.training.features import FeatureStore
 from vla.training.read_ahead import read_ahead
-from vla.training.windows import Windows, check_horizon
+from vla.training.shard import Shard
+from vla.training.windows import Windows
 
 
 class Loader(Protocol):
     """Where batches come from."""
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """The batches of steps ``start``, ``start + 1`` and so on, without end."""
+        """Batches ``start``, ``start + 1`` and so on of this process's shard, without end."""
         ...
 
 
@@ -40,13 +43,20 @@ class CachedLoader:
         windows: read from the source.
         store: holds their features.
         encoder: of the model.
-        config: batch size, seed and augmentation.
+        config: seed and augmentation.
+        shard: which examples each batch holds.
     """
 
     def __init__(
-        self, source: WindowSource, windows: Windows, store: FeatureStore, encoder: Encoder, config: TrainConfig
+        self,
+        source: WindowSource,
+        windows: Windows,
+        store: FeatureStore,
+        encoder: Encoder,
+        config: TrainConfig,
+        shard: Shard,
     ):
-        self.source, self.windows, self.store, self.config = source, windows, store, config
+        self.source, self.windows, self.store, self.config, self.shard = source, windows, store, config, shard
         self.body = np.array([encoder.index(name) for name in windows.embodiment])
         pairs = list(zip(self.body.tolist(), windows.state, windows.actions, strict=True))
         self.state = np.stack([encoder.state(place, state) for place, state, _ in pairs])
@@ -56,20 +66,16 @@ class CachedLoader:
 
     def batches(self, start: int) -> Iterator[Batch]:
         """See :class:`Loader`."""
-        step = start
-        while True:
-            yield self.batch(step)
-            step += 1
+        return map(self.batch, _count(start))
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one step."""
-        size = self.config.batch_size
-        places = (self.source.place(index) for index in range(step * size, (step + 1) * size))
-        chosen = np.array([self.windows.number[place] for place in places])
-        chance = numpy_chance(self.config.seed, step, "augment")
+    def batch(self, number: int) -> Batch:
+        """The batch of one number."""
+        indices = self.shard.places(number)
+        chosen = np.array([self.windows.number[self.source.place(index)] for index in indices])
         rows = self.windows.rows[chosen]
         present = rows >= 0
-        version = chance.integers(0, self.store.versions + 1, size=rows.shape)
+        chance = ExampleNoise(chance_number(self.config.seed, "augment"), indices)
+        version = integers(self.store.versions + 1, rows.shape, chance).numpy()
         features = self.store.read(np.maximum(rows, 0), version)
         body = torch.from_numpy(self.body[chosen])
         state = torch.from_numpy(self.state[chosen])
@@ -80,7 +86,7 @@ class CachedLoader:
             torch.from_numpy(present),
             self.tokens[sentence],
             self.token_mask[sentence],
-            _noisy(state, self.state_mask[body], self.config, step),
+            _noisy(state, self.state_mask[body], self.config, indices),
             body,
         )
         actions, valid = torch.from_numpy(self.actions[chosen]), torch.from_numpy(self.windows.valid[chosen])
@@ -93,46 +99,24 @@ class LiveLoader:
     Args:
         source: of the windows.
         encoder: of the model.
-        config: batch size, seed, augmentation and workers.
+        config: seed, augmentation and workers.
+        shard: which examples each batch holds.
     """
 
-    def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig):
-        self.examples, self.encoder, self.config = _Examples(source, encoder, config), encoder, config
+    def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig, shard: Shard):
+        self.examples = ExampleReader(source, encoder, config, shard)
+        self.encoder, self.config, self.shard = encoder, config, shard
         self.state_mask = _state_mask(encoder)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """See :class:`Loader`."""
         examples = read_ahead(self.examples, start, workers=self.config.workers)
-        for step, (sentences, arrays) in zip(_count(start), examples, strict=False):
-            tokens, mask = self.encoder.words(sentences, arrays[5].tolist(), arrays[2])
+        for number, made in zip(_count(start), examples, strict=False):
+            tokens, mask = self.encoder.words(made.sentences, made.body.tolist(), made.state)
+            arrays = (made.images, made.present, made.state, made.actions, made.valid, made.body)
             images, present, state, actions, valid, body = (torch.from_numpy(np.asarray(array)) for array in arrays)
-            state = _noisy(state, self.state_mask[body], self.config, step)
+            state = _noisy(state, self.state_mask[body], self.config, self.shard.places(number))
             yield Batch(Inputs(images, None, present, tokens, mask, state, body), actions, valid)
-
-
-@dataclass(frozen=True)
-class _Examples:
-    """Windows of a step as arrays; called by many threads at once."""
-
-    source: WindowSource
-    encoder: Encoder
-    config: TrainConfig
-
-    def __call__(self, step: int) -> tuple[list[str], tuple[np.ndarray, ...]]:
-        size = self.config.batch_size
-        rows = [self._example(index) for index in range(step * size, (step + 1) * size)]
-        sentences, arrays = zip(*rows, strict=True)
-        return list(sentences), tuple(np.stack(column) for column in zip(*arrays, strict=True))
-
-    def _example(self, index: int) -> tuple[str, tuple[np.ndarray, ...]]:
-        window = self.source[index]
-        check_horizon(window, self.encoder.config.horizon)
-        body = self.encoder.index(window.spec.name)
-        images, present = self.encoder.pictures(body, window.observation.images)
-        images = shifted(images, self.config.shift, numpy_chance(self.config.seed, index, "shift"))
-        state = self.encoder.state(body, window.observation.state)
-        actions = self.encoder.actions(body, window.actions)
-        return window.observation.instruction, (images, present, state, actions, window.valid, np.array(body))
 
 
 def _count(start: int) -> Iterator[int]:
@@ -148,7 +132,7 @@ def _state_mask(encoder: Encoder) -> Tensor:
     return mask
 
 
-def _noisy(state: Tensor, mask: Tensor, config: TrainConfig, step: int) -> Tensor:
+def _noisy(state: Tensor, mask: Tensor, config: TrainConfig, indices: range) -> Tensor:
     """A little noise keeps a policy from reading its place in the episode off the state's last digits."""
-    noise = torch.randn(state.shape, generator=torch_chance(config.seed, step, "state"))
+    noise = normal(state.shape, ExampleNoise(chance_number(config.seed, "state"), indices))
     return state + config.state_noise * noise * mask

@@ -1,10 +1,12 @@
 """From a window source to batches: reads pictures once where the vision is frozen, and builds the tokenizer."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vla.errors import ConfigError
 from vla.experience import Place
+from vla.model.answers import Answers
 from vla.model.checkpoint import Checkpoint, text_suffix
 from vla.model.config import HfConfig, OfflineConfig, VlaConfig
 from vla.model.encode import Encoder
@@ -16,7 +18,10 @@ from vla.training.config import TrainConfig
 from vla.training.features import FeatureStore, weights_name
 from vla.training.journal import Journal
 from vla.training.loader import CachedLoader, LiveLoader, Loader
-from vla.training.windows import read_windows
+from vla.training.pairs import PairLoader, Pairs
+from vla.training.ranks import Ranks
+from vla.training.shard import Shard, extra_shard
+from vla.training.windows import Windows, read_windows
 
 
 def make_encoder(
@@ -42,10 +47,12 @@ def make_loader(
     config: TrainConfig,
     cache: Path,
     journal: Journal,
+    ranks: Ranks,
+    shard: Shard,
     *,
     resumed: bool,
 ) -> Loader:
-    """The batches of a run.
+    """The batches of a run, of which each rank has its shard.
 
     Args:
         model: its frozen vision, if it has one, looks at every picture now and never again.
@@ -54,20 +61,34 @@ def make_loader(
         config: of the training.
         cache: folder for features.
         journal: shown the progress.
+        ranks: the first one computes the features, the others find them.
+        shard: of this rank.
         resumed: whether the tokenizer is the checkpoint's.
     """
-    if model.backbone.frozen_vision is None:
-        return LiveLoader(source, encoder, config)
-    store = FeatureStore(
-        cache,
-        model.backbone.features,
-        weights_name(model.backbone.frozen_vision),
-        image_size=encoder.image_size,
-        versions=config.versions,
-        shift=config.shift,
-    )
+    vision = model.backbone.frozen_vision
+    if vision is None:
+        return LiveLoader(source, encoder, config, shard)
+    with ranks.one_after_first():
+        store = FeatureStore(
+            cache,
+            model.backbone.features,
+            weights_name(vision),
+            image_size=encoder.image_size,
+            versions=config.versions,
+            shift=config.shift,
+        )
+        windows = _read(model, encoder, source, config, store, journal)
+    if not resumed:
+        encoder.text = make_text(model.config, windows.sentences)
+    return CachedLoader(source, windows, store, encoder, config, shard)
+
+
+def _read(
+    model: VlaModel, encoder: Encoder, source: WindowSource, config: TrainConfig, store: FeatureStore, journal: Journal
+) -> Windows:
+    """All windows that the run needs, their pictures as rows of the store."""
     places = needed_places(source, config)
-    windows = read_windows(
+    return read_windows(
         source,
         places,
         lambda name, images: encoder.pictures(encoder.index(name), images),
@@ -75,9 +96,22 @@ def make_loader(
         horizon=model.config.horizon,
         progress=lambda count: journal.show("reading", count / len(places), f"{count} of {len(places)} windows"),
     )
-    if not resumed:
-        encoder.text = make_text(model.config, windows.sentences)
-    return CachedLoader(source, windows, store, encoder, config)
+
+
+def make_answers(
+    model: VlaModel, encoder: Encoder, pairs: Pairs | None, config: TrainConfig, ranks: Ranks
+) -> Callable[[int], Iterator[Answers | None]]:
+    """Batches of image-text pairs from a number on; None for each if there are no pairs.
+
+    Raises:
+        ConfigError: the backbone is no language model, or there are pairs without a share or the other way round.
+    """
+    if (pairs is None) != (not config.pairs_share):
+        raise ConfigError("image-text pairs and their share of a step's examples belong together")
+    if pairs is None:
+        return lambda start: itertools.repeat(None)
+    shard = extra_shard(config.pairs_share, config.batch_size, config.accumulate, ranks.rank, ranks.size)
+    return PairLoader(pairs, model, encoder, config.seed, shard).batches
 
 
 def needed_places(source: WindowSource, config: TrainConfig) -> list[Place]:

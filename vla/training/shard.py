@@ -1,23 +1,21 @@
-"""One rank's part of an endless order of windows."""
+"""Which examples of the endless order each batch of each process holds."""
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass
 
-from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
-from vla.experience import Place, Window
-from vla.protocols import WindowSource
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Of ``ranks`` processes the one with number ``rank`` draws the windows ``rank``, ``rank + ranks``... of a source.
+    """One process's part: of every ``ranks`` examples in turn the one with number ``rank``.
 
-    Ranks never share an index, together they leave none out, and batch n of all ranks together holds the same windows
-    as batch n of one process with ``ranks`` times the batch size. A run may go on with another number of ranks.
+    Ranks never share an example, together they leave none out, and the batches with one number of all ranks together
+    hold the same examples as the batch of that number of one process with ``ranks`` times the size. So a run may go on
+    with another number of ranks.
 
     Attributes:
-        source: the order that all ranks share.
+        size: of this process's batches.
         rank: from 0.
         ranks: of all processes.
 
@@ -25,36 +23,41 @@ class Shard:
         ConfigError: there is no such rank.
     """
 
-    source: WindowSource
-    rank: int
-    ranks: int
+    size: int
+    rank: int = 0
+    ranks: int = 1
 
     def __post_init__(self):
         if not 0 <= self.rank < self.ranks:
             raise ConfigError(f"rank {self.rank} of {self.ranks} does not exist")
+        if self.size < 1:
+            raise ConfigError(f"batches hold at least one example, found {self.size}")
 
-    @property
-    def specs(self) -> tuple[EmbodimentSpec, ...]:
-        """Of the source."""
-        return self.source.specs
+    def places(self, number: int) -> range:
+        """Places in the order of the examples of batch ``number``."""
+        if number < 0:
+            raise IndexError(f"an endless order has no batch {number}")
+        first = number * self.size * self.ranks + self.rank
+        return range(first, first + self.size * self.ranks, self.ranks)
 
-    def __getitem__(self, index: int) -> Window:
-        """The window at this rank's place in the order."""
-        return self.source[self._of_all(index)]
 
-    def place(self, index: int) -> Place:
-        """Where the window of this rank's index comes from; reads nothing."""
-        return self.source.place(self._of_all(index))
+def shard_of(batch_size: int, accumulate: int, rank: int, ranks: int) -> Shard:
+    """A rank's shard where ``accumulate`` batches of all ranks make one step of ``batch_size`` examples.
 
-    def window(self, place: Place, *, images: bool = True) -> Window:
-        """The window at a place; without ``images`` no picture is decoded."""
-        return self.source.window(place, images=images)
+    Raises:
+        ConfigError: the step's examples cannot be shared out evenly.
+    """
+    size, rest = divmod(batch_size, ranks * accumulate)
+    if rest or not size:
+        raise ConfigError(
+            f"a batch_size of {batch_size} cannot be shared by {ranks} ranks in {accumulate} parts: "
+            f"expected a multiple of {ranks * accumulate}"
+        )
+    return Shard(size, rank, ranks)
 
-    def frames(self) -> Iterable[Place]:
-        """Every place that can be drawn, by any rank."""
-        return self.source.frames()
 
-    def _of_all(self, index: int) -> int:
-        if index < 0:
-            raise IndexError(f"an endless order has no index {index}")
-        return index * self.ranks + self.rank
+def extra_shard(share: float, batch_size: int, accumulate: int, rank: int, ranks: int) -> Shard:
+    """A rank's shard of further examples, so many that they are ``share`` of a step's, rounded up to share evenly."""
+    parts = ranks * accumulate
+    size = max(1, math.ceil(share / (1 - share) * batch_size / parts - 1e-9))
+    return Shard(size, rank, ranks)
