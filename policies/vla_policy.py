@@ -15,6 +15,7 @@ from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
 from vla.model.backbone import Inputs
 from vla.model.checkpoint import Checkpoint, fingerprint, load
+from vla.model.head_config import L1Config
 from vla.model.inpainting import continue_chunk
 from vla.protocols import Query
 
@@ -93,10 +94,9 @@ class VlaPolicy:
             ConfigError: the model's head is no flow.
         """
         inputs = self._inputs(replace(observation, instruction=observation.instruction or self._instruction))
-        head, config = self.model.config.head, self.model.config
-        temperature = head.temperature if self.temperature is None else self.temperature
+        config = self.model.config
         shape = (1, config.horizon, config.action_size)
-        noise = temperature * torch.randn(shape, generator=_generator(self._seed, self._chunks))
+        noise = self._noise_scale() * torch.randn(shape, generator=_generator(self._seed, self._chunks))
         self._chunks += 1
         count = min(len(left), config.horizon)
         planned = torch.zeros(shape)
@@ -147,14 +147,19 @@ class VlaPolicy:
         """Normalised chunks of all rows from one batch, filled up to ``size`` with copies of the first."""
         if not rows:
             return []
-        head = self.model.config.head
-        temperature = head.temperature if self.temperature is None else self.temperature
+        temperature = self._noise_scale()
         shape = (self.model.config.horizon, self.model.config.action_size)
         noise = torch.zeros(size, *shape)
         for place, query in enumerate(queries):
             noise[place] = temperature * torch.randn(1, *shape, generator=_generator(query.seed, query.number))[0]
         inputs = self._stacked([*rows, *[rows[0]] * (size - len(rows))])
         return list(self._sample(inputs, noise=noise.to(self.device))[: len(rows)])
+
+    def _noise_scale(self) -> float:
+        """Of the noise that a head starts from, if it does."""
+        head = self.model.config.head
+        own = 1.0 if isinstance(head, L1Config) else head.temperature
+        return own if self.temperature is None else self.temperature
 
     def _stacked(self, rows: Sequence[Inputs]) -> Inputs:
         """One batch. Its shapes do not depend on what is asked, because a sum's rounding depends on shapes.

@@ -11,7 +11,7 @@ from vla.sim.expert.boxes import Boxes, Room
 
 def boxes(rng: np.random.Generator, count: int, spread: float = 0.1) -> Boxes:
     """At random."""
-    axes = Rotation.random(count, random_state=rng).as_matrix()
+    axes = Rotation.random(count, rng=rng).as_matrix()
     return Boxes(rng.uniform(-spread, spread, (count, 3)), axes, rng.uniform(0.005, 0.06, (count, 3)))
 
 

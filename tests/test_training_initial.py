@@ -10,7 +10,7 @@ from test_training_loop import MODEL, SHORT, SOURCE, run
 
 from vla.errors import ConfigError, DataError
 from vla.model.checkpoint import load, trainable
-from vla.model.config import ExpertConfig, fit_to
+from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
 from vla.model.encode import Encoder
 from vla.model.text import Text, word_tokenizer
 from vla.model.vla_model import VlaModel, build
@@ -29,9 +29,14 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def nano(config: VlaConfig) -> NanoConfig:
+    assert isinstance(config.backbone, NanoConfig)
+    return config.backbone
+
+
 def model_and_encoder(config=MODEL, source=SOURCE, sentences=WORDS) -> tuple[VlaModel, Encoder]:
     model = build(fit_to(config, source.specs), seed=99)
-    text = Text(word_tokenizer(sentences, config.backbone.vocabulary), config.backbone.text_length)
+    text = Text(word_tokenizer(sentences, nano(config).vocabulary), config.backbone.text_length)
     return model, Encoder(model.config, source.specs, source.statistics(), text, model.backbone.image_size)
 
 
