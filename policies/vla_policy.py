@@ -270,7 +270,8 @@ def fresh(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
     """The checkpoint's network before training: new weights, pretrained ones where its config asks for them."""
     from vla.model.vla_model import build
 
-    model = build(checkpoint.model.config, seed=seed).eval()
+    architecture = checkpoint.model.backbone.architecture()
+    model = build(checkpoint.model.config, architecture=architecture, seed=seed).eval()
     if model.fast is not None and checkpoint.model.fast is not None:
         model.fast.codec = checkpoint.model.fast.codec  # the words are the data's, not the training's
     return replace(checkpoint, model=model)

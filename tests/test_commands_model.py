@@ -83,6 +83,30 @@ def test_cameras_are_said(vla: Any, policy: Path, tmp_path: Path):
     assert code == 0 and load(tmp_path / "ours").encoder.numbers[0].cameras == ("top",)
 
 
+def test_other_statistics_can_be_given(vla: Any, policy: Path, arm: Path, tmp_path: Path):
+    table = {
+        name: {"mean": [0.5] * size, "std": [2.0] * size, "min": [-1.0] * size, "max": [1.0] * size}
+        for name, size in (("observation.state", len(ARM.state)), ("action", ARM.action.size))
+    }
+    (tmp_path / "stats.json").write_text(json.dumps(table))
+    asked = (
+        "model",
+        "import",
+        policy,
+        "--like",
+        arm,
+        "--out",
+        tmp_path / "ours",
+        "--statistics",
+        tmp_path / "stats.json",
+    )
+    code, _, errors = vla(*asked)
+    assert code == 2 and "count" in errors
+    assert vla(*asked, "--count", 70)[0] == 0
+    channels = load(tmp_path / "ours").encoder.statistics["arm"].channels
+    assert {(channel.mean, channel.std, channel.count) for channel in channels.values()} == {(0.5, 2.0, 70)}
+
+
 def test_a_data_set_of_the_same_robot_says_it(shared_data: Path):
     spec = embodiment_like(str(shared_data / "oxe_bridge_sample" / "bridge_dataset" / "1.0.0"))
     assert spec.state and spec.cameras

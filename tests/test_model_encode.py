@@ -1,5 +1,9 @@
 """The border between raw units and the model's tensors."""
 
+import math
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,10 +13,11 @@ from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, DataError, SpecMismatch, StatisticsMissing, UnknownName
 from vla.experience import Observation
-from vla.model.config import distinct_specs, fit_to
+from vla.model.config import ExpertConfig, Fit, distinct_specs, fit_to
 from vla.model.encode import Encoder
+from vla.model.pictures import fitted
 from vla.model.presets import preset
-from vla.model.text import Text, read_tokenizer, word_tokenizer
+from vla.model.text import Text, read_tokenizer, state_prompt, word_tokenizer
 from vla.normalize import Statistics
 from vla.statistics_estimator import StatisticsEstimator
 
@@ -104,3 +109,36 @@ def test_tokenizers_survive_their_json(tmp_path):
 def test_presets_are_answered_with_the_closest():
     with pytest.raises(UnknownName, match="nano"):
         preset("nan")
+
+
+@given(st.lists(st.floats(-1.5, 1.5, width=32), min_size=1, max_size=9))
+def test_states_are_written_into_the_prompt_in_256_bins(values: list[float]):
+    """A bin is 1/128 wide and counts from -1; what is outside falls into bin -1 or 255."""
+    prompt = state_prompt(" put_the bowl\naway ", np.array(values, dtype=np.float32))
+    before, bins, after = prompt.partition("State: ")[0], prompt.partition("State: ")[2].partition(";")[0], prompt[-10:]
+    assert (before, after) == ("Task: put the bowl away, ", ";\nAction: ")
+    for value, found in zip(values, map(int, bins.split()), strict=True):
+        assert found == (-1 if value < -1 else min(255, math.floor((Fraction(value) + 1) * 128)))
+
+
+def test_only_a_pretrained_tokenizer_can_read_states():
+    config = replace(preset("nano"), expert=ExpertConfig(state="prompt"))
+    with pytest.raises(ConfigError, match="prompt"):
+        Encoder(fit_to(config, SPECS), SPECS, statistics(), TEXT, 32)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(("stretch", "centre", "corner")))
+def test_pictures_keep_their_shape_if_they_are_to(height: int, width: int, fit: Fit):
+    """What is white stays white, all else is black, in the middle or at the lower right, and touches two sides."""
+    square = fitted(np.full((height, width, 3), 255, np.uint8), 24, fit)
+    assert square.shape == (24, 24, 3) and set(np.unique(square)) <= {0, 255}
+    rows, columns = (np.flatnonzero(square.any(axis=(axis, 2))) for axis in (1, 0))
+    sizes = (len(rows), len(columns))
+    assert (square == 255).sum() == 3 * sizes[0] * sizes[1]
+    scale = 24 / max(height, width)
+    wanted = (24, 24) if fit == "stretch" else (max(1, height * scale), max(1, width * scale))
+    assert max(sizes) == 24 and all(abs(size - want) < 1 for size, want in zip(sizes, wanted, strict=True))
+    if fit == "corner":
+        assert (rows[-1], columns[-1]) == (23, 23)
+    else:
+        assert abs(rows[0] + rows[-1] - 23) <= 1 and abs(columns[0] + columns[-1] - 23) <= 1

@@ -73,6 +73,19 @@ def test_pictures_enter_as_the_model_sees_them(model: VlaModel):
     assert torch.allclose(backbone._see(images), getattr(theirs, "pooler_output", theirs), atol=1e-5)
 
 
+def test_without_gradients_the_last_layer_stops_at_its_keys(model: VlaModel):
+    backbone: Any = model.eval().backbone
+    inputs, calls = batch().inputs, []
+    backbone.decoder.layers[-1].mlp.register_forward_hook(lambda *_: calls.append(1))
+    whole = backbone.prefix(inputs)
+    assert calls == [1]
+    with torch.no_grad():
+        short = backbone.prefix(inputs)
+    assert calls == [1] and len(short.keys) == len(whole.keys)
+    for name in ("keys", "values"):
+        assert all(torch.equal(a, b) for a, b in zip(getattr(whole, name), getattr(short, name), strict=True))
+
+
 def test_a_missing_camera_changes_nothing(model: VlaModel):
     inputs = batch().inputs
     mask = torch.tensor([[True, False]] * 2)

@@ -13,7 +13,7 @@ from transformers import AutoModel, SmolVLMConfig
 from vla.embodiment import ActionSpec, EmbodimentSpec
 from vla.experience import Place, Window
 from vla.model.checkpoint import load
-from vla.model.config import ExpertConfig, HfConfig, NanoConfig, VlaConfig
+from vla.model.config import ExpertConfig, HfConfig, LoraConfig, NanoConfig, OfflineConfig, VlaConfig
 from vla.model.text import word_tokenizer
 from vla.training.config import TrainConfig
 from vla.training.fake import FakeWindows, fake_embodiment
@@ -82,10 +82,27 @@ def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> HfConfig:
     return HfConfig(str(folder))
 
 
-@pytest.mark.parametrize("kind", ["cached", "live"])
+EXPERT = ExpertConfig(width=16, mlp=32)
+
+
+def model(kind: str, tiny_vlm: HfConfig) -> VlaConfig:
+    """Of every way that pictures, states and weights can take."""
+    if kind == "nano":
+        return VlaConfig(NANO, EXPERT, horizon=8)
+    if kind == "offline":
+        pytest.importorskip("gguf", reason="the extra 'offline' is not installed")
+        return VlaConfig(OfflineConfig(image_size=32, layers=1), EXPERT, horizon=8)
+    backbone = replace(tiny_vlm, lora=LoraConfig(rank=2)) if kind == "lora" else replace(tiny_vlm, text_length=60)
+    state: Any = {"pi05": "prompt", "smolvla": "prefix"}.get(kind, "token")
+    return VlaConfig(backbone, replace(EXPERT, state=state), horizon=8, recompute=kind == "lora")
+
+
+@pytest.mark.parametrize(
+    "kind", ["nano", "live", "pi05", "smolvla", "lora", pytest.param("offline", marks=pytest.mark.slow)]
+)
 def test_it_trains_resumes_bit_for_bit_and_acts_for_both(kind: str, tmp_path: Path, tiny_vlm: HfConfig):
     source = Two()
-    config = VlaConfig(NANO if kind == "cached" else tiny_vlm, ExpertConfig(width=16, mlp=32), horizon=8)
+    config = model(kind, tiny_vlm)
 
     def run(out: Path, **settings: Any) -> list[float]:
         train(TRAIN, config, source, source.statistics(), out, cache=tmp_path / "features", quiet=True, **settings)

@@ -27,19 +27,24 @@ class Import:
     """Which camera fills which of its image features, as FEATURE=CAMERA (FEATURE= for none); same names need none."""
     backbone: str | None = None
     """Folder or Hub id of the vision-language model's config and tokenizer, if not that which its files name."""
+    statistics: Path | None = None
+    """A LeRobot meta/stats.json to normalise with instead of the policy's own (base policies have none)."""
     count: int | None = None
-    """Steps that its statistics are of, if its files do not say."""
+    """Steps that the statistics are of, if the files do not say."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Return what was read."""
         from vla.model.checkpoint import save
         from vla.model.lerobot import read_lerobot
+        from vla.statistics_files import read_lerobot as read_statistics
 
+        spec = embodiment_like(self.like)
         checkpoint = read_lerobot(
             self.policy,
-            embodiment_like(self.like),
+            spec,
             cameras=camera_map(self.cameras),
             backbone=self.backbone,
+            statistics=self.statistics and read_statistics(self.statistics, spec, count=self.count),
             count=self.count,
         )
         save(self.out, checkpoint.model, checkpoint.encoder)

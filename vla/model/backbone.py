@@ -13,6 +13,7 @@ transformers exactly.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -219,15 +220,40 @@ def run_decoder(
     allowed = allowed | torch.eye(places, dtype=torch.bool, device=mask.device)
     additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
     additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
-    cache = PrefixCache(decoder.config)
-    decoder(
-        inputs_embeds=embeddings,
-        attention_mask=additive[:, None],
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0) if positions is None else positions,
-        past_key_values=cache,
-        use_cache=True,
-    )
+    cache = PrefixCache(decoder.config) if torch.is_grad_enabled() else _KeysOnly(decoder.config)
+    with suppress(_Enough):
+        decoder(
+            inputs_embeds=embeddings,
+            attention_mask=additive[:, None],
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0) if positions is None else positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
     return _cached(cache, mask, after)
+
+
+class _Enough(Exception):
+    """All keys and values are there."""
+
+
+class _KeysOnly(PrefixCache):
+    """Leaves the decoder at the last layer's keys and values: what follows them there, nobody looks at.
+
+    Only without gradients: wrappers that shard a model in training need every module to return.
+    """
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self._last = config.num_hidden_layers - 1
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """As its parent, but the last layer's do not return."""
+        cached = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if layer_idx == self._last:
+            raise _Enough
+        return cached
 
 
 def continue_decoder(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from vla.embodiment import EmbodimentSpec, Role
-from vla.errors import SpecMismatch, StatisticsMissing, UnknownName
+from vla.errors import ConfigError, SpecMismatch, StatisticsMissing, UnknownName
 from vla.experience import Observation
 from vla.model.backbone import Inputs
 from vla.model.config import Fit, HfConfig, VlaConfig, distinct_specs
@@ -43,6 +43,7 @@ class Encoder:
     Raises:
         StatisticsMissing: of an embodiment or of one of its channels.
         SpecMismatch: an embodiment has other channels than the config was fitted to.
+        ConfigError: the state is to be written into the prompt, and the tokenizer knows no numbers.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Encoder:
         text: Text,
         image_size: int,
     ):
+        if config.expert.state == "prompt" and not isinstance(config.backbone, HfConfig):
+            raise ConfigError("a state in the prompt needs a Hugging Face backbone, whose tokenizer knows its numbers")
         self.config, self.text, self.image_size = config, text, image_size
         self.fit: Fit = config.backbone.fit if isinstance(config.backbone, HfConfig) else "stretch"
         self.statistics = dict(statistics)
