@@ -9,12 +9,16 @@ import torch
 
 from vla.errors import ConfigError, DataError, UnknownName
 from vla.model.checkpoint import fingerprint, load
-from vla.model.config import ExpertConfig, NanoConfig, VlaConfig
+from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
+from vla.model.encode import Encoder
 from vla.model.head_config import FastConfig, FlowConfig
 from vla.model.presets import preset, with_head
+from vla.model.text import Text, word_tokenizer
+from vla.model.vla_model import build
 from vla.policies.vla_policy import Config
 from vla.training.config import TrainConfig
 from vla.training.fake import FakeWindows, fake_embodiment
+from vla.training.fit_words import fit_words
 from vla.training.loop import train
 
 MODEL = VlaConfig(
@@ -126,3 +130,23 @@ def test_two_embodiments_share_the_words(tmp_path: Path, cache: Path):
             policy = Config(tmp_path / name, embodiment=body).make()
             policy.reset("Reach the red square.", seed=1)
             assert torch.isfinite(torch.from_numpy(policy.act(SOURCE[0].observation).actions)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_cameras_and_their_names_changes_nothing(name: str):
+    """A spec that lists its cameras the other way round, and an observation that does: the same chunk, bit for bit."""
+    spec = fake_embodiment(cameras=("front", "hand"))
+    turned = replace(spec, cameras=spec.cameras[::-1])
+    observation = FakeWindows(spec=spec)[0].observation
+    other = replace(observation, images=dict(list(observation.images.items())[::-1]))
+    chunks = []
+    for own, seen in ((spec, observation), (turned, other)):
+        model = build(fit_to(with_head(MODEL, name), (own,)), seed=1).eval()
+        source = FakeWindows(spec=own)
+        text = Text(word_tokenizer(["reach the red square"], 64), 40)
+        encoder = Encoder(model.config, (own,), source.statistics(), text, 32)
+        fit_words(model, encoder, source)
+        chunks.append(model.sample(encoder.inputs(0, seen), generator=torch.Generator().manual_seed(0)))
+        blind = replace(seen, images={**seen.images, "hand": 255 - seen.images["hand"]})
+        assert not torch.equal(encoder.inputs(0, blind).images, encoder.inputs(0, seen).images)  # pyright: ignore
+    assert torch.equal(*chunks)

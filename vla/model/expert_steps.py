@@ -2,7 +2,8 @@
 
 A solver asks the same network at known times, looking at the same prefix. So these are computed once:
 
-* the prefix's keys and values, one copy for each query head, in buffers with room behind them for the own tokens';
+* the prefix's keys and values, in buffers with room behind them for the own tokens'; query heads that share a head of
+  keys and values are asked as more queries of one head, so that nothing is copied for each;
 * every norm's scale, shift and gate at every time, one product a layer instead of one a step;
 * where the time enters through an MLP (pi0): its first layer's share of the time, and the way in of the actions
   multiplied into the rest of it.
@@ -112,12 +113,13 @@ class _LayerSteps:
         self.layer, self.heads, self.kv_heads = layer, layer.heads, layer.kv_heads
         keys, values = plan.keys[place], plan.values[place]
         self.group, self.prefix = layer.heads // layer.kv_heads, keys.shape[2]
-        self.keys, self.values = (self._room(cached, 0 if layer.cross else own) for cached in (keys, values))
+        self.keys, self.values = (_room(cached, 0 if layer.cross else own) for cached in (keys, values))
         cos, sin = plan.cross_rotary if layer.cross else plan.rotary
         self.cos, self.sin = (item[:, :, None].to(keys.dtype) for item in (cos, sin))
         allowed = plan.cross_allowed if layer.cross else plan.allowed
         seen = torch.zeros(allowed.shape, dtype=keys.dtype, device=keys.device)
-        self.allowed = None if bool(allowed.all()) else seen.masked_fill_(~allowed, -torch.inf)
+        seen.masked_fill_(~allowed, -torch.inf)
+        self.allowed = None if bool(allowed.all()) else seen.repeat(1, 1, self.group if seen.shape[2] > 1 else 1, 1)
         self.before_attention = _norm(layer.before_attention, condition, times)
         self.before_mlp = _norm(layer.before_mlp, condition, times)
         size, dtype, device = len(keys) * own, keys.dtype, keys.device
@@ -150,20 +152,18 @@ class _LayerSteps:
         _rotate(split[:, :, :rotated], self.cos, self.sin, self.turned)
         if not self.layer.cross:
             for room, written in ((self.keys, self.turned[:, :, self.heads :]), (self.values, split[:, :, rotated:])):
-                behind = room.unflatten(1, (self.kv_heads, self.group))[:, :, :, self.prefix :]
-                behind.copy_(written.transpose(1, 2)[:, :, None].expand_as(behind))
-        q = self.turned[:, :, : self.heads].transpose(1, 2)
+                room[:, :, self.prefix :] = written.transpose(1, 2)
+        q = self.turned[:, :, : self.heads].transpose(1, 2).unflatten(1, (self.kv_heads, self.group)).flatten(2, 3)
         mixed = F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=self.allowed)
-        return mixed.transpose(1, 2).flatten(2)
+        return mixed.unflatten(2, (self.group, own)).flatten(1, 2).transpose(1, 2).flatten(2)
 
-    def _room(self, cached: Float[Tensor, "b k p d"], own: int) -> Float[Tensor, "b h q d"]:
-        expanded = cached.repeat_interleave(self.group, 1)
-        if not own:
-            return expanded
-        batch, heads, places, size = expanded.shape
-        room = cached.new_empty(batch, heads, places + own, size)
-        room[:, :, :places] = expanded
-        return room
+
+def _room(cached: Float[Tensor, "b k p d"], own: int) -> Float[Tensor, "b k q d"]:
+    """The cache with ``own`` places behind it."""
+    batch, heads, places, size = cached.shape
+    room = cached.new_empty(batch, heads, places + own, size)
+    room[:, :, :places] = cached
+    return room
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
