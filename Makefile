@@ -36,7 +36,7 @@ bench: setup ## every benchmark, one JSON line each
 	@for script in benchmarks/*.py; do $(RUN) python $$script || exit 1; done
 
 lock: ## compile requirements.lock anew from pyproject.toml
-	uv pip compile pyproject.toml --extra dev --extra offline --generate-hashes --python-version 3.12 -q --no-emit-index-url --no-header -o requirements.lock
+	PATH="$$PATH:$$(python3 -m site --user-base)/bin" uv pip compile pyproject.toml --extra dev --extra offline --generate-hashes --python-version 3.12 -q --no-emit-index-url --no-header -o requirements.lock
 
 clean: ## remove the environment and what runs wrote
 	rm -rf .venv runs

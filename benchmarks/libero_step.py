@@ -3,6 +3,10 @@
 Ours and the stock ``OffScreenRenderEnv`` (both cameras at 256 pixels in every step) run in turns in one process on the
 same scene with the same actions. Prints one JSON line: steps per second of each (medians over the turns), the median of
 the turns' ratios, also with undecimated meshes (``exact``), the load of the machine, and what it is.
+
+``control_step_ms`` is a step without pictures, in processor time: ours; with robosuite's controller in the place of
+ours, between the same halves of MuJoCo's step; as LIBERO steps; and MuJoCo alone, the torques kept. ``reset_ms``
+is a scene set and settled, of which ten steps are a part.
 """
 
 import argparse
@@ -13,13 +17,15 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from vla.rows import Row
 from vla.sim import libero_suites
 from vla.sim.libero import Config
-from vla.sim.libero_world import Render
+from vla.sim.libero_world import LiberoWorld, Render
+from vla.sim.rendering import mujoco_binding
 
 SUITE, TASK, SIZE, LOOK_EVERY = "libero_spatial", 0, 256, 8
 
@@ -31,15 +37,14 @@ def main() -> None:
     arguments = parser.parse_args()
     actions = np.random.default_rng(0).uniform(-0.5, 0.5, (arguments.steps, 7))
     with contextlib.ExitStack() as stack:
-        measure(
-            arguments,
-            actions,
-            {"ours": ours("decimated", stack), "ours_exact": ours("exact", stack), "stock": stock(stack)},
-        )
+        rendering = {"ours": ours("decimated", stack), "ours_exact": ours("exact", stack), "stock": stock(stack)}
+        print(json.dumps(measure(arguments, actions, rendering) | control(arguments, actions, stack)))
 
 
-def measure(arguments: argparse.Namespace, actions: np.ndarray, runs: dict[str, Callable[[np.ndarray], None]]) -> None:
-    """Run them in turns and print the line."""
+def measure(
+    arguments: argparse.Namespace, actions: np.ndarray, runs: dict[str, Callable[[np.ndarray], None]]
+) -> dict[str, Any]:
+    """Run them in turns; what the line says of them."""
     for run in runs.values():
         run(actions[:LOOK_EVERY])  # compile, upload
     rates: dict[str, list[float]] = {name: [] for name in runs}
@@ -52,7 +57,7 @@ def measure(arguments: argparse.Namespace, actions: np.ndarray, runs: dict[str, 
         name: statistics.median(a / b for a, b in zip(rates[name], rates["stock"], strict=True))
         for name in ("ours", "ours_exact")
     }
-    result = {
+    return {
         "benchmark": "libero_step",
         "unit": "control steps per second",
         **{name: round(statistics.median(values), 2) for name, values in rates.items()},
@@ -65,7 +70,52 @@ def measure(arguments: argparse.Namespace, actions: np.ndarray, runs: dict[str, 
         "cores": os.cpu_count(),
         "machine": platform.machine(),
     }
-    print(json.dumps(result))
+
+
+def control(arguments: argparse.Namespace, actions: np.ndarray, stack: contextlib.ExitStack) -> dict[str, Any]:
+    """Steps without pictures, in turns, and resets; processor time [ms], medians."""
+    entry = libero_suites.tasks(SUITE)[TASK]
+    world, plain = LiberoWorld(entry.bddl), LiberoWorld(entry.bddl, fused=False)
+    for one in (world, plain):
+        stack.callback(one.close)
+        one.reset(entry.initial_states()[0], seed=0)
+    mujoco, robot, sim = mujoco_binding.load(), world.env.robots[0], world.env.sim
+
+    def robosuites(action: np.ndarray) -> None:
+        sim.forward = lambda: None  # mj_step1 has done it
+        for substep in range(25):
+            mujoco.mj_step1(world.model, world.data)
+            robot.control(action, policy_step=substep == 0)
+            mujoco.mj_step2(world.model, world.data)
+        del sim.forward
+
+    def alone(action: np.ndarray) -> None:
+        for _ in range(25):
+            mujoco.mj_step1(world.model, world.data)
+            mujoco.mj_step2(world.model, world.data)
+
+    runs = {"ours": world.step, "robosuite_controller": robosuites, "stock": plain.step, "mujoco_alone": alone}
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    resets: list[float] = []
+    start = world.get_state()
+    for _ in range(arguments.turns):
+        for name, run in runs.items():
+            world.restore(start)
+            begin = time.process_time()
+            for action in actions:
+                run(action)
+            times[name].append(1000 * (time.process_time() - begin) / len(actions))
+        begin = time.process_time()
+        world.reset(entry.initial_states()[0], seed=0)
+        resets.append(1000 * (time.process_time() - begin))
+    return {
+        "control_step_ms": {name: round(statistics.median(values), 3) for name, values in times.items()},
+        "control_ratio": {
+            name: round(statistics.median(a / b for a, b in zip(times[name], times["ours"], strict=True)), 2)
+            for name in ("robosuite_controller", "stock")
+        },
+        "reset_ms": round(statistics.median(resets), 1),
+    }
 
 
 def ours(render: Render, stack: contextlib.ExitStack) -> Callable[[np.ndarray], None]:

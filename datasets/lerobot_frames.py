@@ -7,7 +7,6 @@ folder, because a compressed page can only be unpacked whole.
 
 import hashlib
 import logging
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,6 +21,8 @@ from vla.datasets.array_file import map_arrays, read_meta, write_arrays
 from vla.datasets.lerobot_pages import picture_ranges
 from vla.datasets.lerobot_parquet import open_parquet, parquet_errors
 from vla.datasets.picture import decode_picture
+from vla.datasets.storage import Stored, read_range
+from vla.datasets.stored_pictures import StoredPictures
 from vla.errors import DataError
 from vla.experience import Image
 from vla.files import whole_file
@@ -39,21 +40,34 @@ class _Ranges:
 
     def __init__(self, limit: int):
         self._limit, self._size = limit, 0
-        self._known: OrderedDict[tuple[Path, str, _Stat], tuple[Path, Int64[np.ndarray, "n 2"]]] = OrderedDict()
+        self._known: OrderedDict[tuple[Path, str, _Stat], tuple[Stored, Int64[np.ndarray, "n 2"]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, path: Path, column: str, row: int, cache: Path) -> tuple[Path, int, int]:
-        """File, offset and length of the encoded picture in a row."""
+    def table(self, path: Path, column: str, cache: Path) -> tuple[Stored, Int64[np.ndarray, "n 2"]]:
+        """The file that a data file's encoded pictures are in, and offset and length of each of its rows."""
         status = path.stat()
         key = (path, column, (status.st_size, status.st_mtime_ns))
         with self._lock:
             if key not in self._known:
-                self._known[key] = _ranges(path, column, key[2], cache)
-                self._size += self._known[key][1].nbytes
+                file, ranges = _ranges(path, column, key[2], cache)
+                self._known[key] = Stored(str(file), (held := file.stat()).st_size, str(held.st_mtime_ns)), ranges
+                self._size += ranges.nbytes
                 while self._size > self._limit and len(self._known) > 1:
                     self._size -= self._known.popitem(last=False)[1][1].nbytes
             self._known.move_to_end(key)
-            file, ranges = self._known[key]
+            return self._known[key]
+
+    def find(self, path: Path, column: str, row: int, cache: Path) -> tuple[Stored, int, int]:
+        """File, offset and length of the encoded picture in a row.
+
+        Raises:
+            DataError: the file cannot be read, or has no such row.
+        """
+        try:
+            file, ranges = self.table(path, column, cache)
+        except OSError as error:
+            field = f"{column}, row {row}"
+            raise DataError(path, field, expected="a readable file", found=str(error)) from error
         if row >= len(ranges):
             raise DataError(path, f"{column}, row {row}", expected="a picture", found=f"only {len(ranges)} rows")
         return file, int(ranges[row, 0]), int(ranges[row, 1])
@@ -155,19 +169,49 @@ class ParquetFrames(Sequence[Image]):
         return self._read(self.first + range(self.steps)[index])
 
     def _read(self, row: int) -> bytes:
-        field = f"{self.column}, row {row}"
-        try:
-            file, offset, length = _found.find(self.file, self.column, row, self.cache)
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                data = os.pread(descriptor, length, offset)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise DataError(self.file, field, expected="a readable file", found=str(error)) from error
+        file, offset, length = _found.find(self.file, self.column, row, self.cache)
+        data = read_range(file, offset, length)
         if len(data) != length:
-            raise DataError(self.file, field, expected=f"{length} bytes", found=f"only {len(data)}")
+            raise DataError(
+                self.file, f"{self.column}, row {row}", expected=f"{length} bytes", found=f"only {len(data)}"
+            )
         return data
+
+
+def pictures_of(
+    files: Sequence[Path],
+    which: Int64[np.ndarray, "n"],
+    rows: Int64[np.ndarray, "n"],
+    column: str,
+    size: tuple[int, int],
+    cache: Path,
+    *,
+    bgr: bool,
+) -> StoredPictures:
+    """Pictures from anywhere in some data files, to be read together.
+
+    Args:
+        files: data files.
+        which: number of each picture's file.
+        rows: row of each in its file.
+        column: feature name.
+        size: height and width of all [pixels].
+        cache: folder for pictures that must be unpacked.
+        bgr: stored with red and blue swapped.
+
+    Raises:
+        DataError: a file cannot be read, or has no such row.
+    """
+    held: list[Stored] = []
+    ranges = np.empty((len(rows), 2), np.int64)
+    for number, file in enumerate(files):
+        mine = which == number
+        _found.find(file, column, last := int(rows[mine].max()), cache)  # an error names the file and the row
+        stored, table = _found.table(file, column, cache)
+        held.append(stored)
+        ranges[mine] = table[: last + 1][rows[mine]]
+    sources = [held[number] for number in which.tolist()]
+    return StoredPictures(sources, ranges.tolist(), size, lambda at: f"{column}, row {rows[at]}", bgr=bgr)
 
 
 @dataclass(frozen=True)

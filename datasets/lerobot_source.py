@@ -8,7 +8,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jaxtyping import Int64
 from vla.datasets.description import Camera
 from vla.datasets.lerobot_build import Wanted
 from vla.datasets.lerobot_checks import split_range
-from vla.datasets.lerobot_frames import ParquetFrames, SwappedFrames
+from vla.datasets.lerobot_frames import ParquetFrames, SwappedFrames, pictures_of
 from vla.datasets.lerobot_index import LeRobotIndex, lerobot_index
 from vla.datasets.lerobot_info import Info, read_info
 from vla.datasets.lerobot_layout import ACTION, EPISODES_FILE, STATE
@@ -27,12 +27,14 @@ from vla.datasets.lerobot_listing import Tables
 from vla.datasets.lerobot_meaning import Meaning, described_meaning, own_meaning
 from vla.datasets.lerobot_mirror import local_folder
 from vla.datasets.lerobot_video import VideoFrames, check_decoder
+from vla.datasets.window_reader import one_by_one
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError
 from vla.experience import Episode
 from vla.files import cache_folder
 from vla.protocols import Progress
 from vla.quirks import Quirk, admit
+from vla.window_batch import Scattered, WindowBatch
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,53 @@ class LeRobotSource:
         )
         first, last = self._dropped
         return episode.take(np.arange(first, steps - last)) if first or last else episode
+
+    def windows(
+        self, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int
+    ) -> list[WindowBatch]:
+        """See :class:`~vla.protocols.Gathers`; numbers that a description mends are taken from whole episodes."""
+        data, first = self._index, self._dropped[0]
+        if self.meaning.description is None:
+            batch = self._gathered(episodes, steps, horizon)
+        else:
+            (batch,) = one_by_one(self, episodes, steps, horizon)
+        images, places = dict(batch.images), self._kept[episodes]
+        distinct, which = np.unique(data.place[places], axis=0, return_inverse=True)
+        for camera in self._cameras:
+            if camera.field not in data.films:
+                files = [self.info.data_file(*numbers) for numbers in distinct.tolist()]
+                rows, size = data.row[places] + first + steps, data.sizes[camera.field]
+                images[camera.name] = pictures_of(files, which, rows, camera.field, size, self.cache, bgr=camera.bgr)
+        return [replace(batch, images=images)]
+
+    def _gathered(self, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int) -> WindowBatch:
+        """Windows of numbers that are used as they are stored; of the pictures those that are in videos."""
+        data, places = self._index, self._kept[episodes]
+        start, length = data.start[places], data.steps[places]
+        rows, end = start + steps, (start + length)[:, None]
+        chunk = rows[:, None] + np.arange(horizon)
+        state, action = data.columns.get(STATE), data.columns[ACTION]
+        images = {
+            camera.name: Scattered(
+                [
+                    self._frames(camera, place, count)
+                    for place, count in zip(places.tolist(), length.tolist(), strict=True)
+                ],
+                steps.tolist(),
+            )
+            for camera in self._cameras
+            if camera.field in data.films
+        }
+        return WindowBatch(
+            self.spec,
+            np.arange(len(rows)),
+            images,
+            np.zeros((len(rows), 0), np.float32) if state is None else state[rows],
+            [data.instruction(text) for text in data.text[start].tolist()],
+            data.time[rows],
+            action[np.minimum(chunk, end - 1)],
+            chunk < end,
+        )
 
     def _numbers(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         numbers = {name: np.array(values[rows]) for name, values in self._index.columns.items()}

@@ -12,18 +12,21 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int64
 
 from vla.datasets.shuffle import permuted, shuffled
+from vla.datasets.window_reader import read_windows
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
 from vla.experience import Place, Window
 from vla.protocols import EpisodeSource
+from vla.window_batch import WindowBatch
 
 _BLOCK = 1024  # slots within which the order of the sources is shuffled
+_KEPT = 4  # blocks whose order is kept
 _SHARES = 1 << 32  # weights are whole shares of this, so that counting draws is exact
 
 Episodes = slice | Sequence[int] | None
@@ -45,11 +48,11 @@ class _Selection:
     def count(self) -> int:
         return int(self.ends[-1])
 
-    def at(self, number: int, stride: int) -> tuple[int, int]:
-        """Episode and step of a window."""
-        row = int(np.searchsorted(self.ends, number, side="right"))
-        before = int(self.ends[row - 1]) if row else 0
-        return int(self.episodes[row]), (number - before) * stride
+    def at(self, numbers: Int64[np.ndarray, "n"], stride: int) -> Int64[np.ndarray, "n 2"]:
+        """Episode and step of each window."""
+        rows = np.searchsorted(self.ends, numbers, side="right")
+        before = np.where(rows, self.ends[rows - 1], 0)
+        return np.stack([self.episodes[rows], (numbers - before) * stride], axis=1)
 
 
 class Mixture:
@@ -90,6 +93,7 @@ class Mixture:
             _select(source, which, stride, number)
             for number, (source, which) in enumerate(zip(sources, chosen, strict=True))
         )
+        self._blocks: dict[int, list[list[int]]] = {}
         self._splits = _splits(self.windows if weights is None else weights, len(sources))
 
     @property
@@ -97,7 +101,7 @@ class Mixture:
         """One for each source."""
         return tuple(source.spec for source in self.sources)
 
-    @property
+    @cached_property
     def windows(self) -> tuple[int, ...]:
         """Windows of each source, which it gives once an epoch of its own."""
         return tuple(selection.count for selection in self._selections)
@@ -119,21 +123,62 @@ class Mixture:
         """
         return self.window(self.place(index))
 
+    def batch(self, indices: Sequence[int]) -> list[WindowBatch]:
+        """The windows of these indices as columns, read from each source together.
+
+        Raises:
+            IndexError: an index is below 0.
+        """
+        places = np.array([self._row(index) for index in indices])
+        found: list[WindowBatch] = []
+        for number in sorted(set(places[:, 0].tolist())):
+            rows = np.flatnonzero(places[:, 0] == number)
+            episodes, steps = places[rows, 1], places[rows, 2]
+            for batch in read_windows(self.sources[number], episodes, steps, self.horizon):
+                found.append(replace(batch, rows=rows[batch.rows]))
+        return found
+
     def place(self, index: int) -> Place:
         """Where the window of an index comes from; reads nothing.
 
         Raises:
             IndexError: the index is below 0.
         """
+        return Place(*self._row(index))
+
+    def _row(self, index: int) -> list[int]:
         if index < 0:
             raise IndexError(f"an endless order has no index {index}")
         block, offset = divmod(index, _BLOCK)
-        numbers, draws = _block_draws(self.seed, block, self._splits)
-        number, draw = numbers[offset], draws[offset]
-        selection = self._selections[number]
-        epoch, turn = divmod(draw, selection.count)
-        window = permuted(turn, selection.count, (self.seed, 1, number, epoch))
-        return Place(number, *selection.at(window, self.stride))
+        places = self._blocks.get(block)
+        if places is None:
+            places = self._blocks[block] = self._block(block)
+            for old in list(self._blocks)[:-_KEPT]:
+                self._blocks.pop(old, None)  # another thread may have done it
+        return places[offset]
+
+    def _block(self, block: int) -> list[list[int]]:
+        """Source, episode and step of each index of a block."""
+        sources, before = _sources(block * _BLOCK, self._splits)
+        sources = sources[shuffled(_BLOCK, (self.seed, 0, block))]
+        result = np.empty((_BLOCK, 3), np.int64)
+        turns, which = (np.empty(_BLOCK, np.int64) for _ in range(2))
+        keys: list[tuple[int, ...]] = []
+        sizes: list[int] = []
+        for number, (count, drawn) in enumerate(zip(self.windows, before, strict=True)):
+            # a source's draws count on from those it had before the block, in the block's shuffled order
+            mine = np.flatnonzero(sources == number)
+            epoch, turn = divmod(drawn, count)
+            epochs, turns[mine] = np.divmod(turn + np.arange(len(mine)), count)
+            which[mine] = len(keys) + epochs
+            later = range(epoch, epoch + int(epochs.max(initial=0)) + 1)
+            keys += [(self.seed, 1, number, one) for one in later]
+            sizes += [count] * len(later)
+        windows = permuted(turns, which, sizes, keys)
+        for number, selection in enumerate(self._selections):
+            mine = sources == number
+            result[mine, 0], result[mine, 1:] = number, selection.at(windows[mine], self.stride)
+        return result.tolist()
 
     def window(self, place: Place, *, images: bool = True) -> Window:
         """The window at a place; without ``images`` no picture is decoded."""
@@ -147,26 +192,6 @@ class Mixture:
             for episode, count in zip(selection.episodes.tolist(), counts.tolist(), strict=True):
                 for turn in range(count):
                     yield Place(number, episode, turn * self.stride)
-
-
-@lru_cache(maxsize=8)
-def _block_draws(seed: int, block: int, splits: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """For each index of a block its source, and how many draws that source had before."""
-    sources, before = _sources(block * _BLOCK, splits)
-    order = shuffled(_BLOCK, (seed, 0, block))
-    sources = sources[order]
-    # a source's draws count on from those it had before the block, in the block's shuffled order
-    turns = [before[number] + turn for number, turn in zip(sources.tolist(), _turns(sources, len(splits)), strict=True)]
-    return sources.tolist(), turns
-
-
-def _turns(sources: Int64[np.ndarray, "n"], count: int) -> list[int]:
-    """For each entry how many equal ones stand before it."""
-    result = np.zeros(len(sources), dtype=np.int64)
-    for number in range(count):
-        places = np.flatnonzero(sources == number)
-        result[places] = np.arange(len(places))
-    return result.tolist()
 
 
 def _sources(first: int, splits: tuple[int, ...]) -> tuple[Int64[np.ndarray, "n"], list[int]]:

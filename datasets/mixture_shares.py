@@ -69,7 +69,7 @@ def sampled_episodes(count: int, sample: str, *, seed: int) -> Int64[np.ndarray,
     wanted = _wanted(count, sample)
     if wanted == count:
         return np.arange(count)
-    return np.sort(np.array([permuted(place, count, (seed, 2)) for place in range(wanted)], dtype=np.int64))
+    return np.sort(permuted(np.arange(wanted), np.zeros(wanted, np.int64), [count], [(seed, 2)]))
 
 
 def _wanted(count: int, sample: str) -> int:

@@ -54,7 +54,16 @@ def picture_size(data: bytes, file: str | Path, field: str) -> tuple[int, int]:
     return height, width
 
 
-def decode_picture(data: bytes, height: int, width: int, file: str | Path, field: str, *, bgr: bool = False) -> Image:
+def decode_picture(
+    data: bytes,
+    height: int,
+    width: int,
+    file: str | Path,
+    field: str,
+    *,
+    bgr: bool = False,
+    out: Image | None = None,
+) -> Image:
     """The picture in RGB.
 
     Args:
@@ -64,6 +73,7 @@ def decode_picture(data: bytes, height: int, width: int, file: str | Path, field
         file: named in errors.
         field: named in errors.
         bgr: red and blue were swapped before it was encoded.
+        out: contiguous memory of that size for the result; None for new memory.
 
     Raises:
         DataError: it is neither JPEG nor PNG, is damaged, or has another size; nothing larger is decoded.
@@ -71,9 +81,8 @@ def decode_picture(data: bytes, height: int, width: int, file: str | Path, field
     try:
         if data.startswith(_JPEG):
             # into an array of the right size: a header that claims a larger picture is refused before it is decoded
-            pixels = simplejpeg.decode_jpeg(
-                data, "BGR" if bgr else "RGB", buffer=np.empty((height, width, 3), np.uint8)
-            )
+            memory = np.empty((height, width, 3), np.uint8) if out is None else out
+            pixels = simplejpeg.decode_jpeg(data, "BGR" if bgr else "RGB", buffer=memory)
             size = pixels.shape[:2]
             if size == (height, width):
                 return pixels
@@ -83,8 +92,10 @@ def decode_picture(data: bytes, height: int, width: int, file: str | Path, field
                 _check_png(data)
                 size = (picture.height, picture.width)
                 if size == (height, width):
-                    pixels = np.array(picture.convert("RGB"))
-                    return np.ascontiguousarray(pixels[..., ::-1]) if bgr else pixels
+                    pixels = np.asarray(picture.convert("RGB"))
+                    result = np.empty_like(pixels) if out is None else out
+                    result[...] = pixels[..., ::-1] if bgr else pixels
+                    return result
     except _TROUBLE as error:
         raise _not_a_picture(data, file, field, error) from error
     raise DataError(file, field, expected=f"a picture of {height}x{width}", found=f"{size[0]}x{size[1]}")

@@ -3,9 +3,9 @@
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from vla.datasets.rlds_columns import kept_range
 from vla.datasets.rlds_frames import EncodedFrames, SwappedFrames
 from vla.datasets.rlds_index import RldsIndex
 from vla.datasets.rlds_splits import Part
+from vla.datasets.stored_pictures import StoredPictures
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError
 from vla.experience import Episode
 from vla.quirks import Quirk
+from vla.window_batch import WindowBatch
 
 _SOURCE, _SUCCESS, _INFO = (f"episode_metadata/{name}" for name in ("source", "success", "info"))
 
@@ -118,6 +120,21 @@ class RldsSource:
         piece = self._opened[number]
         return piece.episode(index - (self._ends[number - 1] if number else 0) + piece.start)
 
+    def windows(
+        self, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int
+    ) -> list[WindowBatch]:
+        """See :class:`~vla.protocols.Gathers`."""
+        outside = (episodes < 0) | (episodes >= self._ends[-1])
+        if outside.any():
+            raise IndexError(f"episode {episodes[outside][0]} of {self._ends[-1]}")
+        numbers = np.searchsorted(np.array(self._ends), episodes, side="right")
+        found: list[WindowBatch] = []
+        for number in sorted(set(numbers.tolist())):
+            piece, before = self._opened[number], self._ends[number - 1] if number else 0
+            rows = np.flatnonzero(numbers == number)
+            found.append(piece.windows(rows, episodes[rows] - before + piece.start, steps[rows], horizon))
+        return found
+
 
 class _Opened:
     """The mapped arrays of one piece."""
@@ -151,7 +168,7 @@ class _Opened:
         stop = first + length
         shard = self.shards[self.shard[number]]
         if shard is None:
-            raise DataError(self.index.file, f"episode {number}", expected="a shard that is there", found="none")
+            raise self.gone(number)
         images = {}
         for name, places, size, swapped in self.cameras:
             frames = EncodedFrames(shard, places[first:stop], size, (number, name))
@@ -167,6 +184,44 @@ class _Opened:
             source=self.origin(number),
             info=EpisodeInfo(self, number, first, length),
         )
+
+    def windows(
+        self,
+        rows: Int64[np.ndarray, "n"],
+        episodes: Int64[np.ndarray, "n"],
+        steps: Int64[np.ndarray, "n"],
+        horizon: int,
+    ) -> WindowBatch:
+        numbers, first, length = self.table[episodes].T
+        places = first + steps
+        chunk, end = places[:, None] + np.arange(horizon), (first + length)[:, None]
+        labels = numbers.tolist()
+        shards = [self.shards[shard] for shard in self.shard[numbers].tolist()]
+        present = [shard for shard in shards if shard is not None]
+        if len(present) < len(shards):
+            raise self.gone(labels[shards.index(None)])
+        texts = [-1] * len(rows)
+        if self.said is not None:
+            texts = self.said[first].tolist()
+        elif self.once is not None:
+            texts = self.once[numbers].tolist()
+        images = {}
+        for name, ranges, size, swapped in self.cameras:
+            found = ranges[places].tolist()
+            images[name] = StoredPictures(present, found, size, partial(_where, labels, name, found), bgr=swapped)
+        return WindowBatch(
+            self.source.spec,
+            rows,
+            images,
+            self.state[places],
+            [self.index.text(text) for text in texts],
+            self.times[steps] if self.time is None else self.time[places],
+            self.action[np.minimum(chunk, end - 1)],
+            chunk < end,
+        )
+
+    def gone(self, number: int) -> DataError:
+        return DataError(self.index.file, f"episode {number}", expected="a shard that is there", found="none")
 
     def instruction(self, number: int, step: int) -> str:
         if self.said is not None:
@@ -230,6 +285,11 @@ class EpisodeInfo(Mapping[str, Any]):
 
     def __reduce__(self):
         return dict, (self._value,)
+
+
+def _where(labels: Sequence[int], name: str, ranges: Sequence[Sequence[int]], row: int) -> str:
+    """Names a picture as :class:`~vla.datasets.rlds_frames.EncodedFrames` does."""
+    return f"episode {labels[row]}, {name} at byte {ranges[row][0]}"
 
 
 def _json(index: RldsIndex, number: int, text: str) -> dict[str, Any]:

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float32
 from torch.nn import functional
 
+from vla.asynchronous import prefix_weights
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
 from vla.model.backbone import Inputs
 from vla.model.checkpoint import Checkpoint, fingerprint, load
+from vla.model.inpainting import continue_chunk
 from vla.protocols import Query
 
 BLANK = 127  # grey, the mean that pictures are normalised with
@@ -82,6 +84,33 @@ class VlaPolicy:
         generator = _generator(self._seed, self._chunks)
         self._chunks += 1
         return self._chunk(self._sample(inputs, generator)[0], observation)
+
+    def act_continuing(self, observation: Observation, left: Float32[np.ndarray, "k a"], delay: int) -> ActionChunk:
+        """A chunk that goes on from what is planned; see :class:`~vla.asynchronous.ContinuingPolicy`.
+
+        Raises:
+            PolicyFault: as :meth:`act`.
+            ConfigError: the model's head is no flow.
+        """
+        inputs = self._inputs(replace(observation, instruction=observation.instruction or self._instruction))
+        head, config = self.model.config.head, self.model.config
+        temperature = head.temperature if self.temperature is None else self.temperature
+        shape = (1, config.horizon, config.action_size)
+        noise = temperature * torch.randn(shape, generator=_generator(self._seed, self._chunks))
+        self._chunks += 1
+        count = min(len(left), config.horizon)
+        planned = torch.zeros(shape)
+        planned[0, :count] = torch.from_numpy(self.encoder.actions(self.body, left[:count]))
+        weights = torch.from_numpy(prefix_weights(config.horizon, delay, count))
+        actions = continue_chunk(
+            self.model,
+            inputs.to(self.device),
+            planned.to(self.device),
+            weights.to(self.device),
+            noise=noise.to(self.device),
+            steps=self.ode_steps,
+        )
+        return self._chunk(actions[0].float().cpu().numpy(), observation)
 
     def act_many(self, queries: Sequence[Query], size: int) -> list[ActionChunk | PolicyFault]:
         """A chunk for each query, or what is wrong with it; see :class:`~vla.protocols.BatchPolicy`.

@@ -5,9 +5,9 @@
     python -m vla.sim.golden_frames make FOLDER
     python -m vla.sim.golden_frames check FOLDER     exit status 1 if a picture is not the same
 
-Both cameras as policies see them (128 pixels, mirrored), exact and decimated. Software OpenGL draws the same pixels
-through EGL and through OSMesa. MuJoCo 3.2.3 and 3.3.2 agree to 50 dB, and to 27 dB where meshes are decimated, because
-each orders a mesh's vertices its own way. The darker floors of MuJoCo 3.3.3 leave 14 dB.
+Both cameras as policies see them (128 pixels, mirrored), exact and decimated. Against the stored ones, drawn by MuJoCo
+3.3.2 through EGL: OSMesa agrees to 49 dB, and to 27 dB where meshes are decimated; MuJoCo 3.2.3 to 44 and 42 dB. The
+darker floors of MuJoCo 3.3.3 leave 14 dB.
 """
 
 import argparse

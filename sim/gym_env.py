@@ -63,6 +63,11 @@ class GymBenchmark:
                 extra = f"; install it with: pip install 'vla-stack[{description.extra}]'" if description.extra else ""
                 raise DependencyMissing(f"{description.name} needs {module} ({error}){extra}") from error
 
+    @property
+    def spec(self) -> EmbodimentSpec:
+        """Of every body it opens."""
+        return self.description.spec
+
     def tasks(self, suite: str) -> Sequence[str]:
         """Names of the tasks in the description's order.
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError
 from vla.rows import Row
@@ -76,6 +77,11 @@ class LiberoBenchmark:
         self.drift = simulator_version.check(allow_drift=config.allow_simulator_drift)
         self._worlds: dict[SuiteTask, LiberoWorld] = {}
 
+    @property
+    def spec(self) -> EmbodimentSpec:
+        """Of every body it opens."""
+        return libero_panda(self.config.camera_size)
+
     def tasks(self, suite: str) -> Sequence[str]:
         """Names of a suite's tasks in LIBERO's order.
 
@@ -99,8 +105,7 @@ class LiberoBenchmark:
         limit = self.config.max_steps or dict(self.config.limits).get(row.suite)
         if limit:
             entry = dataclasses.replace(entry, max_steps=limit)
-        body = LiberoBody(world, entry.instruction, libero_panda(self.config.camera_size))
-        return body, LiberoTask(world, entry, row)
+        return LiberoBody(world, entry.instruction, self.spec), LiberoTask(world, entry, row)
 
     def close(self) -> None:
         """Give back simulators and graphics contexts."""

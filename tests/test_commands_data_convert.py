@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from random_episodes import SPEC, episode
+from rlds_files import DESCRIPTION, write_set
+from rlds_files import episode as record
 
 from vla.cli import main
 from vla.commands.data_split import deal, parse_shares
@@ -195,6 +197,23 @@ def test_merge_of_two_formats(tmp_path, capsys):
     text = fails(capsys, "merge", first, third, "--out", tmp_path / "no")
     assert "SpecMismatch" in text and "camera 'robot0_eye_in_hand' is only in the first" in text
     assert "at least two" in fails(capsys, "merge", first, "--out", tmp_path / "no")
+
+
+def test_merge_of_sets_that_a_file_describes(tmp_path, capsys):
+    paths = []
+    for name in ("one", "two"):
+        folder = write_set(tmp_path / name / "1.0.0", {"train": [[record(number) for number in range(2)]]}, name=name)
+        paths.append(folder)
+    file = tmp_path / "both.toml"
+    file.write_text('names = ["one", "two"]\n' + DESCRIPTION)
+    facts = vla(capsys, "merge", *paths, "--out", tmp_path / "merged", "--description", file)
+    assert facts["episodes"] == {"train": 4}
+    want = [one for path in paths for one in every(open_source(path, description=file))]
+    for have, one in zip(every(open_source(tmp_path / "merged" / "1.0.0")), want, strict=True):
+        np.testing.assert_array_equal(have.action, one.action)
+    file.write_text('names = ["three"]\n' + DESCRIPTION)
+    text = fails(capsys, "merge", *paths, "--out", tmp_path / "no", "--description", file)
+    assert "describes none of the data sets: one, two" in text
 
 
 def test_split_into_folders_and_into_splits(tmp_path, capsys):

@@ -5,12 +5,18 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vla.commands import choices
 from vla.commands.eval import with_run
 from vla.commands.evaluate import Evaluate
+from vla.commands.subject import find_subject
 from vla.errors import ConfigError, DataError, UnknownName
+from vla.experience import Observation
+from vla.ledger import write_ledger
+from vla.recordings import read_recordings
+from vla.results import read_results
 from vla.rows import Row
 
 
@@ -180,3 +186,57 @@ def test_two_machines_measure_compare_and_merge(vla, checkpoint, tmp_path):
     assert "max_steps.libero_spatial: 220 first, 280 second" in warnings and "camera_size: 32 first, 360" in warnings
     report = (tmp_path / "lerobot" / "report.html").read_text()
     assert "Not reproduced" in report and "lerobot 0.6.1" in report and "renderer" in report
+
+
+def test_a_policy_by_name_takes_settings(tmp_path):
+    def find(place, *settings):
+        return find_subject(Path(place), settings, embodiment=None, ode_steps=None, device="cpu")
+
+    found = find("hold", "gripper=0", "horizon=3")
+    (name, factory), *more = found.factories.items()
+    observation = Observation({}, np.zeros(8, np.float32), "", 0.0)
+    actions = factory.make().act(observation).actions
+    assert name == "hold" and not more and actions.shape == (3, 7) and not actions.any()
+    assert found.spec.name == "libero_panda"
+    with pytest.raises(UnknownName, match="closest: gripper"):
+        find("hold", "griper=0")
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        find("hold", "gripper")
+    with pytest.raises(ConfigError, match="missing 1 required"):
+        find("replay")
+    with pytest.raises(DataError):
+        find(tmp_path)
+    with pytest.raises(ConfigError, match="--set is for policies by name"):
+        find(tmp_path, "gripper=0")
+
+
+def test_a_policy_by_name_has_no_variants(vla, tmp_path):
+    code, _, err = vla("eval", "hold", "--tasks", "0", "--inits", "1", "--against", "blank", "--out", tmp_path)
+    assert code == 2 and "no variant 'blank'" in err and not (tmp_path / "hold").exists()
+
+
+@pytest.mark.parametrize("rows", [("--rows", "9"), ("--failures",), ()])
+def test_recording_what_is_not_there(vla, tmp_path, rows):
+    write_ledger(tmp_path / "trained", {"embodiment": None, "checkpoint": None, "rows": []}, [])
+    code, _, err = vla("eval", "rrd", tmp_path, *rows)
+    assert code == 2 and ("no row 9" in err or "which rows" in err)
+    code, _, err = vla("eval", "rrd", tmp_path / "nowhere", "--rows", "0")
+    assert code == 2 and "protocol.json" in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_policy_for_all_simulators_gives_the_same_whatever_their_number(vla, checkpoint, tmp_path):
+    """In LIBERO, with a real network; then a recording of one of its rows does the same again."""
+    shared = ("eval", checkpoint, "--tasks", "0", "1", "--inits", "2", "--videos", "0", "--recordings", "0")
+    found = []
+    for workers in (1, 3):
+        out = tmp_path / str(workers)
+        code, _, err = vla(*shared, "--batch", "2", "--workers", workers, "--out", out, "--json")
+        assert code == 0, err
+        found.append([(r.row, r.status, r.steps, r.actions) for r in read_results(out / "trained")])
+    assert found[0] == found[1] and len({actions for *_, actions in found[0]}) == 4
+    code, out, err = vla("eval", "rrd", tmp_path / "3", "--rows", "2", "--workers", "1", "--json")
+    assert code == 0 and len(json.loads(out)["files"]) == 2, err
+    (entry,) = read_recordings(tmp_path / "3" / "trained")
+    assert entry["status"] == entry["measured"]

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from vla.embodiment import EmbodimentSpec
 from vla.errors import UnknownName
 from vla.plugins import plugin, plugin_names, plugins
+from vla.rows import Benchmark
 
 FOLDERS = ("datasets", "sim", "policies", "robot_driver")
 ALL = [(folder, name) for folder in FOLDERS for name in plugin_names(folder)]
@@ -30,6 +32,18 @@ def test_a_plugin_is_a_frozen_documented_config_that_makes(folder, name):
     text = inspect.getdoc(config) or ""
     for field in dataclasses.fields(config):
         assert re.search(rf"^\s*{field.name}: ", text, re.MULTILINE), f"{folder}/{name}: {field.name} is not documented"
+
+
+@pytest.mark.parametrize("name", ["libero", "robosuite_env", "gym_env"])
+def test_a_simulator_is_a_benchmark_that_says_what_its_bodies_are(name):
+    if name == "gym_env":
+        pytest.importorskip("metaworld", reason="the extra metaworld is not installed")
+    benchmark: Any = plugin("sim", name).Config().make()
+    assert isinstance(benchmark.spec, EmbodimentSpec)
+    assert isinstance(benchmark, Benchmark)
+    with pytest.raises(UnknownName):
+        benchmark.tasks("no_such_suite")
+    benchmark.close()
 
 
 def test_every_data_set_says_what_it_accepts():

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.datasets.mixture import Mixture
-from vla.datasets.shuffle import permuted
+from vla.datasets.shuffle import mixed, permuted
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.errors import ConfigError
@@ -46,18 +47,49 @@ class Fake:
         return Episode(self.spec, action.copy(), action, {}, np.arange(count) / 5, f"episode {index}")
 
 
+def whole(size: int, *key: int) -> np.ndarray:
+    return permuted(np.arange(size), np.zeros(size, np.int64), [size], [key])
+
+
 @given(st.integers(1, 3000), st.integers(), st.integers())
 def test_permuted_is_a_permutation(size, key, other):
-    places = [permuted(place, size, (key, other)) for place in range(size)]
-    assert sorted(places) == list(range(size))
+    assert sorted(whole(size, key, other).tolist()) == list(range(size))
+
+
+def one_by_one(place: int, size: int, key: Sequence[int]) -> int:
+    """The same in plain integers."""
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    while True:
+        left, right = place >> half, place & (1 << half) - 1
+        for turn in range(6):
+            left, right = right, left ^ mixed(mixed(*key, turn), right) & (1 << half) - 1
+        place = left << half | right
+        if place < size:
+            return place
+
+
+@given(st.data(), st.lists(st.tuples(st.integers(1, 2**62), st.integers(-5, 2**80)), min_size=1, max_size=4))
+def test_permuted_is_what_plain_integers_give(data, permutations):
+    which = data.draw(st.lists(st.integers(0, len(permutations) - 1), max_size=9))
+    places = [data.draw(st.integers(0, permutations[number][0] - 1)) for number in which]
+    keys = [(key, 7) for _, key in permutations]
+    sizes = [size for size, _ in permutations]
+    have = permuted(np.array(places, np.int64), np.array(which, np.int64), sizes, keys)
+    assert have.tolist() == [one_by_one(p, sizes[n], keys[n]) for p, n in zip(places, which, strict=True)]
+
+
+@pytest.mark.parametrize("place", [-1, 5])
+def test_places_outside_are_refused(place):
+    with pytest.raises(ValueError, match=f"place {place} is outside range\\(5\\)"):
+        permuted(np.array([0, place]), np.array([0, 1]), [9, 5], [(1,), (2,)])
 
 
 def test_permuted_moves_things_about():
     size = 10_000
-    places = np.array([permuted(place, size, (1,)) for place in range(size)])
+    places = whole(size, 1)
     assert abs(np.corrcoef(np.arange(size), places)[0, 1]) < 0.05
     assert (places == np.arange(size)).sum() < 10
-    other = np.array([permuted(place, size, (2,)) for place in range(size)])
+    other = whole(size, 2)
     assert (places == other).sum() < 10
     # the first draws of an epoch are spread evenly over the data: ten bins of an equal share
     counts = np.bincount(places[:1000] * 10 // size, minlength=10)

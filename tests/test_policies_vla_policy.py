@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from vla.asynchronous import ContinuingPolicy
 from vla.errors import ConfigError, DataError, PolicyFault, UnknownName
 from vla.experience import ActionChunk
 from vla.model.checkpoint import save
@@ -70,6 +71,20 @@ def test_the_instruction_of_the_reset_stands_in_for_none(policy: VlaPolicy):
     asked = policy.act(OBSERVATION).actions
     policy.reset(OBSERVATION.instruction, seed=1)
     assert np.array_equal(policy.act(replace(OBSERVATION, instruction="")).actions, asked)
+
+
+def test_a_chunk_goes_on_from_what_is_planned(policy: VlaPolicy):
+    assert isinstance(policy, ContinuingPolicy)
+    first = policy.act(OBSERVATION).actions
+    policy.reset(OBSERVATION.instruction, seed=3)
+    free = policy.act(OBSERVATION).actions
+    policy.reset(OBSERVATION.instruction, seed=3)
+    bound = policy.act_continuing(OBSERVATION, first[2:], 3).actions
+    spread = np.abs(free - bound).mean()
+    assert np.abs(bound[:3] - first[2:5]).mean() < 0.6 * np.abs(free[:3] - first[2:5]).mean() and spread > 0
+    policy.reset(OBSERVATION.instruction, seed=3)
+    assert np.array_equal(policy.act_continuing(OBSERVATION, first[2:], 3).actions, bound)
+    assert bound.shape == first.shape and all(parameter.grad is None for parameter in policy.model.parameters())
 
 
 def test_blank_images_hide_the_pictures(checkpoint: Path):

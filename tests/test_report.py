@@ -51,7 +51,9 @@ def make_run(folder, solved, *, n=10, error=False, film=None, tasks=("pick_up_th
         for task in tasks for init in range(n)
     ]  # fmt: skip
     if error:
-        results.append(Result(Row("libero_spatial", tasks[0], 40, 0), "error", error="<SIGSEGV> & gone"))
+        results.append(
+            Result(Row("libero_spatial", tasks[0], 40, 0), "error", error="<SIGSEGV> & gone", error_kind="time-out")
+        )
     write_results(folder / "results.parquet", results)
     policy = {"type": "vla.policies.vla_policy.Config", "checkpoint": "/home/somebody/runs/policy", "ode_steps": 10}
     protocol = {"policy": policy, "benchmark": {"type": "vla.sim.libero.Config", "camera_size": 128}, "execute": 8}
@@ -82,7 +84,7 @@ def test_a_report_says_what_was_measured(tmp_path):
     assert path == tmp_path / "eval" / "report.html"
     page = Page(path.read_text())
     assert "trained solved 9 of 10 episodes" in page.text
-    assert "90 % 9 of 10 episodes solved; 1 error not counted 95 % interval 60 to 98 %" in page.text
+    assert "90 % 9 of 10 episodes solved 1 error (1 time-out), not counted 95 % interval 60 to 98 %" in page.text
     assert "0 of 10 episodes solved 95 % interval 0 to 28 %" in page.text
     assert "+90 percentage points" in page.text and "9 were solved by the first only" in page.text
     assert "0.0039 (exact McNemar test)" in page.text and "1 row left out" in page.text

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vla.chunking import OpenLoop
+from vla.chunking import Decision
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec
-from vla.errors import BodyFault, ConfigError, PolicyFault, SpecMismatch
+from vla.errors import BodyFault, SpecMismatch
 from vla.experience import ActionChunk, Observation
 from vla.runtime import Pace, run_episode
 
@@ -134,17 +134,41 @@ def test_nothing_moves_where_policy_and_body_do_not_fit():
     assert body.x == 5.0 and body.commands == 0
 
 
-def test_chunks_never_invent_a_row():
-    chunks = OpenLoop(3)
-    with pytest.raises(PolicyFault, match="2 rows cannot be executed for 3"):
-        chunks.push(ActionChunk(np.zeros((2, 1), np.float32), 0.0, 0.1))
-    chunks.push(ActionChunk(np.arange(5, dtype=np.float32)[:, None], 0.0, 0.1))
-    assert [chunks.next()[0] for _ in range(3)] == [0, 1, 2] and chunks.empty
-    chunks.push(ActionChunk(np.zeros((5, 1), np.float32), 0.0, 0.1))
-    chunks.reset()
-    assert chunks.empty
-    with pytest.raises(ConfigError):
-        OpenLoop(0)
+def test_a_step_without_an_action_stops_the_body_and_is_not_recorded():
+    class Late:
+        """Has an action in every other step."""
+
+        def __init__(self, policy, adapter):
+            self.asked, self.closed = 0, 0
+
+        def begin(self, instruction, *, seed):
+            self.begun = (instruction, seed)
+
+        def looks(self):
+            return False
+
+        def step(self, observation):
+            self.asked += 1
+            return Decision(np.full(1, 0.1, np.float32) if self.asked % 2 else None)
+
+        def report(self):
+            return {"asked": self.asked}
+
+        def close(self):
+            self.closed += 1
+
+    made = []
+
+    def executor(policy, adapter):
+        made.append(Late(policy, adapter))
+        return made[0]
+
+    body, watcher = Slider(), Watcher()
+    outcome = run_episode(body, body, Pusher(), seed=3, executor=executor, observers=[watcher])
+    assert (outcome.status, outcome.steps, outcome.info) == ("success", 19, {"asked": 19})
+    assert (body.commands, body.stops, body.looks) == (10, 10, 0)
+    assert [step.index for step in watcher.steps] == list(range(0, 19, 2))
+    assert made[0].begun == ("go right", 3) and made[0].closed == 1
 
 
 def test_a_pace_is_kept_and_not_made_up_for():

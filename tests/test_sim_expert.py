@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vla.datasets import lerobot_writer, rlds_writer
 from vla.errors import BodyFault, ConfigError, DataError, UnknownName
 from vla.experience import Episode
+from vla.plugins import open_source
 from vla.rows import Row
 from vla.sim import libero_suites
 from vla.sim.expert import generate as generating
 from vla.sim.expert.generate import GenerateConfig, Job, generate, make_episode
+from vla.sim.expert.paraphrases import paraphrases
 from vla.sim.expert.record import NONE, record, replay
 from vla.sim.expert.workers import Crashed, Worker
 from vla.sim.libero import Config, LiberoBenchmark
@@ -62,6 +65,39 @@ def test_expert_solves_from_sight_of_the_state_alone(clean):
     assert len(clean.images["robot0_eye_in_hand"]) == len(clean)
     assert set(np.unique(clean.action[:, 6])) == {0.0, 1.0}
     assert np.abs(clean.action[:, :3]).max() <= 0.05 + 1e-6
+
+
+def test_every_step_is_part_of_a_named_subtask(clean):
+    subtasks, keyframes = clean.info["subtasks"], clean.info["keyframes"]
+    assert [label for _, label, *_ in subtasks][:5] == ["reach", "grasp", "lift", "carry", "place"]
+    assert {tuple(names) for _, _, *names in subtasks} == {("akita_black_bowl_1", "plate_1")}
+    assert [first for first, *_ in subtasks] == [0, *(step + 1 for step in keyframes[:-1])]
+    assert keyframes[-1] == len(clean) - 1
+    (gripped,) = np.flatnonzero(np.diff(clean.action[:, 6]) < 0)  # the fingers close within the grasp
+    grasp, lift = (first for first, label, *_ in subtasks if label in ("grasp", "lift"))
+    assert grasp <= gripped < lift
+
+
+def test_writers_keep_what_is_known_and_readers_give_it_back(clean, disturbed, tmp_path):
+    for name, writer in (("lerobot", lerobot_writer.Writer), ("rlds", rlds_writer.Writer)):
+        with writer(tmp_path / name, clean.spec) as opened:
+            opened.add(clean)
+            opened.add(disturbed)
+        source = open_source(tmp_path / name / ("1.0.0" if name == "rlds" else ""))
+        for place, episode in enumerate((clean, disturbed)):
+            for key in ("subtasks", "keyframes", "accidents", "initial_state_from"):
+                assert source[place].info[key] == episode.info[key]
+    assert "benchmark's initial state 0" in clean.info["initial_state_from"]
+    assert "none of the benchmark's" in disturbed.info["initial_state_from"]
+
+
+def test_a_paraphrase_changes_the_words_only(benchmark, disturbed, task):
+    config = GenerateConfig(tasks=(task,), camera_size=32, widen=(1.0, 2.0), paraphrase=True, images=False)
+    said = make_episode(config, Job(task, 0), benchmark).episode
+    assert said is not None
+    assert said.info["original_instruction"] == disturbed.instruction
+    assert said.instruction == paraphrases(disturbed.instruction)[said.info["wording"]]
+    assert np.array_equal(said.action, disturbed.action) and not said.images
 
 
 def test_labels_are_clean_and_what_was_sent_is_kept(clean, disturbed):

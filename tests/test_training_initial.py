@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def model_and_encoder(config=MODEL, source=SOURCE, sentences=WORDS) -> tuple[VlaModel, Encoder]:
+def model_and_encoder(config: Any = MODEL, source=SOURCE, sentences=WORDS) -> tuple[VlaModel, Encoder]:
     model = build(fit_to(config, source.specs), seed=99)
     text = Text(word_tokenizer(sentences, config.backbone.vocabulary), config.backbone.text_length)
     return model, Encoder(model.config, source.specs, source.statistics(), text, model.backbone.image_size)

@@ -1,5 +1,6 @@
 """Two embodiments in one run, with cached features and with pictures decoded as they are needed."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from vla.training.config import TrainConfig
 from vla.training.fake import FakeWindows, fake_embodiment
 from vla.training.journal import read_metrics
 from vla.training.loop import train
+from vla.window_batch import WindowBatch, batched
 
 
 def shorter(spec: EmbodimentSpec) -> EmbodimentSpec:
@@ -49,6 +51,9 @@ class Two:
 
     def __getitem__(self, index: int) -> Window:
         return self.window(self.place(index))
+
+    def batch(self, indices: Sequence[int]) -> list[WindowBatch]:
+        return batched([self[index] for index in indices])
 
     def statistics(self) -> dict[str, Any]:
         return {name: value for arm in self.arms for name, value in arm.statistics().items()}

@@ -85,15 +85,16 @@ def resident_bytes(pid: int | None) -> int:
 
 
 def oom_kills() -> int:
-    """Processes that the kernel has killed for want of memory, on this machine and in this container, so far."""
-    total = 0
-    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+    """Processes that the kernel has killed for want of memory so far: in this container, or else on this machine."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
         try:
             lines = Path(path).read_text().splitlines()
         except OSError:
             continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    return total
+        counts = [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]
+        if counts:
+            return counts[0]
+    return 0
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ from vla.commands.demos import Demos
 from vla.commands.eval import Eval, with_run
 from vla.commands.quickstart import Quickstart
 from vla.commands.rollout import Rollout
+from vla.commands.serve import Serve
 from vla.commands.train import Train
 from vla.errors import ChecksFailed, VlaError
 
@@ -30,6 +31,7 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Rollout, subcommand("rollout")]
+    | Annotated[Serve, subcommand("serve")]
     | Annotated[Quickstart, subcommand("quickstart")]
 )
 

@@ -106,6 +106,7 @@ PROTOCOLS = {
                 f"{_PICTURES} (there: JPEG-coded, Lanczos to 224, for checkpoints trained with crops a centre crop of "
                 "90 % of the area)",
                 "agentview is its only camera",
+                "the gripper's number is made -1 or 1 before it is sent: that belongs to the policy",
                 _FIXTURES,
                 _ERRORS,
             ),

@@ -15,6 +15,7 @@ from vla.embodiment import EmbodimentSpec
 from vla.errors import PolicyFault
 from vla.experience import ActionChunk, Episode, Observation, Place, Window
 from vla.quirks import Quirk
+from vla.window_batch import WindowBatch
 
 type Progress = Callable[[int, int], None]
 """Told how much of a long pass is done, and how much there is in all."""
@@ -152,6 +153,22 @@ class EpisodeSource(Protocol):
 
 
 @runtime_checkable
+class Gathers(Protocol):
+    """A source of episodes that reads many windows faster together than one by one; it need not."""
+
+    def windows(
+        self, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int
+    ) -> list[WindowBatch]:
+        """The windows at these steps of these episodes, as :meth:`Episode.window` gives them, each in one batch.
+
+        Raises:
+            IndexError: there is no such episode.
+            DataError: a file is damaged or has changed.
+        """
+        ...
+
+
+@runtime_checkable
 class WindowSource(Protocol):
     """An endless, seeded order of training windows over one or more sources.
 
@@ -165,6 +182,13 @@ class WindowSource(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Window: ...
+
+    def batch(self, indices: Sequence[int]) -> list[WindowBatch]:
+        """The windows of these indices as columns, each in one batch, whose ``rows`` are places in ``indices``.
+
+        Whoever has no better way calls :func:`~vla.window_batch.batched`.
+        """
+        ...
 
     def place(self, index: int) -> Place:
         """Where the window of an index comes from; reads nothing."""

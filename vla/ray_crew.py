@@ -100,7 +100,7 @@ class RayCrew:
                 # "local" is a cluster of its own, whatever runs already
                 options: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1)} if local else {}
                 ray.init(cluster.address, include_dashboard=False if local else None, log_to_driver=False, **options)
-            except (ConnectionError, ValueError, RuntimeError) as error:
+            except Exception as error:  # Ray raises nothing more specific when a node does not start
                 raise ConfigError(f"no Ray cluster at {cluster.address!r}: {error}") from error
         self._class: Any = ray.remote(_Remote)
 

@@ -17,6 +17,7 @@ from vla.report_tables import success_tables
 from vla.report_text import (
     count_said,
     data_sets,
+    errors_said,
     fact_list,
     interval_said,
     protocol_said,
@@ -114,7 +115,7 @@ def _headline(runs: Sequence[_Run]) -> str:
     for place, run in enumerate(runs):
         cell = run.summary["total"]
         rate = "–" if cell["rate"] is None else f"{100 * cell['rate']:.0f} %"
-        errors = f"; {count_said(cell['errors'], 'error')} not counted" if cell["errors"] else ""
+        errors = f"<br>{errors_said(cell)}, not counted" if cell["errors"] else ""
         cards.append(
             f'<div class="figure run-{place}"><div class="name">{escape(run.name)}</div><div class="rate">{rate}</div>'
             f'<div class="note">{cell["successes"]} of {cell["n"]} episodes solved{errors}<br>'
@@ -158,7 +159,7 @@ def _films(runs: Sequence[_Run], out: Path) -> str:
         return ""
     note = (
         "Failures first. Chosen episodes were run once more with cameras on, from the same scene and the same seed, so "
-        "that filming does not slow what is measured."
+        "that filming does not slow what is measured. <code>vla eval rrd FOLDER --failures</code> records more of them."
     )
     return f'<h2>Films</h2><p class="soft small">{note}</p>{"".join(parts)}'
 
@@ -166,12 +167,13 @@ def _films(runs: Sequence[_Run], out: Path) -> str:
 def _film(entry: Mapping[str, Any], folder: Path, out: Path) -> str:
     row = Row(**entry["row"])
     differs = f" (when measured: {escape(entry['measured'])})" if entry["measured"] != entry["status"] else ""
+    rrd = f"<br><code>rerun {escape(_plain_link(folder / entry['rrd'], out))}</code>" if entry.get("rrd") else ""
     return (
         f'<div class="film"><video controls muted loop playsinline preload="auto" '
         f'src="{_link(folder / entry["video"], out)}"></video><div class="what">'
         f'<span class="chip {escape(entry["status"])}">{escape(entry["status"])}</span>{differs} '
         f"after {entry['steps']} steps<br>{escape(task_said(row.task))}"
-        f'<br><span class="soft">{escape(row.suite)}, {scene_said(row)}</span></div></div>'
+        f'<br><span class="soft">{escape(row.suite)}, {scene_said(row)}</span>{rrd}</div></div>'
     )
 
 
@@ -234,8 +236,9 @@ def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
             "Embodiment": protocol.get("embodiment") or "",
             **protocol_said(protocol.get("protocol") or {}),
             "Benchmark": settings_said(protocol.get("benchmark")),
-            "Executed": "all actions of a chunk" if protocol.get("execute") is None else
-            f"{protocol['execute']} actions of each chunk before the policy looks again",
+            "Executed": "" if protocol.get("protocol") else _executed(protocol.get("execute")),
+            "Policy process": "" if protocol.get("batch") is None else
+            f"one for all simulators, {protocol['batch']} observations at once",
             "Inference": "" if latency is None else f"{1000 * latency:.3g} ms on average",
             "Rows": "" if _same_rows(run, runs[0]) else rows_said(run.results),
             "Versions": [", ".join(f"{k} {v}" for k, v in json.loads(one).items()) for one in versions],
@@ -247,6 +250,14 @@ def _protocol(runs: Sequence[_Run], facts: Mapping[str, Any], out: Path) -> str:
         "test during the episode."
     )
     return f'<h2>How it was measured</h2><p>{note}</p>{shared}<div class="columns">{"".join(parts)}</div>'
+
+
+def _executed(execute: int | None) -> str:
+    return (
+        "all actions of a chunk"
+        if execute is None
+        else f"{execute} actions of each chunk before the policy looks again"
+    )
 
 
 def _rows(runs: Sequence[_Run]) -> str:
@@ -264,7 +275,8 @@ def _rows(runs: Sequence[_Run]) -> str:
                 cells.append("<td>–</td>")
                 continue
             why = f'<br><span class="soft small">{escape(result.error)}</span>' if result.error else ""
-            cells.append(f'<td><span class="chip {result.status}">{result.status}</span> {result.steps}{why}</td>')
+            said = result.error_kind or result.status
+            cells.append(f'<td><span class="chip {result.status}">{said}</span> {result.steps}{why}</td>')
         lines.append(f"<tr><td>{escape(task_said(row.task))}</td><td>{scene_said(row)}</td>{''.join(cells)}</tr>")
     return (
         f"<details><summary>All {len(table)} rows, with steps</summary>"

@@ -42,7 +42,7 @@ td.number div { line-height: 20px; }
 td .dot, .legend .dot { display: inline-block; width: 9px; height: 9px; border-radius: 50%; background: var(--c);
   margin-right: 8px; }
 .legend span { margin-right: 20px; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 1.6em; }
 svg { display: block; width: 100%; height: auto; }
 svg.intervals { min-width: 220px; max-width: 330px; }
 svg .grid { stroke: var(--line); stroke-width: 1; }

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from vla.charts import Interval, axis, intervals
-from vla.report_text import interval_said, task_said
+from vla.report_text import errors_said, interval_said, task_said
 
 _EMPTY: dict[str, Any] = {
     "n": 0, "successes": 0, "rate": None, "low": 0.0, "high": 1.0, "clustered": None, "mean_steps": None,
@@ -48,8 +48,8 @@ def success_tables(names: Sequence[str], summaries: Sequence[Mapping[str, Any]])
         "episodes: what running these tasks again could give. Thin lines and the second: with the task as the unit "
         "(Wilson with the number of episodes that tasks so different are worth): what other tasks like these could "
         "give. Steps and seconds are means over all counted episodes, inference the mean time of one answer of the "
-        "policy. An error (a crash, a hang, a safety stop) says nothing about the policy and is not counted as a "
-        "failure.</p>"
+        "policy, waiting for its turn included where one policy serves several simulators. An error (a crash, a "
+        "time-out, memory that ran out, a fault of policy or body) is not counted as a failure.</p>"
     )
     return "".join(parts)
 
@@ -100,7 +100,7 @@ def _line(
         [_number(cell["mean_steps"], "{:.0f}") for cell in cells],
         [_number(cell["mean_wall_s"], "{:.1f}") for cell in cells],
         [_number(cell["latency_s"], "{:.0f} ms", 1000) for cell in cells],
-        [str(cell["errors"]) for cell in cells],
+        [_errors(cell) for cell in cells],
     ]
     return label, bars, columns
 
@@ -111,3 +111,8 @@ def _span(interval: tuple[float, float] | None) -> str:
 
 def _number(value: float | None, form: str, factor: float = 1.0) -> str:
     return "–" if value is None else form.format(factor * value)
+
+
+def _errors(cell: Mapping[str, Any]) -> str:
+    kinds = errors_said(cell)
+    return f'<span title="{escape(kinds)}">{cell["errors"]}</span>' if kinds else "–"

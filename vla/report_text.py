@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from vla.protocol_libero import SUITES
 from vla.results import Result
 from vla.rows import Row
 
@@ -71,10 +72,19 @@ def protocol_said(protocol: Mapping[str, Any]) -> dict[str, Any]:
     """Facts on a :class:`~vla.protocol_libero.Protocol` as a run's folder has it; none for an empty one."""
     if not protocol:
         return {}
-    silent = ("type", "name", "source", "apart")
-    facts = ", ".join(f"{key}={_field(value)}" for key, value in protocol.items() if key not in silent)
+    limits = protocol.get("max_steps", ())
+    names = limits.values() if isinstance(limits, dict) else limits
+    steps = ", ".join(f"{count} {suite}" for suite, count in zip(SUITES, names, strict=False))
+    executed, size = protocol.get("execute"), protocol.get("camera_size")
+    opened = "open" if protocol.get("settle_gripper", -1) < 0 else "closed"
     return {
-        "Protocol": f"{protocol.get('name', '')}({facts})",
+        "Protocol": str(protocol.get("name", "")),
+        "Step limits": steps,
+        "Settling": f"{protocol.get('settle_steps', '?')} steps, gripper {opened}",
+        "Pictures": f"{size} pixels, turned by {protocol.get('camera_turn', '?')} degrees" if size else "",
+        "Looks": f"every {executed} steps" if executed else "when a chunk of actions is used up",
+        "Initial states": protocol.get("init_rule", ""),
+        "Seeds": f"{protocol.get('seed', '?')}, {protocol.get('seed_rule', '')}",
         "From": protocol.get("source", ""),
         "Not reproduced": list(protocol.get("apart", [])),
     }
@@ -134,3 +144,11 @@ def interval_said(cell: Mapping[str, Any]) -> str:
 def count_said(number: int, what: str) -> str:
     """``1 task``, ``2 tasks``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def errors_said(cell: Mapping[str, Any]) -> str:
+    """``3 errors (2 crash, 1 time-out)``; empty if there are none."""
+    if not cell["errors"]:
+        return ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in cell.get("error_kinds", {}).items())
+    return count_said(cell["errors"], "error") + (f" ({kinds})" if kinds else "")

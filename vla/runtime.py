@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vla.chunking import OpenLoop
+from vla.chunking import MakeExecutor, synchronous
 from vla.errors import BodyFault, PolicyFault
 from vla.protocols import Body, Observer, Outcome, Policy, Step, Task
 from vla.transforms import connect
@@ -32,6 +32,7 @@ def run_episode(
     *,
     seed: int,
     execute: int | None = None,
+    executor: MakeExecutor | None = None,
     observers: Sequence[Observer] = (),
     pace: Pace | None = None,
 ) -> Outcome:
@@ -43,6 +44,7 @@ def run_episode(
         policy: connected to the body by the conversions that :func:`~vla.transforms.connect` finds.
         seed: of the policy's noise.
         execute: rows of each chunk to execute before asking again; None for all.
+        executor: decides instead when to ask and which row is next (:mod:`vla.asynchronous`).
         observers: told of every step; pictures are taken at every step only if one of them wants that.
         pace: the wall clock's rate for a body that runs by itself; None for a simulator that waits.
 
@@ -52,29 +54,25 @@ def run_episode(
     Raises:
         SpecMismatch: policy and body do not fit; nothing has moved.
     """
-    adapter = connect(body.spec, policy.spec)
-    chunks = OpenLoop(execute)
+    chunks = (executor or synchronous(execute))(policy, connect(body.spec, policy.spec))
     always = any(observer.wants_images for observer in observers)
     status, error, steps, begin = "failure", "", 0, time.perf_counter()
     started: list[Observer] = []
     try:
         task.reset()
-        policy.reset(task.instruction, seed=seed)
+        chunks.begin(task.instruction, seed=seed)
         for observer in observers:
             observer.start(body.spec, task.instruction)
             started.append(observer)
         while steps < task.max_steps:
-            asked = chunks.empty
-            observation = replace(body.observe(images=asked or always), instruction=task.instruction)
-            chunk = latency = None
-            if asked:
-                tick = time.perf_counter()
-                chunk = adapter.chunk(policy.act(adapter.observation(observation)))
-                latency = time.perf_counter() - tick
-                chunks.push(chunk)
-            sent = body.command(chunks.next())
-            for observer in observers:
-                observer.step(Step(steps, observation, chunk, sent, latency))
+            observation = replace(body.observe(images=chunks.looks() or always), instruction=task.instruction)
+            decision = chunks.step(observation)
+            if decision.action is None:
+                body.stop()  # no action in time: hold still until there is one; nothing was done that could be recorded
+            else:
+                sent = body.command(decision.action)
+                for observer in observers:
+                    observer.step(Step(steps, observation, decision.chunk, sent, decision.latency))
             steps += 1
             if task.succeeded():
                 status = "success"
@@ -88,7 +86,8 @@ def run_episode(
         raise
     finally:
         body.stop()
-        outcome = Outcome(status, steps, time.perf_counter() - begin, error)
+        chunks.close()
+        outcome = Outcome(status, steps, time.perf_counter() - begin, error, chunks.report())
         for observer in started:
             observer.finish(outcome)
     return outcome

@@ -13,7 +13,7 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import msgpack
@@ -26,6 +26,12 @@ MAX_MESSAGE = 64 * 2**20
 
 DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
 """What an array may hold: booleans, integers and floats, little-endian."""
+
+MAX_CONTAINERS = 4096
+"""Lists and maps in one message: an empty one takes a byte on the wire and 64 in memory."""
+
+MAX_ITEMS = 2**16
+"""Entries of one list or map: msgpack makes room for as many as a header announces, before the first is there."""
 
 _ARRAY = 1  # msgpack extension code
 _LENGTH = struct.Struct(">I")
@@ -64,13 +70,56 @@ def unpack(data: bytes, *, limit: int = MAX_MESSAGE) -> dict[str, Any]:
     Raises:
         WireError: the bytes are not one whole message, are longer than ``limit``, or hold a malformed array.
     """
+    return unpack_bounded(data, limit=limit, extension=_decode)
+
+
+def unpack_bounded(
+    data: bytes,
+    *,
+    limit: int,
+    containers: int = MAX_CONTAINERS,
+    items: int = MAX_ITEMS,
+    extension: Callable[[int, bytes], Any] | None = None,
+    map_hook: Callable[[dict[Any, Any]], Any] | None = None,
+) -> dict[str, Any]:
+    """A msgpack map from outside, in memory that is bounded by the arguments and not by what the bytes announce.
+
+    Args:
+        data: the bytes of one message.
+        limit: how many there may be.
+        containers: lists and maps in all.
+        items: of one list or map.
+        extension: makes values of msgpack's extensions; they are refused if None.
+        map_hook: what becomes of each map; the outermost must stay one.
+
+    Raises:
+        WireError: the bytes are not one whole message, or exceed a bound.
+    """
     if len(data) > limit:
         raise WireError(f"a message has at most {limit} bytes, found {len(data)}")
+    left = containers
+
+    def counted(value: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise WireError(f"a message has at most {containers} lists and maps")
+        return map_hook(value) if map_hook and isinstance(value, dict) else value
+
     try:
-        message = msgpack.unpackb(data, ext_hook=_decode, raw=False, strict_map_key=True)
+        message = msgpack.unpackb(
+            data,
+            ext_hook=extension or _refuse,
+            object_hook=counted,
+            list_hook=counted,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=items,
+            max_map_len=items,
+        )
     except WireError:
         raise
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         # msgpack's own errors (truncated, trailing bytes, too nested) are ValueErrors or UnpackExceptions
         raise WireError(f"not a message: {type(error).__name__}: {error}") from error
     if not isinstance(message, dict):
@@ -187,17 +236,32 @@ def _encode(value: Any) -> Any:
 def _decode(code: int, data: bytes) -> np.ndarray:
     if code != _ARRAY:
         raise WireError(f"unknown extension {code}")
-    fields = msgpack.unpackb(data, raw=False)
+    fields = msgpack.unpackb(data, raw=False, max_array_len=1024, max_map_len=0)
     if not isinstance(fields, list) or len(fields) != 3:
         raise WireError("an array is a list of dtype, shape and bytes")
-    dtype, shape, raw = fields
+    return view(*fields).copy()
+
+
+def view(dtype: Any, shape: Any, raw: Any) -> np.ndarray:
+    """The array that three values from outside describe, over the very bytes: nothing is allocated.
+
+    Raises:
+        WireError: the dtype is none of :data:`DTYPES`, the shape is none, or the bytes are not as many as it needs.
+    """
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise WireError(f"arrays of {dtype!r} are not accepted; known: {', '.join(DTYPES)}")
     sizes = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
     if not sizes or len(shape) > _MAX_DIMENSIONS:
-        raise WireError(f"an array's shape is up to {_MAX_DIMENSIONS} sizes from 0, found {shape!r}")
+        raise WireError(f"an array's shape is up to {_MAX_DIMENSIONS} sizes from 0, found {str(shape)[:200]}")
     expected = math.prod(shape) * np.dtype(dtype).itemsize
     if not isinstance(raw, bytes) or len(raw) != expected:
         found = f"{len(raw)} bytes" if isinstance(raw, bytes) else type(raw).__name__
         raise WireError(f"an array of {dtype} with shape {shape} has {expected} bytes, found {found}")
-    return np.frombuffer(raw, dtype=dtype).reshape(shape).copy()
+    try:
+        return np.frombuffer(raw, dtype=dtype).reshape(shape)
+    except ValueError as error:  # a size beside a 0 may be beyond what numpy can count
+        raise WireError(f"an array cannot have shape {shape}: {error}") from error
+
+
+def _refuse(code: int, data: bytes) -> Any:
+    raise WireError(f"unknown extension {code}")

@@ -4,6 +4,7 @@ The hand's frame has its origin between the finger tips, z the way the fingers p
 down at a yaw of 0, x is the base's.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,6 @@ TIP = 0.010  # [m] that the fingers reach beyond the frame's origin
 DEPTH = 0.031  # [m] from the frame's origin back to the palm
 YAWS = (-1.75, 3.3)  # [rad] that the last joint allows, the hand pointing down in front of the arm
 MARGIN = 0.002  # [m] around each box
-BEHIND, RADIUS = 0.10, 0.19  # [m] the middle and size of a ball around all boxes
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def about_vertical(angle: float) -> Float64[np.ndarray, "3 3"]:
     return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
+@functools.cache
 def boxes(opening: float) -> Float64[np.ndarray, "k 2 3"]:
     """Lower and upper corners in the hand's frame: four of the fingers, two of the palm, one of the wrist."""
     fingers = [
@@ -78,20 +79,29 @@ def inside(
     local = (points - pose.position) @ pose.rotation
     shape = boxes(opening)
     low, high = shape[:, 0] - margin, shape[:, 1] + margin
-    within = np.all((local[:, None] > low) & (local[:, None] < high), axis=2)
-    return np.asarray(np.any(within, axis=1))
+    found = np.zeros(len(points), dtype=bool)
+    near = np.flatnonzero(((local > low.min(axis=0)) & (local < high.max(axis=0))).all(axis=1))  # of most scenes, few
+    if len(near):
+        within = np.all((local[near, None] > low) & (local[near, None] < high), axis=2)
+        found[near] = within.any(axis=1)
+    return found
 
 
 def fits(cloud: Cloud, pose: Pose, floor: float, opening: float = OPENING) -> bool:
     """Whether the hand touches none of the points, nor the floor."""
     if lowest(pose, opening) <= floor + MARGIN:
         return False
-    return not inside(cloud.near(pose.position - BEHIND * pose.approach, RADIUS), pose, opening).any()
+    return not inside(cloud.points, pose, opening).any()
 
 
 def lowest(pose: Pose, opening: float = OPENING) -> float:
     """Height of the hand's lowest corner [m]."""
-    shape = boxes(opening)[:-1]  # the wrist is the highest where that matters
-    corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(-1, 3)
-    points = shape[:, corners, np.arange(3)].reshape(-1, 3)
-    return float((pose.position + points @ pose.rotation.T)[:, 2].min())
+    return float(pose.position[2] + (_corners(opening) @ pose.rotation[2]).min())
+
+
+@functools.cache
+def _corners(opening: float) -> Float64[np.ndarray, "k 3"]:
+    """Of all boxes but the wrist's, which is the highest where that matters."""
+    shape = boxes(opening)[:-1]
+    which = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(-1, 3)
+    return shape[:, which, np.arange(3)].reshape(-1, 3)

@@ -12,7 +12,7 @@ from vla.sim.expert.solids import Solids
 from vla.sim.libero_world import LiberoWorld
 
 CENTRED = 0.02  # [m] that LIBERO's "on" allows between two objects' origins is 0.03
-CLEAR = 0.002  # [m] from everything else, or a placement is none
+CLEAR = -0.003  # [m] from everything else, or a placement is none; so much gives way: a bowl slides past a handle
 TIGHT = 4.0  # cost of each metre by which neighbours are nearer than what it is lifted for the check
 PERCHED = 2.0  # cost of a metre above the lowest placement: what leans on a wall falls off it
 LIFT = 0.010  # [m] above where the thing will rest, for the check of what it would collide with

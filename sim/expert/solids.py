@@ -4,6 +4,7 @@ LIBERO's objects and furniture collide as many boxes and a few capsules; each su
 frame and moved to where the geom is whenever it is asked for.
 """
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,11 +52,10 @@ class Cloud:
         cells = np.floor(points / cell).astype(np.int64)
         keys = (cells[:, 0] * 4096 + cells[:, 1]) * 4096 + cells[:, 2]
         self.points = points[np.unique(keys, return_index=True)[1]]
-        self._tree = KDTree(self.points) if len(points) else None
 
-    def near(self, centre: Float64[np.ndarray, "3"], radius: float) -> Points:
-        """The points in a ball."""
-        return self.points[self._tree.query_ball_point(centre, radius)] if self._tree is not None else self.points
+    @functools.cached_property
+    def _tree(self) -> KDTree | None:
+        return KDTree(self.points) if len(self.points) else None
 
     def touches(self, points: Points, distance: float) -> bool:
         """Whether any of other points is that close to one of these [m]."""

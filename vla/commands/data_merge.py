@@ -1,12 +1,13 @@
 """``vla data merge``."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from tyro.conf import Positional
 
-from vla.commands.source import SourceOptions
+from vla.commands.mixtures import open_data
 from vla.commands.target import TargetOptions
 
 
@@ -23,6 +24,8 @@ class Merge:
     """As stored, without the data sets' known fixes."""
     tolerate: tuple[str, ...] = ()
     """Kinds of quirks to read around, or: all."""
+    description: tuple[Path, ...] = ()
+    """Files that say what the fields of data sets mean (TOML) that are not known already, each for those it names."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Merge."""
@@ -31,5 +34,7 @@ class Merge:
 
         if len(self.paths) < 2:
             raise ConfigError("merging takes at least two data sets")
-        options = (SourceOptions(path, self.split, self.raw, self.tolerate) for path in self.paths)
-        return self.target.write({"train": Concatenated(tuple(each.open() for each in options))}, self.paths, console)
+        sources = open_data(
+            self.paths, split=self.split, raw=self.raw, tolerate=self.tolerate, descriptions=self.description
+        )
+        return self.target.write({"train": Concatenated(tuple(sources))}, self.paths, console)

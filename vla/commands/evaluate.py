@@ -17,6 +17,7 @@ from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError
 from vla.protocol_libero import Protocol, find_protocol
+from vla.report_text import errors_said
 from vla.results import Result, compare, summarise
 from vla.rows import Row, read_rows
 from vla.shards import Shard
@@ -93,10 +94,12 @@ class Evaluate:
         """Run the rows, compare, write the report."""
         from vla.report import NamedRun, write_report
 
-        rows = self.make_rows()
         # a policy by name keeps its name
         first = "trained" if self.checkpoint.exists() else str(self.checkpoint)
         names = [first, *dict.fromkeys(self.against)]
+        if first != "trained" and len(names) > 1:
+            raise ConfigError(f"{first} has no variant {names[1]!r}: it is not a checkpoint")
+        rows = self.make_rows()
         runs = {name: self.run_variant(name, rows) for name in names}
         for name, results in runs.items():
             print_summary(console, name, results)
@@ -153,8 +156,6 @@ class Evaluate:
         subject = find_subject(
             self.checkpoint, self.set, embodiment=self.embodiment, ode_steps=self.ode_steps, device=device
         )
-        if name not in subject.factories:
-            raise ConfigError(f"{self.checkpoint} has no variant {name!r}: it is not a checkpoint")
         protocol = self._protocol(subject.spec)
         size = protocol.camera_size
         connect(libero_panda(size), subject.spec)  # what does not fit is said before a scene is compiled
@@ -228,7 +229,7 @@ def _add(table: Table, label: str, cell: dict[str, Any]) -> None:
     spans = [(cell["low"], cell["high"]) if cell["n"] else None, cell["clustered"]]
     said = ["" if span is None else f"{100 * span[0]:.0f} to {100 * span[1]:.0f} %" for span in spans]
     steps = "" if cell["mean_steps"] is None else f"{cell['mean_steps']:.0f}"
-    table.add_row(label, f"{cell['successes']}/{cell['n']}", *said, str(cell["errors"]), steps)
+    table.add_row(label, f"{cell['successes']}/{cell['n']}", *said, errors_said(cell) or "0", steps)
 
 
 def compare_all(console: Console, runs: dict[str, list[Result]]) -> dict[str, Any]:

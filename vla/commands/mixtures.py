@@ -46,13 +46,19 @@ def mixture_data(name: str, root: str, *, partly: bool = False) -> tuple[tuple[s
 
 
 def open_data(
-    paths: Sequence[str], *, split: str = "train", tolerate: Sequence[str] = (), descriptions: Sequence[Path] = ()
+    paths: Sequence[str],
+    *,
+    split: str = "train",
+    raw: bool = False,
+    tolerate: Sequence[str] = (),
+    descriptions: Sequence[Path] = (),
 ) -> list[EpisodeSource]:
-    """The data sets to train on, with a bar for those that are indexed first.
+    """Several data sets, with a bar for those that are indexed first.
 
     Args:
         paths: folders, files or URLs.
         split: of each of them.
+        raw: as stored, without their known fixes.
         tolerate: kinds of quirks to read around.
         descriptions: files that say what data sets mean, each for those in its ``names``. A data set's name is that of
             its file or folder, of TFDS the one above the version.
@@ -67,9 +73,9 @@ def open_data(
     names = [_name(path) for path in paths]
     for file in descriptions:
         if not any(known.get(name) == file for name in names):
-            raise ConfigError(f"{file} describes none of the data sets to train on: {', '.join(names)}")
+            raise ConfigError(f"{file} describes none of the data sets: {', '.join(names)}")
     return [
-        SourceOptions(path, split=split, tolerate=tuple(tolerate), description=known.get(name)).open()
+        SourceOptions(path, split, raw, tuple(tolerate), description=known.get(name)).open()
         for path, name in zip(paths, names, strict=True)
     ]
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from tyro.conf import Positional
 
+from vla.commands.policy_choice import Chunking
 from vla.errors import ConfigError, UnknownName
 from vla.protocols import Outcome
 from vla.results import Result, summarise, write_results
@@ -25,7 +26,7 @@ class Rollout:
     """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits."""
 
     checkpoint: Positional[Path]
-    """A training run's folder, or one of its checkpoints."""
+    """A training run's folder, one of its checkpoints, a LeRobot policy's folder, or a server: ws://host:port."""
     out: Path
     """Folder for the recording (a LeRobot data set), results and Rerun recordings."""
     robot: str = "mujoco-arm"
@@ -42,6 +43,9 @@ class Rollout:
     """Of the first row; the others count up."""
     execute: int = 8
     """Actions of each chunk that are executed before the policy looks again."""
+    chunking: Chunking = "synchronous"
+    """Wait for each chunk, or make the next one meanwhile: asynchronous (it counts from when it is there), ensemble
+    (all chunks are averaged), realtime (it continues the plan). Where it is late, the arm stops until it comes."""
     ode_steps: int | None = None
     """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
     recordings: int = 2
@@ -54,11 +58,11 @@ class Rollout:
     def run(self, console: Console) -> dict[str, Any]:
         """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
         from vla.commands.choices import make_rows, task_names
+        from vla.commands.policy_choice import executor, policy_config
         from vla.datasets.lerobot_v3 import Writer
         from vla.embodiments.libero_panda import limits
         from vla.experience import Episode
         from vla.files import write_text
-        from vla.policies import vla_policy
         from vla.recorder import Recorder
         from vla.runtime import Pace, run_episode
         from vla.safety import SafeBody
@@ -76,7 +80,7 @@ class Rollout:
         )
         # the arm's process simulates on a core of its own; torch shares the rest
         threads = max(1, (os.cpu_count() or 2) - 1)
-        policy = vla_policy.Config(
+        policy = policy_config(
             self.checkpoint, embodiment=self.embodiment, ode_steps=self.ode_steps, threads=threads
         ).make()
         results: list[Result] = []
@@ -105,13 +109,14 @@ class Rollout:
                             arm.task(row.to_json()),
                             policy,
                             seed=row.seed,
-                            execute=self.execute,
+                            executor=executor(self.chunking, self.execute),
                             observers=observers,
                             pace=Pace(arm.spec.action.rate),
                         )
                         results.append(_result(row, outcome, policy.spec.fingerprint, self.robot, drift))
                         events = body.events[before:] if isinstance(body, SafeBody) else ()
-                        notes.append({"row": row.to_json(), "safety_events": dict(Counter(e.rule for e in events))})
+                        rules = dict(Counter(event.rule for event in events))
+                        notes.append({"row": row.to_json(), "safety_events": rules, "chunks": outcome.info})
                         console.print(
                             f"{number + 1}/{len(rows)} {row.task} init {row.init}: {outcome.status}, {outcome.steps} "
                             f"steps in {outcome.wall_s:.1f} s{', ' + outcome.error if outcome.error else ''}"

@@ -15,6 +15,7 @@ from vla.experience import Observation, Place, Window
 from vla.normalize import Statistics
 from vla.statistics_estimator import StatisticsEstimator
 from vla.training.chance import numpy_chance
+from vla.window_batch import WindowBatch, batched
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
 
@@ -62,6 +63,10 @@ class FakeWindows:
     def __getitem__(self, index: int) -> Window:
         """The window of an index."""
         return self.window(self.place(index))
+
+    def batch(self, indices: Sequence[int]) -> list[WindowBatch]:
+        """The windows of these indices as columns."""
+        return batched([self[index] for index in indices])
 
     def place(self, index: int) -> Place:
         """Round and round, each round in its own order."""

@@ -46,7 +46,7 @@ def _chunks(
 ) -> Iterator[Float32[np.ndarray, "h _"]]:
     for count, place in enumerate(places, 1):
         window = source.window(place, images=False)
-        check_horizon(window, encoder.config.horizon)
+        check_horizon(len(window.actions), encoder.config.horizon)
         actions = encoder.actions(encoder.index(window.spec.name), window.actions)
         yield held(actions[:, : window.spec.action.size], window.valid)
         progress(count, len(places))

@@ -7,7 +7,6 @@ Where features are cached, batches are made of what is in memory and need no hel
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,14 +18,13 @@ from vla.model.encode import Encoder
 from vla.model.noise import ExampleNoise, integers, normal
 from vla.model.vla_model import Batch
 from vla.protocols import WindowSource
-from vla.training.augment import shifted
 from vla.training.chance import number as chance_number
-from vla.training.chance import numpy_chance
 from vla.training.config import TrainConfig
+from vla.training.examples import ExampleReader
 from vla.training.features import FeatureStore
 from vla.training.read_ahead import read_ahead
 from vla.training.shard import Shard
-from vla.training.windows import Windows, check_horizon
+from vla.training.windows import Windows
 
 
 class Loader(Protocol):
@@ -106,43 +104,19 @@ class LiveLoader:
     """
 
     def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig, shard: Shard):
-        self.examples = _Examples(source, encoder, config, shard)
+        self.examples = ExampleReader(source, encoder, config, shard)
         self.encoder, self.config, self.shard = encoder, config, shard
         self.state_mask = _state_mask(encoder)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """See :class:`Loader`."""
         examples = read_ahead(self.examples, start, workers=self.config.workers)
-        for number, (sentences, arrays) in zip(_count(start), examples, strict=False):
-            tokens, mask = self.encoder.words(sentences, arrays[5].tolist(), arrays[2])
+        for number, made in zip(_count(start), examples, strict=False):
+            tokens, mask = self.encoder.words(made.sentences, made.body.tolist(), made.state)
+            arrays = (made.images, made.present, made.state, made.actions, made.valid, made.body)
             images, present, state, actions, valid, body = (torch.from_numpy(np.asarray(array)) for array in arrays)
             state = _noisy(state, self.state_mask[body], self.config, self.shard.places(number))
             yield Batch(Inputs(images, None, present, tokens, mask, state, body), actions, valid)
-
-
-@dataclass(frozen=True)
-class _Examples:
-    """Windows of a batch as arrays; called by many threads at once."""
-
-    source: WindowSource
-    encoder: Encoder
-    config: TrainConfig
-    shard: Shard
-
-    def __call__(self, number: int) -> tuple[list[str], tuple[np.ndarray, ...]]:
-        rows = [self._example(index) for index in self.shard.places(number)]
-        sentences, arrays = zip(*rows, strict=True)
-        return list(sentences), tuple(np.stack(column) for column in zip(*arrays, strict=True))
-
-    def _example(self, index: int) -> tuple[str, tuple[np.ndarray, ...]]:
-        window = self.source[index]
-        check_horizon(window, self.encoder.config.horizon)
-        body = self.encoder.index(window.spec.name)
-        images, present = self.encoder.pictures(body, window.observation.images)
-        images = shifted(images, self.config.shift, numpy_chance(self.config.seed, index, "shift"))
-        state = self.encoder.state(body, window.observation.state)
-        actions = self.encoder.actions(body, window.actions)
-        return window.observation.instruction, (images, present, state, actions, window.valid, np.array(body))
 
 
 def _count(start: int) -> Iterator[int]:

@@ -15,12 +15,13 @@ torch, two spawned     not measured   7 s or more  1,090 MB
 grain, two spawned     540 us         1.7 s        250 MB
 =====================  =============  ===========  ==========================
 
-Threads suffice since a JPEG is decoded without the interpreter lock; they share the index and all else with the process
-that trains, hand over pictures without a copy, and do not care how processes are started. What needs the lock takes
-some 40 us a window, so that one process should feed up to 20,000 windows a second (not measured: that takes eight cores
-or more); beyond that, ``workers`` adds processes. torch's loader has no threads. Both go on at any step, since a step's
-batch is a function of its number. grain itself is 3 MB; array-record, absl, etils and protobuf, which it needs, come
-with tensorflow-datasets anyway.
+Since then batches are made whole (:mod:`vla.window_batch`): beside decoding, a window costs some 15 us instead of 100,
+of which reading its bytes is 5. Threads suffice since a JPEG is decoded without the interpreter lock; they share the
+index and all else with the process that trains, hand over pictures without a copy, and do not care how processes are
+started. What needs the lock takes some 10 us a window, so that one process should feed several 10,000 windows a second
+(not measured: that takes eight cores or more); beyond that, ``workers`` adds processes. torch's loader has no threads.
+Both go on at any step, since a step's batch is a function of its number. grain itself is 3 MB; array-record, absl,
+etils and protobuf, which it needs, come with tensorflow-datasets anyway.
 """
 
 import os

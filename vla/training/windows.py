@@ -80,7 +80,7 @@ def read_windows(
             row[there] = store.add(np.stack(images)[there])
         rows.append(row)
         for item in group:
-            check_horizon(item, horizon)
+            check_horizon(len(item.actions), horizon)
             sentences.setdefault(item.observation.instruction, len(sentences))
             # the pictures are in the store: keep the numbers only
             windows.append(replace(item, observation=replace(item.observation, images={})))
@@ -97,7 +97,7 @@ def read_windows(
     )
 
 
-def check_horizon(window: Window, horizon: int) -> None:
-    """Raise ConfigError unless the window has as many actions as the model's horizon."""
-    if len(window.actions) != horizon:
-        raise ConfigError(f"windows hold {len(window.actions)} actions; the model's horizon is {horizon}")
+def check_horizon(found: int, horizon: int) -> None:
+    """Raise ConfigError unless windows have as many actions as the model's horizon."""
+    if found != horizon:
+        raise ConfigError(f"windows hold {found} actions; the model's horizon is {horizon}")

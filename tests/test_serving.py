@@ -1,0 +1,297 @@
+"""The server as its clients meet it: answers, errors that name fields, who is let in, and how it ends."""
+
+import asyncio
+import concurrent.futures
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import numpy as np
+import pytest
+from served import SPEC, Known, KnownTogether, observation, served
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from vla.dialect import native
+from vla.embodiment import EmbodimentSpec
+from vla.embodiments.libero_panda import libero_panda
+from vla.errors import ConfigError
+from vla.serving import MAX_FRAGMENTS, PolicyServer
+from vla.serving_options import ServerOptions
+from vla.wire_openpi import pack, unpack
+
+NATIVE = native(SPEC)
+RESET = {"reset": {"instruction": "go", "seed": 3, "fingerprint": SPEC.fingerprint}}
+
+
+class Client:
+    """A websocket client that knows nothing of ours."""
+
+    def __init__(self, server, **options):
+        self.socket = connect(server.address, compression=None, proxy=None, close_timeout=2, **options).__enter__()
+        self.metadata = self.read()
+
+    def read(self) -> Any:
+        data = self.socket.recv(timeout=10)
+        return data if isinstance(data, str) else unpack(data, limit=2**24)
+
+    def ask(self, message):
+        self.socket.send(message if isinstance(message, bytes | str) else pack(message))
+        return self.read()
+
+    def closed(self):
+        with pytest.raises(ConnectionClosed) as end:
+            self.socket.recv(timeout=10)
+        return end.value.rcvd.code if end.value.rcvd else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.socket.close()
+
+
+def get(server, path, **headers):
+    request = urllib.request.Request(server.address.replace("ws:", "http:") + path, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_client_that_knows_the_format_only():
+    with served(KnownTogether(takes=0.02)) as server, Client(server) as client:
+        assert client.metadata["fingerprint"] == SPEC.fingerprint and client.metadata["checkpoint"] == "c0ffee"
+        assert EmbodimentSpec.from_json(client.metadata["embodiment"]) == SPEC
+        local = Known()
+        local.reset("", seed=0)
+        first, second = (client.ask(NATIVE.message(observation())) for _ in range(2))
+        for answer in (first, second):
+            assert np.array_equal(answer["actions"], local.act(observation()).actions)
+            assert (answer["time"], answer["dt"]) == (1.25, 0.05)
+            assert answer["server_timing"]["infer_ms"] >= 20 and answer["server_timing"]["batch"] == 1
+        assert "prev_total_ms" not in first["server_timing"]
+        assert second["server_timing"]["prev_total_ms"] >= first["server_timing"]["infer_ms"]
+
+
+def test_openpi_s_libero_client_gets_actions_of_the_environment():
+    policy = KnownTogether(spec=libero_panda(32))
+    with served(policy) as server, Client(server) as client:
+        side = 224
+        seen = {"observation/image": np.zeros((side, side, 3), np.uint8), "observation/state": np.zeros(8)}
+        assert client.ask(seen) == "FieldError: observation/wrist_image is missing"
+        seen |= {"observation/wrist_image": np.zeros((side, side, 3), np.uint8), "prompt": "pick up the bowl"}
+        got = client.ask(seen)["actions"]
+        local = Known(spec=libero_panda(32))
+        local.reset("", seed=0)
+        dark = observation(x=0.0, instruction="pick up the bowl", spec=local.spec)
+        for image in dark.images.values():
+            image[:] = 0
+        expected = local.act(dark).actions
+        assert np.allclose(got[:, 6], 1 - 2 * expected[:, 6], atol=1e-6)
+        assert np.allclose(got[:, 0], expected[:, 0] / 0.05, rtol=1e-6)
+
+
+def test_errors_of_a_request_leave_the_connection_open():
+    with served(KnownTogether()) as server, Client(server) as client:
+        good = NATIVE.message(observation())
+        wrong = good | {"observation/state": np.zeros(3, np.float32)}
+        assert client.ask(wrong) == "FieldError: observation/state: expected float [2], found float32 [3]"
+        assert client.ask(NATIVE.message(observation(x=13))).startswith("PolicyFault: the policy returned nan")
+        assert client.ask({"reset": 1}).startswith("FieldError: reset")
+        assert client.ask({"reset": {"instruction": "go", "seed": -1}}).startswith("FieldError: reset")
+        assert client.ask({"reset": {"what": 1}}).startswith("FieldError: reset: unknown field 'what'")
+        assert client.ask(RESET) == {"reset": True} and "actions" in client.ask(good)
+        assert 'vla_errors_total{kind="FieldError"} 4.0' in get(server, "/metrics")[1]
+
+
+@pytest.mark.parametrize(
+    ("message", "said", "code"),
+    [
+        (b"\xc1", "WireError: not a message", 1007),
+        ("text", "WireError: requests are binary", 1007),
+        ({"reset": RESET["reset"] | {"fingerprint": "0" * 16}}, "SpecMismatch: the served policy does not fit", 1008),
+        (NATIVE.message(observation(x=14)), "InternalError: ZeroDivisionError", 1011),
+    ],
+    ids=["malformed", "text", "another embodiment", "a bug"],
+)
+def test_errors_that_end_the_connection_are_said_first(message, said, code):
+    with served(KnownTogether()) as server:
+        with Client(server) as client:
+            assert client.ask(message).startswith(said)
+            assert client.closed() == code
+        with Client(server) as client:  # others are served as before
+            assert client.ask(RESET) == {"reset": True}
+
+
+def test_what_is_too_large_is_not_read():
+    with served(KnownTogether()) as server, Client(server) as client:
+        client.socket.send(bytes(NATIVE.max_bytes + 1))
+        assert client.closed() == 1009
+
+
+def test_a_message_has_an_end():
+    def endless(count):
+        yield b""
+        for _ in range(count):
+            yield b""
+        time.sleep(0.6)
+        yield b"\x80"
+
+    with served(KnownTogether(), message_s=0.3, idle_s=0.5) as server:
+        for count in (2 * MAX_FRAGMENTS, 1):  # too many fragments; too long a wait for the last
+            with Client(server) as client:
+                with pytest.raises(ConnectionClosed):
+                    client.socket.send(endless(count))
+                    client.socket.recv(timeout=5)
+        with Client(server) as client:
+            assert client.closed() == 1008  # asked nothing for too long
+
+
+def test_a_trickled_frame_is_ended_by_pings():
+    with served(KnownTogether(), ping_s=0.2) as server, Client(server) as client:
+        client.socket.socket.sendall(b"\x82\xff" + (1000).to_bytes(8) + b"mask")  # announces 1,000 bytes, sends none
+        begin = time.monotonic()
+        client.socket.recv_events_thread.join(5)
+        assert time.monotonic() - begin < 5
+
+
+def test_a_handshake_that_never_comes_is_ended():
+    with served(KnownTogether(), handshake_s=0.3) as server:
+        host, port = server.address.removeprefix("ws://").split(":")
+        with socket.create_connection((host, int(port)), timeout=5) as silent:
+            assert silent.recv(1) == b""
+        assert get(server, "/healthz") == (200, "OK\n")
+
+
+def test_the_token_is_asked_for_before_anything_is_read():
+    with served(KnownTogether(), token="open sesame") as server:
+        for headers in ({}, {"Authorization": "Api-Key open sesam"}, {"Authorization": "Basic open sesame"}):
+            with pytest.raises(InvalidStatus) as refused:
+                Client(server, additional_headers=headers)
+            assert refused.value.response.status_code == 401
+            assert get(server, "/metrics", **headers)[0] == 401
+        for kind in ("Api-Key", "Bearer"):
+            with Client(server, additional_headers={"Authorization": f"{kind} open sesame"}) as client:
+                assert client.ask(RESET) == {"reset": True}
+        assert get(server, "/healthz") == (200, "OK\n")
+        status, text = get(server, "/metrics", Authorization="Bearer open sesame")
+        assert status == 200 and 'vla_refused_total{why="token"} 6.0' in text
+
+
+def test_no_web_page_may_connect():
+    with served(KnownTogether()) as server, pytest.raises(InvalidStatus) as refused:
+        Client(server, origin="http://example.org")
+    assert refused.value.response.status_code == 403
+
+
+def test_beyond_this_machine_a_token_is_needed():
+    with pytest.raises(ConfigError, match="set a token"):
+        ServerOptions(host="0.0.0.0")
+    with pytest.raises(ConfigError, match="set a token"):
+        ServerOptions(host="my-host")
+    assert ServerOptions(host="0.0.0.0", token="12345678").host == ServerOptions(host="0.0.0.0", open_to_all=True).host
+    wrongs: list[Any] = [{"port": -1}, {"token": "short"}, {"key": "k.pem"}, {"idle_s": 0.0}, {"max_clients": 0}]
+    for wrong in wrongs:
+        with pytest.raises(ConfigError):
+            ServerOptions(**wrong)
+
+
+def test_tls(tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed: no certificate to test with")
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*made.split(), *names], check=True, capture_output=True)
+    with served(KnownTogether(), certificate=certificate, key=key) as server:
+        server.address = server.address.replace("ws:", "wss:")
+        with Client(server, ssl=ssl.create_default_context(cafile=str(certificate))) as client:
+            assert client.ask(RESET) == {"reset": True}
+        with pytest.raises(ssl.SSLError):
+            Client(server)
+    key.write_text("none")
+    with pytest.raises(ConfigError, match=r"k\.pem"):
+        ServerOptions(certificate=certificate, key=key).tls()
+
+
+def test_clients_at_once_share_batches_and_none_starves():
+    clients, each = 12, 5
+    policy = KnownTogether(takes=0.005)
+    meet = threading.Barrier(clients)
+
+    def one(number, server):
+        with Client(server) as client:
+            client.ask({"reset": RESET["reset"] | {"seed": number}})
+            meet.wait(20)
+            return [client.ask(NATIVE.message(observation()))["actions"] for _ in range(each)]
+
+    with served(policy, max_batch=4) as server, concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(one, range(clients), [server] * clients))
+        assert f"vla_answers_total {clients * each}.0" in get(server, "/metrics")[1]
+    assert max(policy.batches) == 4 and sum(policy.batches) == clients * each
+    for number, given in enumerate(answers):  # each its own noise, whoever else asked
+        local = Known()
+        local.reset("go", seed=number)
+        assert all(np.array_equal(actions, local.act(observation()).actions) for actions in given)
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(13.0, "PolicyFault"), (14.0, "InternalError")])
+def test_one_wrong_question_fails_alone(wrong, said):
+    policy = KnownTogether(takes=0.05)
+    with served(policy) as server, Client(server) as first, Client(server) as second, Client(server) as third:
+        for client, x in ((first, 0.1), (second, wrong), (third, 0.2)):  # the last two wait and are asked together
+            client.socket.send(pack(NATIVE.message(observation(x=x))))
+        assert "actions" in first.read() and "actions" in third.read()
+        assert second.read().startswith(said)
+
+
+@pytest.mark.parametrize(("kind", "options"), [(Known, {}), (KnownTogether, {"max_batch": 1})])
+def test_a_policy_with_an_episode_of_its_own_has_one_client(kind, options):
+    with served(kind(), **options) as server:
+        with Client(server) as client:
+            assert client.ask(RESET) == {"reset": True}
+            with pytest.raises(InvalidStatus) as refused:
+                Client(server)
+            assert refused.value.response.status_code == 503
+            local = Known()
+            local.reset("go", seed=3)
+            for _ in range(2):
+                answer = client.ask(NATIVE.message(observation()))
+                assert np.array_equal(answer["actions"], local.act(observation()).actions)
+        time.sleep(0.1)
+        with Client(server) as client:  # the next one begins anew
+            local.reset("", seed=0)
+            answer = client.ask(NATIVE.message(observation()))
+            assert np.array_equal(answer["actions"], local.act(observation()).actions)
+
+
+def test_places_are_counted():
+    with served(KnownTogether(), max_clients=1) as server, Client(server):
+        with pytest.raises(InvalidStatus):
+            Client(server)
+        assert 'vla_refused_total{why="full"} 1.0' not in get(server, "/healthz")[1]
+
+
+def test_stopping_answers_what_runs():
+    with served(KnownTogether(takes=0.3)) as server, Client(server) as client:
+        client.socket.send(pack(NATIVE.message(observation())))
+        time.sleep(0.1)
+        server.stop()
+        assert "actions" in client.read()
+        assert client.closed() == 1001
+
+
+def test_a_taken_address_is_one_clear_error():
+    with served(KnownTogether()) as server:
+        port = int(server.address.rsplit(":", 1)[1])
+        policy: Any = KnownTogether()
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
+            asyncio.run(PolicyServer(policy, ServerOptions(port=port)).run(asyncio.Event()))

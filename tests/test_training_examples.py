@@ -1,0 +1,94 @@
+"""Batches made whole are the windows encoded one by one, shifted and stacked."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla.embodiment import CameraSpec
+from vla.errors import ConfigError
+from vla.experience import Window
+from vla.model.config import NanoConfig, VlaConfig, fit_to
+from vla.model.encode import Encoder
+from vla.training.augment import shift_into, shifted
+from vla.training.chance import numpy_chance
+from vla.training.config import TrainConfig
+from vla.training.examples import ExampleReader
+from vla.training.fake import FakeWindows, fake_embodiment
+from vla.training.prepare import make_text
+from vla.training.shard import Shard
+from vla.window_batch import WindowBatch, batched
+
+
+class Arms(FakeWindows):
+    """Every third window is of a second arm with another camera size and one camera more; some lack a picture."""
+
+    def __init__(self):
+        super().__init__(count=12)
+        cameras = (CameraSpec("a", 32, 32), CameraSpec("b", 48, 48, role="wrist"))
+        self.__dict__["twin"] = FakeWindows(count=6, spec=replace(fake_embodiment("twin"), cameras=cameras))
+
+    @property
+    def specs(self) -> Any:
+        return (self.spec, self.__dict__["twin"].spec)
+
+    def __getitem__(self, index: int) -> Window:
+        if index % 3 < 2:
+            return super().__getitem__(index)
+        window = self.__dict__["twin"][index]
+        images = {name: image for name, image in window.observation.images.items() if index % 2 or name == "b"}
+        return replace(window, observation=replace(window.observation, images=images))
+
+    def batch(self, indices: Sequence[int]) -> list[WindowBatch]:
+        return batched([self[index] for index in indices])
+
+
+def encoder_of(source: Any, side: int = 32) -> Encoder:
+    config = fit_to(VlaConfig(NanoConfig(image_size=side, vocabulary=64), horizon=8), source.specs)
+    statistics = {spec.name: next(iter(FakeWindows(count=9, spec=spec).statistics().values())) for spec in source.specs}
+    return Encoder(config, source.specs, statistics, make_text(config, ["reach"]), side)
+
+
+def one_by_one(source: Any, encoder: Encoder, config: TrainConfig, indices: range) -> list[np.ndarray]:
+    """Every column, as a loop over the windows makes it."""
+    rows = []
+    for index in indices:
+        window = source[index]
+        body = encoder.index(window.spec.name)
+        images, present = encoder.pictures(body, window.observation.images)
+        images = shifted(images, config.shift, numpy_chance(config.seed, index, "shift"))
+        numbers = encoder.state(body, window.observation.state), encoder.actions(body, window.actions)
+        rows.append((np.array(window.observation.instruction), images, present, *numbers, window.valid, np.array(body)))
+    return [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize(("side", "shift"), [(32, 4), (32, 0), (16, 3), (48, 1)])
+def test_batches_are_the_windows_one_by_one(side, shift):
+    source, config = Arms(), TrainConfig(steps=1, shift=shift, seed=5)
+    encoder = encoder_of(source, side)
+    for number, shard in ((0, Shard(21)), (3, Shard(14, 1, 2))):
+        have = ExampleReader(source, encoder, config, shard)(number)
+        wanted = one_by_one(source, encoder, config, shard.places(number))
+        for name, one, two in zip("tipsavb", have, wanted, strict=True):
+            assert np.asarray(one).dtype == two.dtype, name
+            np.testing.assert_array_equal(one, two, err_msg=name)
+    assert not have.present.all() and have.present.any()
+
+
+def test_windows_of_another_horizon_are_refused():
+    source = FakeWindows(horizon=5)
+    with pytest.raises(ConfigError, match="windows hold 5 actions; the model's horizon is 8"):
+        ExampleReader(source, encoder_of(source), TrainConfig(steps=1), Shard(4))(0)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 9), st.integers(1, 12))
+def test_one_picture_is_shifted_as_many_are(seed, height, width, pixels):
+    image = np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+    place = np.random.default_rng(seed).integers(0, 2 * pixels + 1, size=2) - pixels
+    have = np.zeros_like(image[0])
+    shift_into(image[0], place.tolist(), have)
+    np.testing.assert_array_equal(have, shifted(image, pixels, np.random.default_rng(seed))[0])

@@ -1,0 +1,91 @@
+"""A policy by where it is (a checkpoint of ours, one of LeRobot's, a server), and how its chunks are executed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from vla.asynchronous import asynchronous, asynchronous_ensembling, realtime
+from vla.chunking import MakeExecutor, synchronous
+from vla.errors import ConfigError
+from vla.protocols import Policy
+
+Chunking = Literal["synchronous", "asynchronous", "ensemble", "realtime"]
+
+
+class PolicyConfig(Protocol):
+    """A frozen dataclass of settings that makes a policy, also in another process."""
+
+    def make(self) -> Policy:
+        """The policy."""
+        ...
+
+
+def policy_config(
+    where: str | Path,
+    *,
+    embodiment: str | None = None,
+    threads: int | None = None,
+    features: Path | None = None,
+    certificate: Path | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> PolicyConfig:
+    """The settings of the policy at a place.
+
+    Args:
+        where: folder of a checkpoint or a run, or ``ws://host:port`` (``wss://``).
+        embodiment: of the checkpoint, if it has several.
+        threads: of torch; None leaves them.
+        features: table of a LeRobot policy's features, if it is not beside its weights.
+        certificate: of who signed a server's, if that is nobody known.
+        device: of the model.
+        options: further fields of :class:`vla.policies.vla_policy.Config`, None where nothing was said; only
+            checkpoints of ours have them.
+
+    Raises:
+        ConfigError: an option does not go with that kind of policy.
+    """
+    if str(where).startswith(("ws:", "wss:")):
+        from vla.policies import remote
+
+        _none(where, "a server's policy", embodiment=embodiment, features=features, **options)
+        address = str(where).replace(":/", "://", 1) if "://" not in str(where) else str(where)  # Path takes a slash
+        return remote.Config(address, certificate=certificate)
+    path = Path(where)
+    if certificate is not None:
+        raise ConfigError(f"{path}: a certificate goes with the address of a server (wss://)")
+    from vla.policies import lerobot_policy, vla_policy
+
+    if lerobot_policy.is_checkpoint(path):
+        _none(path, "a LeRobot policy", embodiment=embodiment, **options)
+        return lerobot_policy.Config(path, features=features, threads=threads, device=device)
+    _none(path, "a checkpoint of ours", features=features)
+    said = {name: value for name, value in options.items() if value is not None}
+    return vla_policy.Config(path, embodiment=embodiment, threads=threads, device=device, **said)
+
+
+def open_policy(where: str | Path, *, say: Callable[[str], None], **options: Any) -> Policy:
+    """The policy at a place, ready to be asked; see :func:`policy_config`."""
+    policy = policy_config(where, **options).make()
+    say(f"{where}: {policy.spec.name}, embodiment {policy.spec.fingerprint}")
+    return policy
+
+
+def executor(chunking: Chunking, execute: int) -> MakeExecutor:
+    """The way to execute chunks that a name stands for.
+
+    Args:
+        chunking: the name.
+        execute: actions of each chunk before the next one is asked for; an ensemble asks as often as it is answered.
+    """
+    if chunking == "synchronous":
+        return synchronous(execute)
+    if chunking == "asynchronous":
+        return asynchronous(execute)
+    return realtime(execute) if chunking == "realtime" else asynchronous_ensembling()
+
+
+def _none(where: str | Path, kind: str, **options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"{where} is {kind}: it has no option {name}")
