@@ -5,14 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, PaliGemmaConfig, SmolVLMConfig
+from transformers import AutoModel, PaliGemmaConfig, Qwen2_5_VLConfig, SmolVLMConfig
 
 from vla.model.backbone import Inputs
 from vla.model.config import BodyShape, ExpertConfig, HfConfig, VlaConfig
 from vla.model.text import word_tokenizer
 from vla.model.vla_model import Batch
 
-MAKE: dict[str, Any] = {"smolvlm": SmolVLMConfig, "paligemma": PaliGemmaConfig}  # make their fields at run time
+MAKE: dict[str, Any] = {  # make their fields at run time
+    "smolvlm": SmolVLMConfig,
+    "paligemma": PaliGemmaConfig,
+    "qwen": Qwen2_5_VLConfig,
+}
 VISION = dict(
     hidden_size=24, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8
 )
@@ -48,6 +52,17 @@ def save_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             image_token_index=59,
         ),
     }
+    configs["qwen"] = MAKE["qwen"](
+        vision_config={"hidden_size": 24, "intermediate_size": 32, "depth": 2, "num_heads": 2, "patch_size": 8}
+        | {"spatial_merge_size": 2, "window_size": 32, "fullatt_block_indexes": [1], "out_hidden_size": 32},
+        text_config={**DECODER, "vocab_size": 60, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
+        | {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+        image_token_id=59,
+        video_token_id=58,
+        vision_start_token_id=57,
+        vision_end_token_id=56,
+    )
+    configs["qwen"].text_config.rope_parameters["mrope_section"] = [1, 1, 2]
     found = {}
     for name, config in configs.items():
         torch.manual_seed(0)
@@ -59,6 +74,8 @@ def save_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def config(folder: Path, **settings: object) -> VlaConfig:
     attention = "bidirectional" if folder.name.startswith("paligemma") else "causal"
+    if folder.name.startswith("qwen"):
+        settings = {"image_size": 32, **settings}
     backbone = HfConfig(str(folder), attention=attention, freeze_vision=False, **settings)  # pyright: ignore[reportArgumentType]
     return VlaConfig(
         backbone,

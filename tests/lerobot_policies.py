@@ -14,13 +14,22 @@ from torch import Tensor
 from transformers import SmolVLMConfig
 
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
+from vla.model import lerobot_config
 from vla.model.backbone import Inputs
-from vla.model.text import word_tokenizer
+from vla.model.checkpoint import Checkpoint
+from vla.model.config import BodyShape, ExpertConfig, HfConfig, VlaConfig
+from vla.model.encode import Encoder
+from vla.model.head_config import FlowConfig
+from vla.model.hf_backbone import load_tokenizer
+from vla.model.presets import EXPERTS
+from vla.model.text import Text, word_tokenizer
+from vla.model.vla_model import build
+from vla.normalize import ChannelStatistics, NormalizeSpec, Statistics
 
 STATE, ACTION, HORIZON, SIDE = 8, 7, 5, 28
 SMOLVLA_SIDE = 32
 FIELDS = ("mean", "std", "min", "max", "q01", "q99")
-WORDS = ["Task: pick up the black bowl, State: -;", "Action:", *map(str, range(256))]
+WORDS = ["Task: pick up the black bowl, State: - ;", "Action:", *map(str, range(256))]
 CAMERAS = ("front", "hand", "side")
 _SMOLVLM: Any = SmolVLMConfig  # makes its fields at run time
 
@@ -76,8 +85,6 @@ def small(tokenizer: Path) -> Iterator[None]:
     from lerobot.policies.pi05 import modeling_pi05 as pi05
     from lerobot.policies.smolvla import smolvlm_with_expert as smolvla
     from lerobot.processor import tokenizer_processor
-
-    from vla.model import lerobot_config
 
     def paligemma(make: Any, config: Any) -> Any:
         vision, text = config.vision_config, config.text_config
@@ -205,3 +212,47 @@ def example(side: int, batch: int = 2, cameras: int = 2, *, seed: int = 0, words
         torch.randn(batch, HORIZON, 32, generator=chance),
         torch.rand(batch, generator=chance) * 0.98 + 0.01,
     )
+
+
+PALIGEMMA: dict[str, Any] = {
+    "model_type": "paligemma",
+    "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48}
+    | {"num_hidden_layers": 1, "num_attention_heads": 16, "image_size": 28, "patch_size": 14, "projection_dim": 48}
+    | {"vision_use_head": False},
+    "text_config": {"model_type": "gemma", "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2}
+    | {"num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 300},
+    "projection_dim": 48,
+    "hidden_size": 48,
+    "image_token_index": 299,
+}
+PI0_SIZES = {(48, 64): "gemma_2b", (32, 40): "gemma_300m"}
+"""The two decoders below, for :data:`vla.model.lerobot_config.GEMMA_VARIANTS`."""
+RULE = NormalizeSpec("mean_std", constant="scaled")
+
+
+def _channel(place: int) -> ChannelStatistics:
+    mean = place / 8
+    return ChannelStatistics(mean, 0.5 + mean, mean - 1.5, mean + 1.5, mean - 1.25, mean + 1.25, 40, None)
+
+
+STATISTICS = Statistics({name: _channel(place) for place, name in enumerate((*ARM.state_names, *ARM.action.names))})
+
+
+def model_config(tokenizer: Path) -> VlaConfig:
+    """A small pi0 of ours."""
+    backbone = HfConfig(
+        str(tokenizer), pretrained=False, attention="bidirectional", image_size=28, fit="centre", text_suffix="\n"
+    )
+    expert = ExpertConfig(32, 40, **EXPERTS["pi0"])
+    bodies, head = (BodyShape("arm", STATE, ACTION),), FlowConfig(steps=3, action_norm=RULE)
+    return VlaConfig(
+        backbone, expert, 4, head, padded=(12, 9), bodies=bodies, cameras=("primary", "wrist"), state_norm=RULE
+    )
+
+
+def make(config: VlaConfig) -> Checkpoint:
+    """It with random weights."""
+    assert isinstance(config.backbone, HfConfig)
+    model = build(config, pretrained=False, architecture=PALIGEMMA).eval()
+    text = Text(load_tokenizer(config.backbone.name), config.backbone.text_length, config.backbone.text_suffix)
+    return Checkpoint(model, Encoder(config, [ARM], {"arm": STATISTICS}, text, 28), Path("nowhere"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from served import SPEC, Known, served
 
 from vla.commands import choices
 from vla.commands.eval import with_run
@@ -240,3 +241,11 @@ def test_one_policy_for_all_simulators_gives_the_same_whatever_their_number(vla,
     assert code == 0 and len(json.loads(out)["files"]) == 2, err
     (entry,) = read_recordings(tmp_path / "3" / "trained")
     assert entry["status"] == entry["measured"]
+
+
+def test_a_served_policy_is_measured_by_its_address():
+    with served(Known()) as server:
+        found = find_subject(Path(server.address), (), embodiment=None, ode_steps=None, device="cpu")
+        assert (found.name, found.spec, list(found.factories)) == ("served", SPEC, ["served"])
+        with pytest.raises(ConfigError, match="no option ode_steps"):
+            find_subject(Path(server.address), (), embodiment=None, ode_steps=3, device="cpu")

@@ -6,64 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from lerobot_policies import ACTION, ARM, STATE, tokenizer_folder
+from lerobot_policies import ARM, PI0_SIZES, RULE, STATE, STATISTICS, make, model_config, tokenizer_folder
 from safetensors.torch import load_file, save_file
 
 from vla.embodiment import CameraSpec
 from vla.errors import ConfigError, DataError, SpecMismatch, StatisticsMissing, UnknownName
 from vla.model import lerobot_config
 from vla.model.checkpoint import Checkpoint, load, save
-from vla.model.config import BodyShape, ExpertConfig, HfConfig, VlaConfig
-from vla.model.encode import Encoder
+from vla.model.config import HfConfig, VlaConfig, fit_to
 from vla.model.head_config import FlowConfig
-from vla.model.hf_backbone import load_tokenizer
 from vla.model.lerobot import read_lerobot, write_lerobot
-from vla.model.text import Text
-from vla.model.vla_model import build
-from vla.normalize import ChannelStatistics, NormalizeSpec, Statistics
-
-PALIGEMMA: dict[str, Any] = {
-    "model_type": "paligemma",
-    "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48}
-    | {"num_hidden_layers": 1, "num_attention_heads": 16, "image_size": 28, "patch_size": 14, "projection_dim": 48}
-    | {"vision_use_head": False},
-    "text_config": {"model_type": "gemma", "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2}
-    | {"num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 300},
-    "projection_dim": 48,
-    "hidden_size": 48,
-    "image_token_index": 299,
-}
-RULE = NormalizeSpec("mean_std", constant="scaled")
-
-
-def channel(place: int) -> ChannelStatistics:
-    mean = place / 8
-    return ChannelStatistics(mean, 0.5 + mean, mean - 1.5, mean + 1.5, mean - 1.25, mean + 1.25, 40, None)
-
-
-STATISTICS = Statistics({name: channel(place) for place, name in enumerate((*ARM.state_names, *ARM.action.names))})
-
-
-def model_config(tokenizer: Path) -> VlaConfig:
-    backbone = HfConfig(
-        str(tokenizer), pretrained=False, attention="bidirectional", image_size=28, fit="centre", text_suffix="\n"
-    )
-    expert = ExpertConfig(32, 40, **lerobot_config.EXPERTS["pi0"])
-    bodies, head = (BodyShape("arm", STATE, ACTION),), FlowConfig(steps=3, action_norm=RULE)
-    return VlaConfig(
-        backbone, expert, 4, head, padded=(12, 9), bodies=bodies, cameras=("primary", "wrist"), state_norm=RULE
-    )
-
-
-def make(config: VlaConfig) -> Checkpoint:
-    assert isinstance(config.backbone, HfConfig)
-    model = build(config, pretrained=False, architecture=PALIGEMMA).eval()
-    text = Text(load_tokenizer(config.backbone.name), config.backbone.text_length, config.backbone.text_suffix)
-    return Checkpoint(model, Encoder(config, [ARM], {"arm": STATISTICS}, text, 28), Path("nowhere"))
+from vla.model.lerobot_steps import norm_map, steps_before
+from vla.model.presets import preset
+from vla.normalize import NormalizeSpec
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +38,8 @@ def checkpoint(tokenizer: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module", autouse=True)
 def _variants():
-    before = dict(lerobot_config.GEMMA_VARIANTS)
-    lerobot_config.GEMMA_VARIANTS |= {(48, 64): "gemma_2b", (32, 40): "gemma_300m"}
-    yield
-    lerobot_config.GEMMA_VARIANTS.clear()
-    lerobot_config.GEMMA_VARIANTS.update(before)
+    with patch.dict(lerobot_config.GEMMA_VARIANTS, PI0_SIZES):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -322,3 +279,22 @@ def test_bounds_follow_lerobots_rule(checkpoint: Checkpoint, tokenizer: Path, tm
     table = STATISTICS.arrays(ARM.state_names, ("q01", "q99"))
     expected = 2 * (raw - table["q01"]) / (table["q99"] - table["q01"]) - 1
     np.testing.assert_allclose(read.encoder.state(0, raw)[:STATE], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", lerobot_config.FAMILIES)
+def test_presets_of_the_same_names_can_be_exported(family: Any):
+    """At full size: the settings of LeRobot's own published configurations come out."""
+    config = fit_to(preset(family), [ARM])
+    sizes = {"smolvla": {"hidden_size": 960, "num_hidden_layers": 32, "rms_norm_eps": 1e-5}}
+    text = sizes.get(family, {"hidden_size": 2048, "intermediate_size": 16_384, "num_hidden_layers": 18})
+    written = lerobot_config.lerobot_config(family, config, {"text_config": text, "vision_config": {"image_size": 224}})
+    assert (written["type"], written["chunk_size"], written["max_action_dim"]) == (family, 50, 32)
+    if family == "smolvla":
+        assert (written["expert_width_multiplier"], written["num_vlm_layers"]) == (0.75, 16)
+        assert (written["self_attn_every_n_layers"], written["resize_imgs_with_padding"]) == (2, [512, 512])
+    else:
+        assert (written["paligemma_variant"], written["action_expert_variant"]) == ("gemma_2b", "gemma_300m")
+        assert written["tokenizer_max_length"] == {"pi0": 48, "pi05": 200}[family]
+    rules = norm_map(config)
+    assert rules["ACTION"] == ("QUANTILES" if family == "pi05" else "MEAN_STD")
+    steps_before(family, config, {}, rules)  # nothing in it that cannot be written

@@ -166,7 +166,7 @@ def observation(seed: int = 0) -> Observation:
         camera.name: chance.integers(0, 256, (camera.height, camera.width, 3), dtype=np.uint8)
         for camera in ARM.cameras[:2]
     }
-    return Observation(images, chance.normal(size=STATE).astype(np.float32), "pick_up the black bowl ", 0.0)
+    return Observation(images, chance.normal(scale=0.6, size=STATE).astype(np.float32), "pick_up the black bowl ", 0.0)
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["theirs", "written by us"])

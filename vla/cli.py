@@ -19,6 +19,7 @@ from tyro.conf import subcommand
 from vla.commands.data import Data
 from vla.commands.demos import Demos
 from vla.commands.eval import Eval, with_run
+from vla.commands.model import Model
 from vla.commands.quickstart import Quickstart
 from vla.commands.rollout import Rollout
 from vla.commands.serve import Serve
@@ -30,6 +31,7 @@ Command = (
     | Annotated[Demos, subcommand("demos")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
+    | Annotated[Model, subcommand("model")]
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[Quickstart, subcommand("quickstart")]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from vla.commands.subject import find_subject
+from vla.commands.subject import Subject, find_subject
 from vla.commands.train import DATA_FILE
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
@@ -31,11 +31,14 @@ class Evaluate:
     """Measure a policy in LIBERO. Rows are fixed before the run; the same command goes on where one was stopped."""
 
     checkpoint: Positional[Path]
-    """A training run's folder, one of its checkpoints, or the name of a policy, e.g. hold."""
+    """A training run's folder, one of its checkpoints, a LeRobot policy's folder, the address of a served policy
+    (ws://host:port), or the name of a policy, e.g. hold."""
     out: Path
     """Folder for results, report, videos and Rerun recordings."""
     set: tuple[str, ...] = ()
     """Settings of a policy by name, NAME=VALUE, e.g. gripper=0."""
+    features: Path | None = None
+    """Table of a LeRobot policy's features, if it is not beside its weights."""
     embodiment: str | None = None
     """Which of the checkpoint's embodiments to be, if it has several."""
     protocol: Literal["ours", "openpi", "openvla", "openvla-oft", "lerobot"] = "ours"
@@ -94,13 +97,13 @@ class Evaluate:
         """Run the rows, compare, write the report."""
         from vla.report import NamedRun, write_report
 
-        # a policy by name keeps its name
-        first = "trained" if self.checkpoint.exists() else str(self.checkpoint)
-        names = [first, *dict.fromkeys(self.against)]
-        if first != "trained" and len(names) > 1:
-            raise ConfigError(f"{first} has no variant {names[1]!r}: it is not a checkpoint")
+        subject = self._subject()
+        names = [subject.name, *dict.fromkeys(self.against)]
+        for name in names:
+            if name not in subject.factories:
+                raise ConfigError(f"{self.checkpoint} has no variant {name!r}: it is not a checkpoint of ours")
         rows = self.make_rows()
-        runs = {name: self.run_variant(name, rows) for name in names}
+        runs = {name: self._run_rows(subject, name, rows) for name in names}
         for name, results in runs.items():
             print_summary(console, name, results)
         comparisons = compare_all(console, runs)
@@ -148,14 +151,14 @@ class Evaluate:
 
     def run_variant(self, name: str, rows: Sequence[Row]) -> list[Result]:
         """Run the rows with the policy (``trained``, or its own name) or one of its variants."""
+        return self._run_rows(self._subject(), name, rows)
+
+    def _run_rows(self, subject: Subject, name: str, rows: Sequence[Row]) -> list[Result]:
         from vla.evaluate import run_rows
         from vla.ray_crew import Cluster
         from vla.sim import libero
 
         device = self._device()
-        subject = find_subject(
-            self.checkpoint, self.set, embodiment=self.embodiment, ode_steps=self.ode_steps, device=device
-        )
         protocol = self._protocol(subject.spec)
         size = protocol.camera_size
         connect(libero_panda(size), subject.spec)  # what does not fit is said before a scene is compiled
@@ -199,6 +202,16 @@ class Evaluate:
         if self.rows:
             return replace(protocol, seed=0, seed_rule="rows")
         return protocol if self.seed is None else replace(protocol, seed=self.seed)
+
+    def _subject(self) -> Subject:
+        return find_subject(
+            self.checkpoint,
+            self.set,
+            embodiment=self.embodiment,
+            ode_steps=self.ode_steps,
+            device=self._device(),
+            features=self.features,
+        )
 
     def _device(self) -> str:
         if self.device is None:

@@ -1,4 +1,4 @@
-"""What ``vla eval`` measures: a checkpoint, or any policy of the ``policies/`` folder by its name."""
+"""What ``vla eval`` measures: a checkpoint, ours or LeRobot's, a served policy, or any of ``policies/`` by its name."""
 
 import json
 import typing
@@ -55,25 +55,34 @@ class Subject:
     """A policy to measure.
 
     Attributes:
+        name: of the policy in results: ``trained``, ``served`` or its own.
         spec: of the policy.
-        factories: makes it (``trained``, or its own name) and its variants.
+        factories: makes it, under that name, and its variants.
     """
 
+    name: str
     spec: EmbodimentSpec
     factories: dict[str, Any]
 
 
 def find_subject(
-    place: Path, settings: Sequence[str], *, embodiment: str | None, ode_steps: int | None, device: str
+    place: Path,
+    settings: Sequence[str],
+    *,
+    embodiment: str | None,
+    ode_steps: int | None,
+    device: str,
+    features: Path | None = None,
 ) -> Subject:
-    """What a path or a name stands for.
+    """What a path, an address or a name stands for.
 
     Args:
-        place: folder of a checkpoint or of a training run; otherwise the name of a policy.
+        place: folder of a checkpoint or of a training run, or a server's address; otherwise the name of a policy.
         settings: ``name=value`` for a policy by name.
         embodiment: of a checkpoint that has several.
         ode_steps: of a checkpoint's solver.
         device: of a checkpoint's model.
+        features: table of a LeRobot policy's features, if it is not beside its weights.
 
     Raises:
         ConfigError: settings of the one kind were given for the other, or an embodiment has to be named.
@@ -84,26 +93,25 @@ def find_subject(
         if name == "vla_policy":
             raise ConfigError("a trained policy is named by the folder of its checkpoint")
         factory = NamedPolicy(name, tuple(_setting(text) for text in settings))
-        return Subject(factory.make().spec, {name: factory})
+        return Subject(name, factory.make().spec, {name: factory})
     if settings:
         raise ConfigError(
             f"--set is for policies by name, and {place} is not one: {', '.join(plugin_names('policies'))}"
         )
+    from vla.commands.policy_choice import policy_config
     from vla.policies import vla_policy
 
-    spec = _spec(place, embodiment)
     threads = 1 if device == "cpu" else None
-    policy = vla_policy.Config(
-        place.resolve(), embodiment=spec.name, ode_steps=ode_steps, threads=threads, device=device
+    policy = policy_config(
+        place, embodiment=embodiment, ode_steps=ode_steps, threads=threads, device=device, features=features
     )
-    return Subject(
-        spec,
-        {
-            "trained": policy,
-            "untrained": replace(policy, untrained=True),
-            "blank": replace(policy, blank_images=True),
-        },
-    )
+    if not isinstance(policy, vla_policy.Config):
+        name = "trained" if place.exists() else "served"
+        return Subject(name, policy.make().spec, {name: policy})
+    spec = _spec(place, embodiment)
+    policy = replace(policy, checkpoint=place.resolve(), embodiment=spec.name)
+    variants = {"untrained": replace(policy, untrained=True), "blank": replace(policy, blank_images=True)}
+    return Subject("trained", spec, {"trained": policy} | variants)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ Several embodiments share everything but the projections of state and action, wh
 an embodiment's channels never count in a loss, and enter only where the model was made that way (``padded``: pi0).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vla.model.action_expert import ActionExpert
 from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix
 from vla.model.config import VlaConfig
+from vla.model.expert_steps import ExpertSteps
 from vla.model.head import real_channels
 from vla.model.recompute import recompute
 
@@ -87,6 +88,10 @@ class ActionNetwork(nn.Module):
 
         return answer
 
+    def ahead(self, backbone: Backbone, prefix: Prefix, inputs: Inputs, times: Sequence[float]) -> ExpertSteps:
+        """The same as :meth:`given` for sampling, where the times to be asked for are known; see there."""
+        return ExpertSteps(self, backbone, prefix, inputs, torch.tensor(times, device=inputs.state.device))
+
     def counts(self, inputs: Inputs, valid: Bool[Tensor, "b h"], times: int = 1) -> Bool[Tensor, "n h a"]:
         """Which numbers count in a loss: real channels of valid steps."""
         mask = valid[..., None] & self.real[inputs.embodiment][:, None, :]
@@ -105,7 +110,12 @@ class PerBody(nn.Module):
         """Each example through its embodiment's own map."""
         if len(self.weight) == 1:
             return x @ self.weight[0] + self.bias[0]
+        weight, bias = self.of(body)
+        return torch.baddbmm(bias, x, weight)
+
+    def of(self, body: Int64[Tensor, "b"]) -> tuple[Float[Tensor, "b i o"], Float[Tensor, "b 1 o"]]:
+        """Weight and bias of each example's embodiment."""
         # selecting by a product sums its gradient in a fixed order, unlike indexing
-        chosen = torch.nn.functional.one_hot(body, len(self.weight)).to(x.dtype)
+        chosen = torch.nn.functional.one_hot(body, len(self.weight)).to(self.weight.dtype)
         weight = (chosen @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
-        return torch.baddbmm((chosen @ self.bias)[:, None], x, weight)
+        return weight, (chosen @ self.bias)[:, None]

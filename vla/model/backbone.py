@@ -82,16 +82,18 @@ class Prefix:
         keys: one tensor (batch, kv head, place, head dim) for each layer.
         values: as ``keys``.
         mask: False where nobody may look.
+        after: the position of whatever comes next, where it is not the number of real places.
     """
 
     keys: tuple[Float[Tensor, "b k p d"], ...]
     values: tuple[Float[Tensor, "b k p d"], ...]
     mask: Bool[Tensor, "b p"]
+    after: Int64[Tensor, "b"] | None = None
 
     @property
     def lengths(self) -> Int64[Tensor, "b"]:
-        """Real places of each example: the position of whatever comes next."""
-        return self.mask.sum(1)
+        """Real places of each example, or what else the position of whatever comes next is."""
+        return self.mask.sum(1) if self.after is None else self.after
 
     def detach(self) -> "Prefix":
         """The same without gradients (knowledge insulation)."""
@@ -105,6 +107,7 @@ class Prefix:
             tuple(k.repeat_interleave(times, 0) for k in self.keys),
             tuple(v.repeat_interleave(times, 0) for v in self.values),
             self.mask.repeat_interleave(times, 0),
+            None if self.after is None else self.after.repeat_interleave(times, 0),
         )
 
 
@@ -184,13 +187,27 @@ def run_decoder(
     mask: Bool[Tensor, "b p"],
     attention: PrefixAttention,
     state: Float[Tensor, "b n w"] | None = None,
+    positions: Int64[Tensor, "axes b p"] | None = None,
 ) -> Prefix:
     """Run a Hugging Face decoder over a prefix and take its cache.
 
     Positions count real places only, so padding moves nothing. A padding place attends to itself, because a row
     without anything to attend to would be NaN; nobody attends to it.
+
+    Args:
+        decoder: the Hugging Face module.
+        embeddings: of pictures and words.
+        mask: False on padding.
+        attention: within the prefix.
+        state: tokens that come last; what is before does not see them.
+        positions: of the embeddings along several axes, for decoders that turn by more than one.
     """
-    before = embeddings.shape[1]
+    before, after = embeddings.shape[1], None
+    if positions is not None:
+        last = positions.amax(0).masked_fill(~mask, -1).amax(1)
+        more = torch.arange(0 if state is None else state.shape[1], device=mask.device)
+        following = (last[:, None] + 1 + more).expand(len(positions), -1, -1)
+        positions, after = torch.cat([positions, following], 2), last + 1 + len(more)
     if state is not None:
         embeddings = torch.cat([embeddings, state.to(embeddings.dtype)], 1)
         mask = torch.cat([mask, torch.ones(state.shape[:2], dtype=torch.bool, device=mask.device)], 1)
@@ -206,11 +223,11 @@ def run_decoder(
     decoder(
         inputs_embeds=embeddings,
         attention_mask=additive[:, None],
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0) if positions is None else positions,
         past_key_values=cache,
         use_cache=True,
     )
-    return _cached(cache, mask)
+    return _cached(cache, mask, after)
 
 
 def continue_decoder(
@@ -235,10 +252,11 @@ def continue_decoder(
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
-    return hidden, _cached(cache, torch.cat([prefix.mask, mask], 1))
+    after = None if prefix.after is None else prefix.after + mask.sum(1)
+    return hidden, _cached(cache, torch.cat([prefix.mask, mask], 1), after)
 
 
-def _cached(cache: DynamicCache, mask: Bool[Tensor, "b p"]) -> Prefix:
+def _cached(cache: DynamicCache, mask: Bool[Tensor, "b p"], after: Int64[Tensor, "b"] | None) -> Prefix:
     layers: list[Any] = cache.layers
     keys, values = zip(*((layer.keys, layer.values) for layer in layers), strict=True)
-    return Prefix(keys, values, mask)
+    return Prefix(keys, values, mask, after)

@@ -87,6 +87,8 @@ class HfConfig:
             (SmolVLA: the picture at the bottom right) keep it and fill up with black.
         scale_embeddings: pictures and words are multiplied by the square root of the decoder's width, as SmolVLA does
             (Gemma's own word table does it by itself, for words only).
+        rotary_base: of the decoder's rotary positions, where it is to differ from what the model was trained with, as
+            in SmolVLA; None for the model's own.
         freeze_vision: the vision tower does not learn.
         freeze_connector: what leads from the vision tower to the decoder does not learn.
         freeze_text: the decoder and the word table do not learn.
@@ -102,6 +104,7 @@ class HfConfig:
     image_size: int | None = None
     fit: Fit = "stretch"
     scale_embeddings: bool = False
+    rotary_base: float | None = None
     freeze_vision: bool = True
     freeze_connector: bool = False
     freeze_text: bool = False

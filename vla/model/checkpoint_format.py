@@ -14,7 +14,8 @@ OLDEST = 1
 
 _EXPERT = {"norm": "adaptive", "epsilon": 1e-6, "activation": "gelu", "state": "token", "joint_every": 1}
 _EXPERT |= {"causal": False, "places": True}
-_BACKBONE = {"hf": {"fit": "stretch", "scale_embeddings": False, "freeze_connector": False, "lora": None}, "nano": {}}
+_HF = {"fit": "stretch", "scale_embeddings": False, "rotary_base": None, "freeze_connector": False, "lora": None}
+_BACKBONE = {"hf": _HF, "nano": {}}
 _FLOW_FIELDS = ("flow_samples", "action_norm")
 
 

@@ -30,6 +30,13 @@ def interpolate(
     return t * noise + (1 - t) * actions
 
 
+def solver_times(steps: int, solver: Solver = "euler") -> list[float]:
+    """Every time that :func:`integrate` asks for, in its order."""
+    begins, size = [1 - step / steps for step in range(steps)], 1 / steps
+    second = {"euler": None, "midpoint": size / 2, "heun": size}[solver]
+    return [time for begin in begins for time in ((begin,) if second is None else (begin, begin - second))]
+
+
 def integrate(
     velocity: Velocity, noise: Float[Tensor, "b h a"], steps: int, solver: Solver = "euler"
 ) -> Float[Tensor, "b h a"]:
@@ -38,12 +45,12 @@ def integrate(
     Euler's method has order 1. The midpoint rule and Heun's have order 2 and ask for the velocity twice a step.
     """
     x, size = noise, 1 / steps
-    for step in range(steps):
-        time = torch.full((len(x),), 1 - step / steps, dtype=x.dtype, device=x.device)
+    times = (torch.full((len(x),), time, dtype=x.dtype, device=x.device) for time in solver_times(steps, solver))
+    for time in times:
         slope = velocity(x, time)
         if solver == "midpoint":
-            slope = velocity(x - slope * (size / 2), time - size / 2)
+            slope = velocity(x - slope * (size / 2), next(times))
         elif solver == "heun":
-            slope = (slope + velocity(x - slope * size, time - size)) / 2
+            slope = (slope + velocity(x - slope * size, next(times))) / 2
         x = x - slope / steps
     return x

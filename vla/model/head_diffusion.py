@@ -68,9 +68,5 @@ class DiffusionHead(nn.Module):
         count = min(levels, self.config.steps if steps is None else steps)
         times = torch.linspace(levels, 0, count + 1).round().long()
         grid = torch.cat([self.kept[times[:-1] - 1], torch.ones(1)])
-        network = self.network.given(backbone, prefix, inputs)
-
-        def predict(x: Float[Tensor, "b h a"], place: int) -> Float[Tensor, "b h a"]:
-            return network(x, x.new_full((len(x),), float(times[place]) / levels))
-
-        return denoise(predict, noise, grid, self.config.solver, self.config.clip)
+        ahead = self.network.ahead(backbone, prefix, inputs, (times[:-1] / levels).tolist())
+        return denoise(ahead, noise, grid, self.config.solver, self.config.clip)

@@ -3,6 +3,8 @@
 The equations are in :mod:`vla.model.flow`.
 """
 
+import itertools
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from vla.model.action_network import ActionNetwork
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
 from vla.model.config import VlaConfig
-from vla.model.flow import integrate, interpolate, sample_time
+from vla.model.flow import integrate, interpolate, sample_time, solver_times
 from vla.model.head import Chance
 from vla.model.head_config import FlowConfig
 from vla.model.masked import masked_mse
@@ -58,5 +60,7 @@ class FlowHead(nn.Module):
             shape = (len(inputs.state), self.network.horizon, self.network.action_size)
             scale = self.config.temperature if temperature is None else temperature
             noise = scale * normal(shape, chance.generator).to(inputs.state.device)
-        velocity = self.network.given(backbone, prefix, inputs)
-        return integrate(velocity, noise, self.config.steps if steps is None else steps, self.config.solver)
+        steps = self.config.steps if steps is None else steps
+        ahead = self.network.ahead(backbone, prefix, inputs, solver_times(steps, self.config.solver))
+        place = itertools.count()
+        return integrate(lambda x, time: ahead(x, next(place)), noise, steps, self.config.solver)

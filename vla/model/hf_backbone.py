@@ -39,6 +39,7 @@ _PARTS = {
     "smolvlm": _Parts("vision_model", "connector", "text_model"),
     "idefics3": _Parts("vision_model", "connector", "text_model"),  # SmolVLM's first version
     "paligemma": _Parts("vision_tower", "multi_modal_projector", "language_model"),
+    "qwen2_5_vl": _Parts("visual", "visual.merger", "language_model"),
 }
 
 
@@ -60,16 +61,23 @@ class HfBackbone(Backbone):
         loaded = _config(config, architecture)
         if loaded.model_type not in _PARTS:
             raise ConfigError(f"{config.name}: model type {loaded.model_type!r} is none of {', '.join(_PARTS)}")
+        original = loaded.to_dict()
+        if config.rotary_base is not None:
+            loaded.text_config.rope_parameters["rope_theta"] = config.rotary_base
         self._parts = _PARTS[loaded.model_type]
         if pretrained and config.pretrained:
-            self.model = _found(config.name, AutoModel.from_pretrained, attn_implementation="sdpa", dtype=torch.float32)
+            settings: dict[str, Any] = {"attn_implementation": "sdpa", "dtype": torch.float32}
+            self.model = _found(config.name, AutoModel.from_pretrained, config=loaded, **settings)
         else:
             self.model = AutoModel.from_config(loaded, attn_implementation="sdpa").float()
-        self._architecture = self.model.config.to_dict()
+        self._architecture = original
         if config.layers is not None:
             self._keep_layers(config.layers)
-        self.image_size = config.image_size or int(loaded.vision_config.image_size)
-        self._stretch = self.image_size != int(loaded.vision_config.image_size) and loaded.model_type == "paligemma"
+        trained = getattr(loaded.vision_config, "image_size", None)
+        if (side := config.image_size or trained) is None:
+            raise ConfigError(f"{config.name} takes pictures of any size; say which (image_size)")
+        self.image_size = int(side)
+        self._stretch = self.image_size != trained and loaded.model_type == "paligemma"
         if config.freeze_vision:
             self.vision.requires_grad_(False)
         if config.freeze_connector:
@@ -83,17 +91,17 @@ class HfBackbone(Backbone):
     @property
     def vision(self) -> nn.Module:
         """The vision tower."""
-        return getattr(self.model, self._parts.vision)
+        return self.model.get_submodule(self._parts.vision)
 
     @property
     def connector(self) -> nn.Module:
         """From the vision tower's width to the decoder's."""
-        return getattr(self.model, self._parts.connector)
+        return self.model.get_submodule(self._parts.connector)
 
     @property
     def decoder(self) -> Any:
         """The language model without its head."""
-        return getattr(self.model, self._parts.decoder)
+        return self.model.get_submodule(self._parts.decoder)
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -121,7 +129,7 @@ class HfBackbone(Backbone):
         if self.config.scale_embeddings:
             embeddings = embeddings * embeddings.shape[-1] ** 0.5
         mask = torch.cat([image_mask, inputs.token_mask], 1)
-        return run_decoder(self.decoder, embeddings, mask, self.config.attention, state)
+        return run_decoder(self.decoder, embeddings, mask, self.config.attention, state, self._positions(inputs))
 
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """The decoder's own rotations."""
@@ -158,6 +166,10 @@ class HfBackbone(Backbone):
             hidden = self.vision(pixel_values=pixels, **extra).last_hidden_state
         return self.connector(hidden)
 
+    def _positions(self, inputs: Inputs) -> Int64[Tensor, "axes b p"] | None:
+        """Of pictures and words, where they are not simply counted."""
+        return None
+
     def _keep_layers(self, count: int) -> None:
         have = len(self.decoder.layers)
         if not 0 < count <= have:
@@ -187,6 +199,16 @@ def load_tokenizer(name: str) -> Tokenizer:
 
         path = Path(_found(name, hf_hub_download, filename="tokenizer.json"))
     return read_tokenizer(path)
+
+
+def make_hf_backbone(
+    config: HfConfig, *, pretrained: bool = True, architecture: Mapping[str, Any] | None = None
+) -> HfBackbone:
+    """The backbone for the model's type; see :class:`HfBackbone`."""
+    from vla.model.qwen_backbone import QwenBackbone
+
+    kind = QwenBackbone if _config(config, architecture).model_type == "qwen2_5_vl" else HfBackbone
+    return kind(config, pretrained=pretrained, architecture=architecture)
 
 
 def load_config(name: str) -> PreTrainedConfig:

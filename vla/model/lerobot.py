@@ -75,7 +75,7 @@ def read_lerobot(
         raise ConfigError(f"{path} does not say which vision-language model it was made from; name one (backbone)")
     config = settings.model_config(folder, shapes, spec, roles, name)
     if folder.family == "smolvla":
-        architecture = settings.smolvlm(load_config(name).to_dict())
+        architecture = load_config(name).to_dict()
     else:
         architecture = settings.paligemma(folder, shapes)
     model = build(config, pretrained=False, architecture=architecture)

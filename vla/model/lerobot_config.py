@@ -19,28 +19,19 @@ from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError, DataError
 from vla.model.config import BodyShape, ExpertConfig, Fit, HfConfig, VlaConfig
 from vla.model.head_config import FlowConfig
-from vla.model.lerobot_folder import Family, LerobotFolder
+from vla.model.lerobot_folder import FAMILIES, Family, LerobotFolder
 from vla.model.lerobot_weights import NAMES
+from vla.model.presets import EXPERTS, SMOLVLA_BASE
+
+__all__ = ["EXPERTS", "FAMILIES", "GEMMA_VARIANTS", "family_of", "lerobot_config", "model_config", "paligemma"]
 
 GEMMA_VARIANTS = {(2048, 16_384): "gemma_2b", (1024, 4096): "gemma_300m"}
 """LeRobot's names of decoders by width and hidden units."""
-
-SMOLVLA_THETA = 10_000.0
-"""SmolVLA turns queries and keys with this base, whatever its SmolVLM was trained with."""
 
 _DECODERS = {"pi0": "language_model", "pi05": "language_model", "smolvla": "text_model"}
 _HEADS, _KV_HEADS, _VISION_HEADS = 8, 1, 16
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-EXPERTS: dict[Family, dict[str, Any]] = {
-    "pi0": {"norm": "gemma", "epsilon": 1e-6, "activation": "gelu", "state": "token", "joint_every": 1}
-    | {"causal": False, "places": False},
-    "pi05": {"norm": "adaptive", "epsilon": 1e-6, "activation": "gelu", "state": "prompt", "joint_every": 1}
-    | {"causal": False, "places": False},
-    "smolvla": {"norm": "llama", "activation": "silu", "state": "prefix", "causal": True, "places": False},
-}
-"""What every expert of a family has in common."""
 
 _FIT: dict[Family, Fit] = {"pi0": "centre", "pi05": "centre", "smolvla": "corner"}
 
@@ -77,6 +68,7 @@ def model_config(
             image_size=_side(folder, "image_resolution" if pi else "resize_imgs_with_padding"),
             fit=_FIT[family],
             scale_embeddings=not pi,
+            rotary_base=None if pi else SMOLVLA_BASE,
             freeze_vision=folder.setting("freeze_vision_encoder", bool) or folder.setting("train_expert_only", bool),
             freeze_connector=folder.setting("train_expert_only", bool),
             freeze_text=folder.setting("train_expert_only", bool),
@@ -132,15 +124,6 @@ def paligemma(folder: LerobotFolder, shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def smolvlm(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a SmolVLM as SmolVLA runs it."""
-    text = dict(architecture["text_config"])
-    for name in ("rope_theta", "rope_scaling"):  # older names of the same
-        text.pop(name, None)
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": SMOLVLA_THETA}
-    return {**architecture, "text_config": text}
-
-
 def lerobot_config(family: Family, config: VlaConfig, architecture: Mapping[str, Any]) -> dict[str, Any]:
     """Their settings of a model of ours, without its features.
 
@@ -154,6 +137,7 @@ def lerobot_config(family: Family, config: VlaConfig, architecture: Mapping[str,
     wanted = {f"expert.{name}": value for name, value in EXPERTS[family].items()}
     wanted |= {"backbone.attention": "bidirectional", "backbone.fit": _FIT[family], "head.solver": "euler"}
     wanted |= {"backbone.scale_embeddings": family == "smolvla", "expert.heads": None}
+    wanted |= {"backbone.rotary_base": SMOLVLA_BASE if family == "smolvla" else None}
     if family == "smolvla":
         wanted |= {"expert.epsilon": text.get("rms_norm_eps", 1e-6)}
     for name, value in wanted.items():
@@ -249,8 +233,6 @@ def _smolvla_settings(config: VlaConfig, backbone: HfConfig, text: Mapping[str, 
     if int(width * times) != expert.width or smolvla_mlp(expert.width) != expert.mlp:
         expected = f"mlp {smolvla_mlp(expert.width)}"
         raise ConfigError(f"smolvla's expert of width {expert.width} has {expected}; the model's has {expert.mlp}")
-    if (theta := text["rope_parameters"]["rope_theta"]) != SMOLVLA_THETA:
-        raise ConfigError(f"smolvla rotates with base {SMOLVLA_THETA:g}; the model's backbone with {theta:g}")
     return {
         "vlm_model_name": backbone.name,
         "num_vlm_layers": backbone.layers or text["num_hidden_layers"],

@@ -1,11 +1,30 @@
 """Models by name, with any head."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from vla.errors import UnknownName
 from vla.model.config import ExpertConfig, HfConfig, NanoConfig, OfflineConfig, VlaConfig
 from vla.model.head_config import BOUNDED, DiffusionConfig, FastConfig, FlowConfig, L1Config, TokensConfig
+from vla.normalize import NormalizeSpec
+
+EXPERTS: dict[Literal["pi0", "pi05", "smolvla"], dict[str, Any]] = {
+    "pi0": {"norm": "gemma", "epsilon": 1e-6, "activation": "gelu", "state": "token", "joint_every": 1}
+    | {"causal": False, "places": False},
+    "pi05": {"norm": "adaptive", "epsilon": 1e-6, "activation": "gelu", "state": "prompt", "joint_every": 1}
+    | {"causal": False, "places": False},
+    "smolvla": {"norm": "llama", "activation": "silu", "state": "prefix", "causal": True, "places": False},
+}
+"""Published experts: what all sizes of each have in common."""
+
+SMOLVLA_BASE = 10_000.0
+"""SmolVLA turns queries and keys with this base, whatever its SmolVLM was trained with."""
+
+_MOMENTS = NormalizeSpec("mean_std", constant="scaled")  # the rules of LeRobot, to which these can be exported
+_BOUNDS = NormalizeSpec("quantile", constant="epsilon")
+_PALIGEMMA = HfConfig(
+    "google/paligemma-3b-pt-224", attention="bidirectional", fit="centre", freeze_vision=False, text_suffix="\n"
+)
 
 PRESETS: dict[str, VlaConfig] = {
     "nano": VlaConfig(NanoConfig(), ExpertConfig(width=128, mlp=256), horizon=12, head=FlowConfig(samples=2)),
@@ -15,10 +34,40 @@ PRESETS: dict[str, VlaConfig] = {
         ExpertConfig(width=432, mlp=1152),
         horizon=50,
     ),
-    "paligemma-3b": VlaConfig(
-        HfConfig("google/paligemma-3b-pt-224", attention="bidirectional", freeze_vision=False, text_suffix="\n"),
-        ExpertConfig(width=1024, mlp=4096),  # pi0's expert of 300 M parameters
+    "pi0": VlaConfig(
+        _PALIGEMMA,
+        ExpertConfig(width=1024, mlp=4096, **EXPERTS["pi0"]),  # 300 M parameters
         horizon=50,
+        head=FlowConfig(action_norm=_MOMENTS),
+        padded=(32, 32),
+        state_norm=_MOMENTS,
+    ),
+    "pi05": VlaConfig(
+        replace(_PALIGEMMA, text_suffix="", text_length=200),
+        ExpertConfig(width=1024, mlp=4096, **EXPERTS["pi05"]),
+        horizon=50,
+        head=FlowConfig(action_norm=_BOUNDS),
+        padded=(32, 32),
+        state_norm=_BOUNDS,
+    ),
+    "smolvla": VlaConfig(
+        HfConfig(
+            "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+            attention="bidirectional",
+            layers=16,
+            image_size=512,
+            fit="corner",
+            scale_embeddings=True,
+            rotary_base=SMOLVLA_BASE,
+            freeze_connector=True,
+            freeze_text=True,
+            text_suffix="\n",
+        ),
+        ExpertConfig(width=720, mlp=2048, epsilon=1e-5, joint_every=2, **EXPERTS["smolvla"]),
+        horizon=50,
+        head=FlowConfig(action_norm=_MOMENTS),
+        padded=(32, 32),
+        state_norm=_MOMENTS,
     ),
 }
 

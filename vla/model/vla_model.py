@@ -137,9 +137,9 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(config.backbone, HfConfig):
-            from vla.model.hf_backbone import HfBackbone
+            from vla.model.hf_backbone import make_hf_backbone
 
-            backbone = HfBackbone(config.backbone, pretrained=pretrained, architecture=architecture)
+            backbone = make_hf_backbone(config.backbone, pretrained=pretrained, architecture=architecture)
         elif isinstance(config.backbone, OfflineConfig):
             from vla.model.offline_backbone import OfflineBackbone
 
