@@ -96,19 +96,21 @@ class PolicyServer:
             ConfigError: the address cannot be listened on.
         """
         self._thread = PolicyThread(self._policy, max_batch=self.options.max_batch)
+        patience = self.options.message_s
         try:
-            async with await self._listen() as server:
-                host, port = next(iter(server.sockets)).getsockname()[:2]
-                ready(host, port)
-                await stop.wait()
-                self._stopping = True
-                end = time.monotonic() + self.options.message_s
-                while self._running and time.monotonic() < end:
-                    await asyncio.sleep(0.01)
-                server.close()
-                await server.wait_closed()
+            server = await self._listen()
+            host, port = next(iter(server.sockets)).getsockname()[:2]
+            ready(host, port)
+            await stop.wait()
+            self._stopping, end = True, time.monotonic() + patience
+            while self._running and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+            server.close()
+            await asyncio.wait_for(server.wait_closed(), patience)
+        except TimeoutError:
+            log.warning("the policy did not answer within %g s after the end; it is left to itself", patience)
         finally:
-            await asyncio.to_thread(self._thread.close)
+            await asyncio.to_thread(self._thread.close, patience)
 
     async def _listen(self) -> Server:
         options = self.options
