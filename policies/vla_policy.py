@@ -15,6 +15,7 @@ from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
 from vla.model.backbone import Inputs
 from vla.model.checkpoint import Checkpoint, fingerprint, load
+from vla.model.head_config import L1Config
 from vla.model.inpainting import continue_chunk
 from vla.protocols import Query
 
@@ -85,6 +86,11 @@ class VlaPolicy:
         self._chunks += 1
         return self._chunk(self._sample(inputs, generator)[0], observation)
 
+    @property
+    def continues(self) -> bool:
+        """Whether chunks can go on from a plan: if they come from a flow."""
+        return self.model.config.head.kind == "flow"
+
     def act_continuing(self, observation: Observation, left: Float32[np.ndarray, "k a"], delay: int) -> ActionChunk:
         """A chunk that goes on from what is planned; see :class:`~vla.asynchronous.ContinuingPolicy`.
 
@@ -93,10 +99,9 @@ class VlaPolicy:
             ConfigError: the model's head is no flow.
         """
         inputs = self._inputs(replace(observation, instruction=observation.instruction or self._instruction))
-        head, config = self.model.config.head, self.model.config
-        temperature = head.temperature if self.temperature is None else self.temperature
+        config = self.model.config
         shape = (1, config.horizon, config.action_size)
-        noise = temperature * torch.randn(shape, generator=_generator(self._seed, self._chunks))
+        noise = self._noise_scale() * torch.randn(shape, generator=_generator(self._seed, self._chunks))
         self._chunks += 1
         count = min(len(left), config.horizon)
         planned = torch.zeros(shape)
@@ -147,8 +152,7 @@ class VlaPolicy:
         """Normalised chunks of all rows from one batch, filled up to ``size`` with copies of the first."""
         if not rows:
             return []
-        head = self.model.config.head
-        temperature = head.temperature if self.temperature is None else self.temperature
+        temperature = self._noise_scale()
         shape = (self.model.config.horizon, self.model.config.action_size)
         noise = torch.zeros(size, *shape)
         for place, query in enumerate(queries):
@@ -176,6 +180,12 @@ class VlaPolicy:
             torch.cat([row.state for row in rows]),
             torch.cat([row.embodiment for row in rows]),
         )
+
+    def _noise_scale(self) -> float:
+        """Of the noise that the head begins with, if it begins with any."""
+        head = self.model.config.head
+        own = 0.0 if isinstance(head, L1Config) else head.temperature
+        return own if self.temperature is None else self.temperature
 
     def _inputs(self, observation: Observation) -> Inputs:
         self._check(observation)

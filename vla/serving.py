@@ -28,6 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from vla.asynchronous import can_continue
 from vla.dialect import PLAN, Dialect, FieldError, Planned, dialects_for, read_plan
 from vla.errors import ConfigError, PolicyFault, SpecMismatch
 from vla.protocols import BatchPolicy, Policy
@@ -82,6 +83,7 @@ class PolicyServer:
             "checkpoint": checkpoint,
             "embodiment": policy.spec.to_json(),
             "fingerprint": policy.spec.fingerprint,
+            "continues": options.max_batch == 1 and can_continue(policy),
             "fields": {name: dialect.describe() for name, dialect in self.dialects.items()},
         }
 
