@@ -144,7 +144,7 @@ class TwoWays:
         scatter: standard deviation of a chunk's commands around the middle of its way [m/s].
     """
 
-    spec = SPEC
+    spec, continues = SPEC, True
 
     def __init__(self, slow: Callable[[], None] = lambda: None, scatter: float = 0.03):
         self.slow = slow

@@ -9,8 +9,10 @@ A policy that looks at one moment answers with a chunk. One that looks at severa
 ``select_action`` decides when it infers.
 """
 
+import contextlib
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +156,8 @@ class Config:
         _check_processors(folder)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        policy, before, after = _load(folder, self.device)
+        with contextlib.redirect_stdout(sys.stderr):  # LeRobot prints while it loads; standard output is for results
+            policy, before, after = _load(folder, self.device)
         shapes = [
             {name: tuple(feature.shape) for name, feature in (given or {}).items()}
             for given in (policy.config.input_features, policy.config.output_features)

@@ -64,6 +64,11 @@ class RemotePolicy:
         """Of the weights behind the server."""
         return str(self.metadata["checkpoint"])
 
+    @property
+    def continues(self) -> bool:
+        """Whether the policy behind the server does, and is served to one client at a time."""
+        return self.metadata.get("continues") is True
+
     def reset(self, instruction: str, *, seed: int) -> None:
         """Begin an episode there, connecting again if need be.
 

@@ -86,6 +86,11 @@ class VlaPolicy:
         self._chunks += 1
         return self._chunk(self._sample(inputs, generator)[0], observation)
 
+    @property
+    def continues(self) -> bool:
+        """Whether chunks can go on from a plan: if they come from a flow."""
+        return self.model.config.head.kind == "flow"
+
     def act_continuing(self, observation: Observation, left: Float32[np.ndarray, "k a"], delay: int) -> ActionChunk:
         """A chunk that goes on from what is planned; see :class:`~vla.asynchronous.ContinuingPolicy`.
 
@@ -181,6 +186,12 @@ class VlaPolicy:
             torch.cat([row.state for row in rows]),
             torch.cat([row.embodiment for row in rows]),
         )
+
+    def _noise_scale(self) -> float:
+        """Of the noise that the head begins with, if it begins with any."""
+        head = self.model.config.head
+        own = 0.0 if isinstance(head, L1Config) else head.temperature
+        return own if self.temperature is None else self.temperature
 
     def _inputs(self, observation: Observation) -> Inputs:
         self._check(observation)

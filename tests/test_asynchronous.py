@@ -28,6 +28,8 @@ class Absolute(Counting):
 class Continuing(Absolute):
     """Remembers what it was told."""
 
+    continues = True
+
     def __init__(self, horizon=4):
         super().__init__(horizon)
         self.told = []
@@ -122,8 +124,10 @@ def test_realtime_chunking_is_told_what_is_planned_and_how_much_of_it_will_be_go
     assert delays[:4] == [4, 2, 3, 3]
     lefts = [left for left, _ in policy.told]
     assert lefts[0] == [4, 5, 6, 7] and all(left == sorted(left) and left for left in lefts)
-    with pytest.raises(ConfigError, match="can continue a chunk"):
-        realtime()(Absolute(), ADAPTER)
+    policy.continues = False
+    for unable in (Absolute(), policy):
+        with pytest.raises(ConfigError, match="can continue a chunk"):
+            realtime()(unable, ADAPTER)
     with pytest.raises(ConfigError):
         asynchronous(0)(Absolute(), ADAPTER)
 

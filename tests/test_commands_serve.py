@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from served import KnownTogether, served
 from test_policies_vla_policy import ARM, OBSERVATION, write
 
 from vla.asynchronous import Asynchronous
 from vla.chunking import Ensemble, Latest, Synchronous
 from vla.commands.policy_choice import executor, policy_config
+from vla.commands.subject import NamedPolicy
 from vla.errors import ConfigError
 from vla.policies import lerobot_policy, remote, vla_policy
 from vla.policies.remote import TOKEN_VARIABLE
@@ -83,6 +85,13 @@ def test_where_a_policy_is_says_what_it_is(checkpoint, tmp_path):
     for where, options in wrong:
         with pytest.raises(ConfigError, match=r"option|certificate"):
             policy_config(where, **options)
+
+
+def test_an_evaluation_takes_a_server_by_the_name_of_its_client():
+    with served(KnownTogether()) as server:
+        policy = NamedPolicy("remote", (("address", server.address),)).make()
+        assert isinstance(policy, remote.RemotePolicy) and policy.spec == KnownTogether.spec
+        policy.close()
 
 
 def test_ways_to_execute_chunks_have_names(checkpoint):

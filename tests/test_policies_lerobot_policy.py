@@ -85,9 +85,10 @@ def seeds(seed, count):
     return [int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) for number in range(count)]
 
 
-def test_act_gives_the_actions_that_lerobot_executes(act):
+def test_act_gives_the_actions_that_lerobot_executes(act, capsys):
     folder, parts = act
     policy = Config(folder).make()
+    assert capsys.readouterr().out == ""
     assert isinstance(policy, Policy) and policy.spec == ARM and len(policy.fingerprint) == 16
     policy.reset("go", seed=0)
     parts[0].reset()

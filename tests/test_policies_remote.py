@@ -47,6 +47,7 @@ def test_a_checkpoint_served_and_local_agree_bit_for_bit(tmp_path):
         remote = quick(server.address)
         for policy in (local, remote):
             policy.reset(OBSERVATION.instruction, seed=11)
+            assert policy.continues
         for _ in range(3):
             first = local.act(OBSERVATION).actions
             assert np.array_equal(remote.act(OBSERVATION).actions, first)
@@ -60,6 +61,7 @@ def test_a_checkpoint_served_and_local_agree_bit_for_bit(tmp_path):
             (expected,) = local.act_many([Query(OBSERVATION, 11, number)], 1)
             assert isinstance(expected, ActionChunk)
             assert np.array_equal(remote.act(OBSERVATION).actions, expected.actions)
+        assert not remote.continues
         with pytest.raises(PolicyFault, match="served with a batch of 1"):
             remote.act_continuing(OBSERVATION, first[2:], 3)
         remote.close()

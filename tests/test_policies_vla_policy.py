@@ -74,7 +74,7 @@ def test_the_instruction_of_the_reset_stands_in_for_none(policy: VlaPolicy):
 
 
 def test_a_chunk_goes_on_from_what_is_planned(policy: VlaPolicy):
-    assert isinstance(policy, ContinuingPolicy)
+    assert isinstance(policy, ContinuingPolicy) and policy.continues
     first = policy.act(OBSERVATION).actions
     policy.reset(OBSERVATION.instruction, seed=3)
     free = policy.act(OBSERVATION).actions

@@ -289,6 +289,23 @@ def test_stopping_answers_what_runs():
         assert client.closed() == 1001
 
 
+def test_a_policy_that_hangs_does_not_keep_the_server():
+    free = threading.Event()
+
+    class Stuck(KnownTogether):
+        def act_many(self, queries, size):
+            free.wait(60)
+            return super().act_many(queries, size)
+
+    with served(Stuck(), message_s=0.3) as server, Client(server) as client:
+        client.socket.send(pack(NATIVE.message(observation())))
+        time.sleep(0.1)
+        server.stop()
+        server.thread.join(10)
+        assert not server.thread.is_alive() and not free.is_set()
+        free.set()
+
+
 def test_a_taken_address_is_one_clear_error():
     with served(KnownTogether()) as server:
         port = int(server.address.rsplit(":", 1)[1])

@@ -37,6 +37,11 @@ RECENT = 10
 class ContinuingPolicy(Policy, Protocol):
     """A policy whose chunks can go on from what is already planned."""
 
+    @property
+    def continues(self) -> bool:
+        """Whether it really can: that may depend on its model, or on the server it runs on."""
+        ...
+
     def act_continuing(self, observation: Observation, left: Float32[np.ndarray, "k a"], delay: int) -> ActionChunk:
         """A chunk whose first ``delay`` rows are those of ``left``, and whose next ones lean on the rest of it.
 
@@ -46,6 +51,11 @@ class ContinuingPolicy(Policy, Protocol):
             delay: how many of them will have been executed when the answer is there.
         """
         ...
+
+
+def can_continue(policy: Policy) -> bool:
+    """Whether chunks of the policy can go on from a plan."""
+    return isinstance(policy, ContinuingPolicy) and policy.continues
 
 
 class Worker(Protocol):
@@ -123,8 +133,9 @@ class Asynchronous:
     ):
         if execute < 1:
             raise ConfigError(f"at least one action must be taken between two questions, found {execute}")
-        if continuing and not isinstance(policy, ContinuingPolicy):
-            raise ConfigError(f"real-time chunking needs a policy that can continue a chunk; {policy!r} cannot")
+        if continuing and not can_continue(policy):
+            kind = type(policy).__name__
+            raise ConfigError(f"real-time chunking needs a policy that can continue a chunk, and this {kind} cannot")
         self.policy, self.adapter, self.execute, self.continuing = policy, adapter, execute, continuing
         self._plan, self._worker = plan or Latest(), worker or ThreadWorker()
         self._taken, self._asked_at, self._open = 0, -execute, False

@@ -28,6 +28,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from vla.asynchronous import can_continue
 from vla.dialect import PLAN, Dialect, FieldError, Planned, dialects_for, read_plan
 from vla.errors import ConfigError, PolicyFault, SpecMismatch
 from vla.protocols import BatchPolicy, Policy
@@ -82,6 +83,7 @@ class PolicyServer:
             "checkpoint": checkpoint,
             "embodiment": policy.spec.to_json(),
             "fingerprint": policy.spec.fingerprint,
+            "continues": options.max_batch == 1 and can_continue(policy),
             "fields": {name: dialect.describe() for name, dialect in self.dialects.items()},
         }
 
@@ -96,19 +98,21 @@ class PolicyServer:
             ConfigError: the address cannot be listened on.
         """
         self._thread = PolicyThread(self._policy, max_batch=self.options.max_batch)
+        patience = self.options.message_s
         try:
-            async with await self._listen() as server:
-                host, port = next(iter(server.sockets)).getsockname()[:2]
-                ready(host, port)
-                await stop.wait()
-                self._stopping = True
-                end = time.monotonic() + self.options.message_s
-                while self._running and time.monotonic() < end:
-                    await asyncio.sleep(0.01)
-                server.close()
-                await server.wait_closed()
+            server = await self._listen()
+            host, port = next(iter(server.sockets)).getsockname()[:2]
+            ready(host, port)
+            await stop.wait()
+            self._stopping, end = True, time.monotonic() + patience
+            while self._running and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+            server.close()
+            await asyncio.wait_for(server.wait_closed(), patience)
+        except TimeoutError:
+            log.warning("the policy did not answer within %g s after the end; it is left to itself", patience)
         finally:
-            await asyncio.to_thread(self._thread.close)
+            await asyncio.to_thread(self._thread.close, patience)
 
     async def _listen(self) -> Server:
         options = self.options

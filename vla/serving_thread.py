@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
-from vla.asynchronous import ContinuingPolicy
+from vla.asynchronous import ContinuingPolicy, can_continue
 from vla.dialect import Planned
 from vla.errors import PolicyFault
 from vla.experience import ActionChunk, Observation
@@ -98,7 +98,7 @@ class PolicyThread:
     @property
     def continues(self) -> bool:
         """Whether chunks can go on from a plan: by policies that can, asked as if local."""
-        return self.max_batch == 1 and isinstance(self.policy, ContinuingPolicy)
+        return self.max_batch == 1 and can_continue(self.policy)
 
     def submit(self, session: Session, observation: Observation, planned: Planned | None = None) -> Future[Answer]:
         """Ask the next question of a session, which must have no other one open.

@@ -76,7 +76,7 @@ def continue_chunk(
     """
     head = model.head
     if not isinstance(head, FlowHead):
-        raise ConfigError(f"only a flow can be guided to continue a chunk; this model's head is {head.config.kind!r}")  # pyright: ignore
+        raise ConfigError(f"only a flow can be guided to continue a chunk; this head is {model.config.head.kind}")
     with torch.no_grad():
         velocity = head.network.given(model.backbone, model.prefix(inputs), inputs)
         return integrate(guided(velocity, planned, weights), noise, steps or head.config.steps, head.config.solver)
