@@ -160,12 +160,6 @@ class VlaPolicy:
         inputs = self._stacked([*rows, *[rows[0]] * (size - len(rows))])
         return list(self._sample(inputs, noise=noise.to(self.device))[: len(rows)])
 
-    def _noise_scale(self) -> float:
-        """Of the noise that a head starts from, if it does."""
-        head = self.model.config.head
-        own = 1.0 if isinstance(head, L1Config) else head.temperature
-        return own if self.temperature is None else self.temperature
-
     def _stacked(self, rows: Sequence[Inputs]) -> Inputs:
         """One batch. Its shapes do not depend on what is asked, because a sum's rounding depends on shapes.
 
