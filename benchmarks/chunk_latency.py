@@ -1,7 +1,7 @@
 """How long does a policy think about one chunk on a CPU, one observation at a time?
 
-Two shapes: the ``nano`` preset with two cameras, and a pi0 of reduced width and depth (random weights, the real ratios of
-heads, 2 pictures of 256 places each, 50 actions, 10 Euler steps). Ours as it samples, against the same
+Two shapes: the ``nano`` preset with two cameras, and a pi0 of reduced width and depth (random weights, the real ratios
+of heads, 2 pictures of 256 places each, 50 actions, 10 Euler steps). Ours as it samples, against the same
 network without what is made ahead of the steps, and for pi0 against LeRobot's own ``PI0Policy`` with the same weights.
 In turns, one thread a process (OMP_NUM_THREADS); the medians of the rounds, and the median of their ratios.
 """

@@ -13,8 +13,9 @@ What differs, and why (20 generated episodes each of libero_spatial and libero_g
   expert goes straight and fast between things, but comes down slowly and checks what it holds.
 - People saturate at +-0.9375, the end stop of their SpaceMouse; the expert's largest translation is 1.
 - Rotations about horizontal axes agree in libero_spatial; in libero_goal the expert leans its hand to reach drawers and
-  knobs (standard deviation of drx 0.17 against 0.06). About the vertical the expert turns up to 0.8 of the largest step at once and
-  more often (standard deviation 0.12 against 0.06), to grip across a thing; people leave the hand more as it is.
+  knobs (standard deviation of drx 0.17 against 0.06). About the vertical the expert turns up to
+  0.8 of the largest step at once and more often (standard deviation 0.12 against 0.06), to grip across a thing; people
+  leave the hand more as it is.
 - The state's ranges agree to a few centimetres. The expert keeps the hand upright unless a grasp leans: rz, which is 0
   for every upright hand, varies by 0.05 rad in libero_spatial, people's by 0.22.
 - The gripper is closed for about as long in libero_spatial, for longer in libero_goal (0.67 against 0.37): the expert
