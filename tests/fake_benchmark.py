@@ -16,9 +16,10 @@ from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import BodyFault, PolicyFault, UnknownName
 from vla.experience import ActionChunk, Observation
+from vla.workers import Unequipped
 
 KILLED_ALWAYS, KILLED_ONCE, RAISES, FAULT, HANGS, EATS, STARVES = 50, 51, 52, 53, 54, 55, 56
-POLICY_DIES, POLICY_RAISES, POLICY_FAULTS, POLICY_STARVES = 901, 902, 903, 904
+POLICY_DIES, POLICY_RAISES, POLICY_FAULTS, POLICY_STARVES, POLICY_LEAVES = 901, 902, 903, 904, 905
 """Seeds at which a policy breaks."""
 TASKS = ("reach left", "reach right")
 
@@ -173,10 +174,12 @@ class PointPolicy:
             raise PolicyFault("the policy gave up")
         if seed == POLICY_STARVES:
             raise MemoryError("the policy is too large")
-        if seed == POLICY_DIES:
-            flag = Path(self.config.flags) / "died"
+        if seed in (POLICY_DIES, POLICY_LEAVES):
+            flag = Path(self.config.flags) / f"{seed}"
             if not flag.exists():
                 flag.touch()
+                if seed == POLICY_LEAVES:
+                    raise Unequipped("the policy has gone")
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def act(self, observation):

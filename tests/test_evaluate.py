@@ -132,6 +132,13 @@ def test_crashes_cost_their_row_only_and_are_no_failures(tmp_path):
     assert "the simulator has a bug" in (tmp_path / "run" / "workers.log").read_text()
 
 
+def test_a_process_that_cannot_begin_a_row_hands_it_on_untried(tmp_path):
+    leaves = Row("points", "reach right", 0, fake.POLICY_LEAVES)
+    results = run([leaves, *rows(1)], tmp_path / "run", policy=fake.PolicyConfig(flags=str(tmp_path)), workers=1)
+    assert [(r.status, r.attempts) for r in results] == [("success", 1)] * 2
+    assert len((tmp_path / "policies").read_text().split()) == 2
+
+
 def test_errors_can_be_tried_again(tmp_path):
     config = fake.Config(flags=str(tmp_path))
     row = rows(fake.FAULT, 0)

@@ -28,6 +28,7 @@ from vla.errors import ConfigError, VlaError
 from vla.experience import ActionChunk, Observation
 from vla.protocols import BatchPolicy, Policy, Query
 from vla.shared_frames import SharedFrames
+from vla.workers import Unequipped
 
 _ANSWER_S = 300.0  # a policy that does not greet a new simulator within this time hangs
 
@@ -185,7 +186,13 @@ class SharedPolicy:
         return self._seat.facts.fingerprint
 
     def reset(self, instruction: str, *, seed: int) -> None:
-        """Begin an episode; the instruction holds until an observation brings another."""
+        """Begin an episode; the instruction holds until an observation brings another.
+
+        Raises:
+            Unequipped: the policy's process died since this simulator was started.
+        """
+        if self._seat.pipe.poll():  # nothing was asked, so this can only be the pipe's end
+            raise Unequipped("the policy's process died before the episode began")
         self._instruction, self._seed, self._number = instruction, seed, 0
 
     def act(self, observation: Observation) -> ActionChunk:

@@ -65,10 +65,19 @@ class Crash:
     Attributes:
         error: the exception, or the signal the process died of.
         kind: what it was.
+        tried: False if the process left before it began the job, see :class:`Unequipped`.
     """
 
     error: str
     kind: CrashKind = "crash"
+    tried: bool = True
+
+
+class Unequipped(Exception):
+    """Raised by a handler that lost what it was started with before it began a job.
+
+    That is not the job's doing: the process is replaced, and the job goes to another one without counting as tried.
+    """
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,8 @@ class Crew:
                         unloaded += 1
                         if unloaded >= _DEATHS_WHILE_LOADING:
                             raise VlaError(f"processes do not live long enough to take a job: {answer.error}")
+                        waiting[worker.group].append((job, attempt))
+                    elif isinstance(answer, Crash) and not answer.tried:
                         waiting[worker.group].append((job, attempt))
                     elif isinstance(answer, Crash) and attempt < attempts:
                         waiting[worker.group].append((job, attempt + 1))
@@ -300,6 +311,9 @@ def _work(pipe: Connection, factory: Callable[[], Handler], log: Path | None) ->
                 answer = handler(job)
             except VlaError as error:
                 _tell(pipe, "stop", error)
+                return
+            except Unequipped as error:
+                _tell(pipe, "answer", Crash(_text(error), tried=False))
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told and this process is replaced
                 traceback.print_exc()
