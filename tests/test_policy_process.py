@@ -1,10 +1,9 @@
 """One policy for many simulators: the same answers in whatever order, and whoever dies takes one row along."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 
 import fake_benchmark as fake
@@ -12,8 +11,9 @@ import pytest
 
 from vla.errors import ConfigError, VlaError
 from vla.evaluate import run_rows
-from vla.policy_process import PolicyProcess
+from vla.policy_process import PolicyFacts, Seat
 from vla.rows import Row
+from vla.shared_frames import SharedFrames
 from vla.workers import Unequipped
 
 ROWS = [Row("points", task, init, init) for task in fake.TASKS for init in range(4)]
@@ -82,16 +82,13 @@ def test_a_policy_that_dies_is_started_again(tmp_path, quiet):
     assert [r.actions for r in results[1:]] == [r.actions for r in quiet[4:]]
 
 
-def test_a_simulator_whose_policy_died_before_an_episode_takes_none():
-    process = PolicyProcess(fake.PolicyConfig(batches=True), 2)
-    with process, process.seat() as seat:
-        policy = seat.make()
-        policy.reset("reach right", seed=0)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        assert seat.pipe.poll(30.0)
-        with pytest.raises(Unequipped, match="died before the episode"):
-            policy.reset("reach right", seed=1)
+def test_a_simulator_whose_policy_died_before_an_episode_begins_none():
+    ours, theirs = Pipe()
+    policy = Seat(ours, SharedFrames(()), PolicyFacts(fake.PointPolicy(fake.PolicyConfig()).spec, "")).make()
+    policy.reset("reach right", seed=0)
+    theirs.close()
+    with pytest.raises(Unequipped, match="died before the episode"):
+        policy.reset("reach right", seed=1)
 
 
 def test_a_policy_that_cannot_be_made_stops_the_run(tmp_path):
