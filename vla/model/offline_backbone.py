@@ -111,9 +111,9 @@ class OfflineBackbone(Backbone):
         return self.trunk.rotary_emb(self.places, position_ids=positions)
 
     @property
-    def words(self) -> Float[Tensor, "vocabulary w"]:
+    def words(self) -> nn.Embedding:
         """SmolLM2's own word table."""
-        return self.trunk.embed_tokens.weight
+        return self.trunk.embed_tokens
 
     def decode(
         self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
