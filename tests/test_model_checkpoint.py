@@ -61,17 +61,23 @@ def places(model: VlaModel) -> torch.Tensor:
 
 
 def test_the_first_format_is_still_read(made: tuple[VlaModel, Encoder], folder: Path):
-    """It knew one head, and did not name it."""
+    """It knew one head, and did not name it; one expert, of which it told the size; and scalars."""
 
     def older(config: dict) -> None:
         config["format"] = 1
-        head = config["model"].pop("head")
-        config["model"] |= {"flow_samples": 3, "action_norm": head["action_norm"]}
+        model = config["model"]
+        head = model.pop("head")
+        model |= {"flow_samples": 3, "action_norm": head["action_norm"]}
+        model["expert"] = {name: model["expert"][name] for name in ("width", "mlp", "heads")}
+        for name in ("backbone_loss", "padded", "recompute"):
+            model.pop(name)
 
     edit("config.json", older)(folder)
     for name in ("model.safetensors", "ema.safetensors"):
         tensors = {key.removeprefix("head.network."): value for key, value in load_file(folder / name).items()}
-        save_file(tensors, folder / name)
+        scalars = {key: value.squeeze() for key, value in tensors.items() if key.endswith(".sharpness")}
+        assert scalars
+        save_file(tensors | scalars, folder / name)
     again = load(folder)
     assert again.model.config == replace(made[0].config, head=replace(made[0].config.head, samples=3))
     assert torch.equal(sample(again.model, again.encoder), sample(*made))
