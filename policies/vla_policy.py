@@ -123,7 +123,7 @@ class VlaPolicy:
         Heads that draw while they go along (words with a temperature) are asked one after the other.
 
         Raises:
-            ConfigError: there are more queries than ``size``, or an instruction is as long as the model can take.
+            ConfigError: there are more queries than ``size``, or an instruction is longer than the model can take.
         """
         if len(queries) > size:
             raise ConfigError(f"{len(queries)} observations do not fit into a batch of {size}")
@@ -163,12 +163,10 @@ class VlaPolicy:
     def _stacked(self, rows: Sequence[Inputs]) -> Inputs:
         """One batch. Its shapes do not depend on what is asked, because a sum's rounding depends on shapes.
 
-        So instructions are padded to the model's full length, and the last place, which is masked, numbers the rows:
-        a model that encodes equal instructions once always meets as many as there are rows.
+        So instructions are padded to one more than the model's full length, and the last place, which is masked,
+        numbers the rows: a model that encodes equal instructions once always meets as many as there are rows.
         """
-        width = self.encoder.text.length
-        if max(row.tokens.shape[1] for row in rows) >= width:
-            raise ConfigError(f"instructions may have at most {width - 1} tokens in a batch, this one fills {width}")
+        width = self.encoder.text.length + 1
         tokens = torch.cat([functional.pad(row.tokens, (0, width - row.tokens.shape[1])) for row in rows])
         tokens[:, -1] = torch.arange(len(rows)) % self.encoder.text.size
         return Inputs(

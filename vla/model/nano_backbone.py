@@ -135,7 +135,9 @@ class _SentenceEncoder(nn.Module):
         self, tokens: Int64[Tensor, "b l"], mask: Bool[Tensor, "b l"], table: nn.Embedding
     ) -> Float[Tensor, "b w"]:
         both, places = torch.unique(torch.cat([tokens, mask.long()], 1), dim=0, return_inverse=True)
-        tokens, real = both[:, : tokens.shape[1]], both[:, tokens.shape[1] :].bool()
+        longest = len(self.places)  # what is padded beyond it only tells sentences apart
+        tokens, real = (part[:, :longest] for part in both.chunk(2, 1))
+        real = real.bool()
         # Llama's word table starts at 0.02 a number, too little for a sum with nothing else in it
         x = table(tokens) * self.scale + self.places[: tokens.shape[1]]
         for layer in self.layers:
