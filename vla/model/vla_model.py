@@ -70,6 +70,11 @@ class VlaModel(nn.Module):
         """The part whose words are fitted to the data, if there is one."""
         return next((part for part in (self.head, self.backbone_loss) if isinstance(part, FastHead)), None)
 
+    def spell_as(self, other: "VlaModel") -> None:
+        """Take over another model's fitted words, if both write FAST tokens."""
+        if self.fast is not None and other.fast is not None:
+            self.fast.codec = other.fast.codec
+
     def loss(
         self,
         batch: Batch,
