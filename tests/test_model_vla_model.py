@@ -11,8 +11,9 @@ from transformers import LlamaConfig, LlamaModel
 
 from vla.errors import ConfigError
 from vla.model.action_expert import ActionExpert, rotate, time_embedding
-from vla.model.backbone import CacheShape, Inputs, Prefix, run_decoder
+from vla.model.backbone import CacheShape, Inputs, Prefix
 from vla.model.config import BodyShape, ExpertConfig, NanoConfig, VlaConfig
+from vla.model.decoder import run_decoder
 from vla.model.head_config import FlowConfig
 from vla.model.vla_model import Batch, VlaModel, build
 

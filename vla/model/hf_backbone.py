@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from vla.errors import ConfigError
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
+from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix
 from vla.model.config import HfConfig
+from vla.model.decoder import continue_decoder, run_decoder
 from vla.model.lora import add_lora
 from vla.model.text import read_tokenizer
 

@@ -19,8 +19,9 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
+from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix
 from vla.model.config import NanoConfig
+from vla.model.decoder import continue_decoder, run_decoder
 from vla.model.efficientnet import COARSE, FINE, EfficientNetFeatures
 
 _LLAMA_CONFIG: Any = LlamaConfig  # makes its fields at run time, where no type checker sees them

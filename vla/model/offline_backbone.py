@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
+from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix
 from vla.model.backbone_config import OfflineConfig
+from vla.model.decoder import continue_decoder, run_decoder
 from vla.model.efficientnet import COARSE, FINE, EfficientNetFeatures
 from vla.model.lora import add_lora
 
