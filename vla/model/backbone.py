@@ -148,6 +148,11 @@ class Backbone(nn.Module, ABC):
     def words(self) -> nn.Embedding:
         """The word table; heads that write actions as words use its last rows."""
 
+    @property
+    def end_of_text(self) -> int | None:
+        """The word that ends a text, if there is one."""
+        return None
+
     @abstractmethod
     def decode(
         self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]

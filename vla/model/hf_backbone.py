@@ -144,7 +144,7 @@ class HfBackbone(Backbone):
 
     @property
     def end_of_text(self) -> int | None:
-        """The word that ends a text, if the model has one."""
+        """As the model's own config says."""
         end = getattr(self.decoder.config, "eos_token_id", None)
         return end[0] if isinstance(end, list) else end
 
