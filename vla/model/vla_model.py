@@ -5,6 +5,11 @@
     Inputs ─ backbone.prefix (once) ─▶ Prefix ─┬─ head ─▶ loss, or a chunk of actions
                                                └─ backbone_loss (in training, if there is one) ─▶ its loss
 
+What the papers are about is in one file each: the flow's equation, its times in training and its solvers in
+:mod:`~vla.model.flow`; who looks at whom in :mod:`~vla.model.attention`; the expert in :mod:`~vla.model.action_expert`;
+the diffusion's equations in :mod:`~vla.model.diffusion`; FAST in :mod:`~vla.model.fast`; published sizes in
+:mod:`~vla.model.presets`.
+
 With knowledge insulation (Driess et al. 2025) the head's gradient stops at the prefix, and the backbone learns from
 actions as words instead.
 """
