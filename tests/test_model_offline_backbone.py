@@ -111,7 +111,7 @@ def test_its_first_layers_are_the_whole_models(model: VlaModel):
 def test_pictures_speak_as_loudly_as_words(model: VlaModel, words: Text):
     given = batch(words, [SENTENCE] * 2).inputs
     backbone: Any = model.backbone
-    seen = backbone.see(backbone._squares(*backbone._maps(given)))
+    seen = backbone.see(backbone._squares(*backbone.maps(given)))
     ratio = seen.std() / backbone.trunk.embed_tokens(given.tokens).std()
     assert 0.5 < ratio < 2
 
