@@ -9,12 +9,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vla.model.backbone import Inputs
+from vla.model.batch import Batch
 from vla.model.checkpoint import trainable
 from vla.model.config import BodyShape, ExpertConfig, LoraConfig, OfflineConfig, VlaConfig
 from vla.model.fast import FastCodec
 from vla.model.presets import with_head
 from vla.model.text import Text
-from vla.model.vla_model import Batch, VlaModel, build
+from vla.model.vla_model import VlaModel, build
 
 pytest.importorskip("gguf", reason="the extra 'offline' is not installed")
 

@@ -13,11 +13,12 @@ from transformers import LlamaConfig, LlamaModel
 from vla.errors import ConfigError, DependencyMissing
 from vla.model.action_expert import ActionExpert, rotate, time_embedding
 from vla.model.backbone import CacheShape, Inputs, Prefix
+from vla.model.batch import Batch
 from vla.model.config import BodyShape, ExpertConfig, NanoConfig, OfflineConfig, VlaConfig
 from vla.model.decoder import run_decoder
 from vla.model.head_config import FlowConfig
 from vla.model.offline_parts import smollm2
-from vla.model.vla_model import Batch, VlaModel, build
+from vla.model.vla_model import VlaModel, build
 
 NANO = NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64)
 CONFIG = VlaConfig(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
 from vla.model.backbone import Inputs, Prefix
-from vla.model.backbone_config import OfflineConfig
+from vla.model.config import OfflineConfig
 from vla.model.decoder import run_decoder
 from vla.model.efficientnet import COARSE, FINE, EfficientNetFeatures
 from vla.model.lora import add_lora

@@ -36,8 +36,6 @@ from vla.model.nano_backbone import NanoBackbone
 from vla.model.noise import Noise
 from vla.model.recompute import recompute
 
-__all__ = ["HEADS", "Batch", "VlaModel", "build"]
-
 HEADS: dict[str, Callable[..., Any]] = {
     "flow": FlowHead,
     "l1": L1Head,

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from vla.errors import ConfigError
 from vla.model.answers import Answers
+from vla.model.batch import Batch
 from vla.model.checkpoint import LAST, load, read_tensors, trainable
 from vla.model.config import VlaConfig, distinct_specs, fit_to
 from vla.model.encode import Encoder
 from vla.model.noise import ExampleNoise
-from vla.model.vla_model import Batch, VlaModel, build
+from vla.model.vla_model import VlaModel, build
 from vla.normalize import Statistics
 from vla.protocols import WindowSource
 from vla.training.chance import number as chance_number
