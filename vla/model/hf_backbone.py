@@ -53,7 +53,8 @@ class HfBackbone(Backbone):
         architecture: the model's own config, if it is known; else it is looked up by name.
 
     Raises:
-        ConfigError: the model cannot be found, or is of a type whose parts are not known.
+        ConfigError: the model cannot be found, is of a type whose parts are not known, has fewer layers than are to be
+            kept, or takes pictures of any size and none is said.
     """
 
     def __init__(self, config: HfConfig, *, pretrained: bool = True, architecture: Mapping[str, Any] | None = None):
@@ -159,7 +160,7 @@ class HfBackbone(Backbone):
         return self._architecture
 
     def _see(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n p w"]:
-        """Both families normalise with mean 0.5 and deviation 0.5."""
+        """Normalised with mean 0.5 and deviation 0.5, as all but Qwen's are."""
         weight = next(self.vision.parameters())
         pixels = images.permute(0, 3, 1, 2).to(weight.dtype).div(127.5).sub(1.0)
         extra = {"interpolate_pos_encoding": True} if self._stretch else {}
