@@ -1,4 +1,13 @@
-"""A trained vision-language-action model as a policy."""
+"""A trained vision-language-action model as a policy: raw units in, raw units out, three ways to be asked.
+
+::
+
+    act              Observation ─ encode ─▶ Inputs ─ model.sample ─ decode ─▶ ActionChunk
+    act_continuing   the same, pulled to what is still planned (:mod:`vla.model.inpainting`; flows only)
+    act_many         several episodes' observations as one batch, of a size and shape that do not depend on them
+
+What is drawn at random follows from the episode's seed and the number of the chunk in it, in all three.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch.nn import functional
 
 from vla.asynchronous import prefix_weights
@@ -17,6 +26,7 @@ from vla.model.backbone import Inputs
 from vla.model.checkpoint import Checkpoint, fingerprint, load
 from vla.model.head_config import L1Config
 from vla.model.inpainting import continue_chunk
+from vla.model.noise import normal
 from vla.protocols import Query
 
 BLANK = 127  # grey, the mean that pictures are normalised with
@@ -81,9 +91,7 @@ class VlaPolicy:
         Raises:
             PolicyFault: a camera is missing, the state has another size, or the model returned NaN.
         """
-        inputs = self._inputs(replace(observation, instruction=observation.instruction or self._instruction))
-        generator = _generator(self._seed, self._chunks)
-        self._chunks += 1
+        inputs, generator = self._next(observation)
         return self._chunk(self._sample(inputs, generator)[0], observation)
 
     @property
@@ -98,13 +106,11 @@ class VlaPolicy:
             PolicyFault: as :meth:`act`.
             ConfigError: the model's head is no flow.
         """
-        inputs = self._inputs(replace(observation, instruction=observation.instruction or self._instruction))
+        inputs, generator = self._next(observation)
         config = self.model.config
-        shape = (1, config.horizon, config.action_size)
-        noise = self._noise_scale() * torch.randn(shape, generator=_generator(self._seed, self._chunks))
-        self._chunks += 1
+        noise = self._noise(generator)
         count = min(len(left), config.horizon)
-        planned = torch.zeros(shape)
+        planned = torch.zeros_like(noise)
         planned[0, :count] = torch.from_numpy(self.encoder.actions(self.body, left[:count]))
         weights = torch.from_numpy(prefix_weights(config.horizon, delay, count))
         actions = continue_chunk(
@@ -123,7 +129,7 @@ class VlaPolicy:
         Heads that draw while they go along (words with a temperature) are asked one after the other.
 
         Raises:
-            ConfigError: there are more queries than ``size``, or an instruction is as long as the model can take.
+            ConfigError: there are more queries than ``size``, or an instruction is longer than the model can take.
         """
         if len(queries) > size:
             raise ConfigError(f"{len(queries)} observations do not fit into a batch of {size}")
@@ -152,23 +158,18 @@ class VlaPolicy:
         """Normalised chunks of all rows from one batch, filled up to ``size`` with copies of the first."""
         if not rows:
             return []
-        temperature = self._noise_scale()
-        shape = (self.model.config.horizon, self.model.config.action_size)
-        noise = torch.zeros(size, *shape)
-        for place, query in enumerate(queries):
-            noise[place] = temperature * torch.randn(1, *shape, generator=_generator(query.seed, query.number))[0]
+        noise = torch.cat([self._noise(_generator(query.seed, query.number)) for query in queries])
+        noise = functional.pad(noise, (0, 0, 0, 0, 0, size - len(rows)))
         inputs = self._stacked([*rows, *[rows[0]] * (size - len(rows))])
         return list(self._sample(inputs, noise=noise.to(self.device))[: len(rows)])
 
     def _stacked(self, rows: Sequence[Inputs]) -> Inputs:
         """One batch. Its shapes do not depend on what is asked, because a sum's rounding depends on shapes.
 
-        So instructions are padded to the model's full length, and the last place, which is masked, numbers the rows:
-        a model that encodes equal instructions once always meets as many as there are rows.
+        So instructions are padded to one more than the model's full length, and the last place, which is masked,
+        numbers the rows: a model that encodes equal instructions once always meets as many as there are rows.
         """
-        width = self.encoder.text.length
-        if max(row.tokens.shape[1] for row in rows) >= width:
-            raise ConfigError(f"instructions may have at most {width - 1} tokens in a batch, this one fills {width}")
+        width = self.encoder.text.length + 1
         tokens = torch.cat([functional.pad(row.tokens, (0, width - row.tokens.shape[1])) for row in rows])
         tokens[:, -1] = torch.arange(len(rows)) % self.encoder.text.size
         return Inputs(
@@ -181,11 +182,18 @@ class VlaPolicy:
             torch.cat([row.embodiment for row in rows]),
         )
 
-    def _noise_scale(self) -> float:
-        """Of the noise that the head begins with, if it begins with any."""
-        head = self.model.config.head
-        own = 0.0 if isinstance(head, L1Config) else head.temperature
-        return own if self.temperature is None else self.temperature
+    def _noise(self, generator: torch.Generator) -> Float[torch.Tensor, "1 h a"]:
+        """What the head of ``NOISE_FIRST`` begins with."""
+        config = self.model.config
+        own = 0.0 if isinstance(config.head, L1Config) else config.head.temperature
+        scale = own if self.temperature is None else self.temperature
+        return scale * normal((1, config.horizon, config.action_size), generator)
+
+    def _next(self, observation: Observation) -> tuple[Inputs, torch.Generator]:
+        """The inputs of the episode's next chunk, and what it draws from."""
+        inputs = self._inputs(replace(observation, instruction=observation.instruction or self._instruction))
+        self._chunks += 1
+        return inputs, _generator(self._seed, self._chunks - 1)
 
     def _inputs(self, observation: Observation) -> Inputs:
         self._check(observation)
@@ -277,6 +285,5 @@ def fresh(checkpoint: Checkpoint, seed: int = 0) -> Checkpoint:
 
     architecture = checkpoint.model.backbone.architecture()
     model = build(checkpoint.model.config, architecture=architecture, seed=seed).eval()
-    if model.fast is not None and checkpoint.model.fast is not None:
-        model.fast.codec = checkpoint.model.fast.codec  # the words are the data's, not the training's
+    model.spell_as(checkpoint.model)  # the words are the data's, not the training's
     return replace(checkpoint, model=model)

@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModel, PaliGemmaConfig, Qwen2_5_VLConfig, SmolVLMConfig
 
 from vla.model.backbone import Inputs
+from vla.model.batch import Batch
 from vla.model.config import BodyShape, ExpertConfig, HfConfig, VlaConfig
 from vla.model.text import word_tokenizer
-from vla.model.vla_model import Batch
 
 MAKE: dict[str, Any] = {  # make their fields at run time
     "smolvlm": SmolVLMConfig,

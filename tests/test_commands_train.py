@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +13,13 @@ from safetensors.torch import load_file
 
 from vla.commands.evaluate import Evaluate
 from vla.commands.train_evaluation import SELECTION_SEED, libero_examiner
-from vla.commands.train_options import WatchOptions
+from vla.commands.train_options import MachineOptions, StepOptions, WatchOptions
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, SpecMismatch, UnknownName
+from vla.model.presets import PRESETS
+from vla.model.vla_model import HEADS
 from vla.results import Result
+from vla.training.config import TrainConfig
 from vla.training.fake import fake_embodiment
 from vla.training.journal import read_metrics
 
@@ -28,6 +32,14 @@ def test_the_help_fits_two_screens():
     assert done.returncode == 0 and len(lines) <= 100 and max(map(len, lines)) <= 100
     for group in ("data", "model", "step", "machine", "watch"):
         assert f"{group} options" in done.stdout
+    said = re.findall(r"[\w-]+", done.stdout)
+    assert not ({*PRESETS, *HEADS, "insulated"} - {*said})
+
+
+def test_what_is_not_said_is_as_the_trainings_own_settings():
+    own = vars(TrainConfig(steps=1)) | {"steps": None}
+    for options in (StepOptions(), MachineOptions()):
+        assert vars(options).items() <= own.items()
 
 
 OPTIONS = WatchOptions(eval_every=50, eval_tasks=("0", "3"), eval_sampled=2)

@@ -1,5 +1,6 @@
 """A checkpoint gives back what was saved, and says clearly what is wrong with it otherwise."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from vla.errors import ConfigError, DataError, StatisticsMissing, VlaError
 from vla.model.checkpoint import Checkpoint, load, resolve, save
-from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
+from vla.model.checkpoint_format import current_model
+from vla.model.config import STATE, ExpertConfig, HfConfig, NanoConfig, VlaConfig, fit_to
 from vla.model.encode import Encoder
+from vla.model.head_config import MEAN_STD, FlowConfig
 from vla.model.text import Text, word_tokenizer
 from vla.model.vla_model import VlaModel, build
 from vla.training.fake import FakeWindows
@@ -61,23 +64,45 @@ def places(model: VlaModel) -> torch.Tensor:
 
 
 def test_the_first_format_is_still_read(made: tuple[VlaModel, Encoder], folder: Path):
-    """It knew one head, and did not name it."""
+    """It knew one head, and did not name it; one expert, of which it told the size; and scalars."""
 
     def older(config: dict) -> None:
         config["format"] = 1
-        head = config["model"].pop("head")
-        config["model"] |= {"flow_samples": 3, "action_norm": head["action_norm"]}
+        model = config["model"]
+        head = model.pop("head")
+        model |= {"flow_samples": 3, "action_norm": head["action_norm"]}
+        model["expert"] = {name: model["expert"][name] for name in ("width", "mlp", "heads")}
+        for name in ("backbone_loss", "padded", "recompute"):
+            model.pop(name)
 
     edit("config.json", older)(folder)
     for name in ("model.safetensors", "ema.safetensors"):
         tensors = {key.removeprefix("head.network."): value for key, value in load_file(folder / name).items()}
-        save_file(tensors, folder / name)
+        scalars = {key: value.squeeze() for key, value in tensors.items() if key.endswith(".sharpness")}
+        assert scalars
+        save_file(tensors | scalars, folder / name)
     again = load(folder)
     assert again.model.config == replace(made[0].config, head=replace(made[0].config.head, samples=3))
     assert torch.equal(sample(again.model, again.encoder), sample(*made))
     edit("config.json", lambda config: config["model"].pop("flow_samples"))(folder)
     with pytest.raises(DataError, match="flow_samples"):
         load(folder)
+
+
+def test_the_first_format_knew_fewer_settings_of_hugging_face_models():
+    expert, norm = {"width": 16, "mlp": 32, "heads": None}, dataclasses.asdict(MEAN_STD)
+    backbone = {"kind": "hf", "name": "some/model", "pretrained": True, "attention": "bidirectional", "layers": 2}
+    backbone |= {"image_size": 64, "freeze_vision": True, "freeze_text": False, "text_suffix": "", "text_length": 48}
+    old = {"backbone": backbone, "expert": expert, "horizon": 8, "flow_samples": 2, "insulate": False}
+    old |= {"bodies": [], "cameras": ["primary"], "state_norm": dataclasses.asdict(STATE), "action_norm": norm}
+    wanted = VlaConfig(
+        HfConfig("some/model", attention="bidirectional", layers=2, image_size=64),
+        ExpertConfig(width=16, mlp=32),
+        horizon=8,
+        head=FlowConfig(samples=2),
+        cameras=("primary",),
+    )
+    assert VlaConfig.from_json(current_model(1, json.loads(json.dumps(old)))) == wanted
 
 
 def test_nothing_is_pickled_and_nothing_overwritten(made: tuple[VlaModel, Encoder], folder: Path):
@@ -116,7 +141,10 @@ def cut(name: str) -> Callable[[Path], object]:
         (cut("tokenizer.json"), DataError, "tokenizer.json"),
         (lambda folder: (folder / "statistics.json").unlink(), DataError, "statistics.json"),
         (edit("config.json", lambda v: v.update(format=99)), DataError, "format"),
-        (edit("config.json", lambda v: v["model"].pop("horizon")), ConfigError, "horizon"),
+        (edit("config.json", lambda v: v["model"].pop("horizon")), ConfigError, "config.json.*horizon"),
+        (edit("config.json", lambda v: v["model"]["expert"].update(norm="batch")), ConfigError, "config.json.*'batch'"),
+        (edit("config.json", lambda v: v["model"]["expert"].update(state="suffix")), ConfigError, "'suffix'.*prefix"),
+        (edit("config.json", lambda v: v["model"]["head"].update(kind="guess")), ConfigError, "guess"),
         (edit("config.json", lambda v: v["model"].update(horizon=9)), DataError, "places"),
         (edit("statistics.json", lambda v: v.pop("fake_arm")), StatisticsMissing, "fake_arm"),
         (edit("statistics.json", lambda v: v["fake_arm"].pop("dx")), StatisticsMissing, "dx"),

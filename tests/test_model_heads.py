@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vla.errors import ConfigError
 from vla.model.backbone import Inputs
+from vla.model.batch import Batch
 from vla.model.config import BodyShape, ExpertConfig, NanoConfig, VlaConfig
 from vla.model.fast import FastCodec
 from vla.model.head import Chance
@@ -23,7 +24,7 @@ from vla.model.head_config import (
     TokensConfig,
 )
 from vla.model.noise import ExampleNoise
-from vla.model.vla_model import HEADS, Batch, VlaModel, build
+from vla.model.vla_model import HEADS, VlaModel, build
 
 NANO = NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64)
 FAST = FastConfig(vocabulary=128, scale=20.0)

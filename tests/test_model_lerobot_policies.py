@@ -25,9 +25,10 @@ from lerobot_policies import (
 from torch import Tensor
 
 from vla.experience import Observation
+from vla.model.batch import Batch
 from vla.model.checkpoint import Checkpoint
 from vla.model.lerobot import read_lerobot, write_lerobot
-from vla.model.vla_model import Batch, VlaModel
+from vla.model.vla_model import VlaModel
 
 FAMILIES = ("pi0", "pi05", "smolvla")
 

@@ -10,8 +10,11 @@ from hf_models import batch, config, save_models
 from vla.errors import ConfigError
 from vla.model.checkpoint import trainable
 from vla.model.config import HfConfig, LoraConfig, VlaConfig
+from vla.model.fast import FastCodec
+from vla.model.head_config import FastConfig
 from vla.model.hf_backbone import HfBackbone
 from vla.model.lora import adapted, merged
+from vla.model.presets import with_head
 from vla.model.vla_model import VlaModel, build
 
 LORA = LoraConfig(rank=3, scale=6.0)
@@ -75,6 +78,15 @@ def test_updates_are_added_to_a_model_that_is_there(folders: dict[str, Path]):
     assert torch.equal(sampled(new), sampled(model))
     again = merged(new)
     assert all(map(torch.equal, again.state_dict().values(), model.state_dict().values()))
+
+
+def test_fitted_words_stay_with_the_model(folders: dict[str, Path]):
+    settings = with_head(config(folders["smolvlm"]), "insulated")
+    model = build(replace(settings, backbone_loss=FastConfig(vocabulary=40, scale=5.0)))
+    assert model.fast is not None
+    model.fast.codec = FastCodec.fit([batch().actions[0].numpy()], horizon=4, scale=5.0, vocabulary=40)
+    for new in (adapted(model, LORA), merged(adapted(model, LORA))):
+        assert new.fast is not None and new.fast.fitted is model.fast.codec
 
 
 def test_the_network_is_built_again_from_its_config(folders: dict[str, Path]):

@@ -9,10 +9,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vla.model.backbone import Inputs
+from vla.model.batch import Batch
 from vla.model.checkpoint import trainable
 from vla.model.config import BodyShape, ExpertConfig, LoraConfig, OfflineConfig, VlaConfig
+from vla.model.fast import FastCodec
+from vla.model.presets import with_head
 from vla.model.text import Text
-from vla.model.vla_model import Batch, VlaModel, build
+from vla.model.vla_model import VlaModel, build
 
 pytest.importorskip("gguf", reason="the extra 'offline' is not installed")
 
@@ -109,7 +112,7 @@ def test_its_first_layers_are_the_whole_models(model: VlaModel):
 def test_pictures_speak_as_loudly_as_words(model: VlaModel, words: Text):
     given = batch(words, [SENTENCE] * 2).inputs
     backbone: Any = model.backbone
-    seen = backbone.see(backbone._squares(*backbone._maps(given)))
+    seen = backbone.see(backbone._squares(*backbone.maps(given)))
     ratio = seen.std() / backbone.trunk.embed_tokens(given.tokens).std()
     assert 0.5 < ratio < 2
 
@@ -140,6 +143,20 @@ def test_what_is_pretrained_stays_and_the_rest_learns(instruction: str, words: T
         losses.append(float(loss.detach()))
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
     assert all(parameter.grad is not None for parameter in trainable(model).values())
+
+
+@pytest.mark.parametrize("name", ["insulated", "tokens"])
+def test_it_writes_actions_with_its_own_words(name: str, words: Text):
+    model = build(with_head(with_backbone(freeze_text=False), name)).eval()
+    given = batch(words, [SENTENCE] * 2)
+    if model.fast is not None:
+        chunks = list(given.actions.clamp(-1, 1).numpy())
+        model.fast.codec = FastCodec.fit(chunks, horizon=4, scale=10.0, vocabulary=1024)
+    model.loss(given).backward()
+    table = model.backbone.words.weight.grad
+    assert table is not None and table[-255:].any(1).sum() > 1
+    actions = model.sample(given.inputs)
+    assert actions.shape == (2, 4, 2) and torch.isfinite(actions).all()
 
 
 def test_both_ways_of_reading_tell_instructions_apart(words: Text):

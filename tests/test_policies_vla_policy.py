@@ -181,5 +181,18 @@ def test_what_is_wrong_with_one_of_a_batch_is_said_of_it_alone(policy: VlaPolicy
     assert isinstance(policy.act_many([bad], 2)[0], PolicyFault)
     with pytest.raises(ConfigError, match="do not fit into a batch of 1"):
         policy.act_many(QUERIES[:2], 1)
-    with pytest.raises(ConfigError, match="at most 39 tokens"):
-        policy.act_many([asked(0, text=" ".join(["red"] * 39))], 2)
+    with pytest.raises(ConfigError, match="expected 1 to 40"):
+        policy.act_many([asked(0, text=" ".join(["red"] * 40))], 2)
+
+
+def test_the_longest_instruction_fits_into_a_batch_too(policy: VlaPolicy):
+    """39 words behind the start token; and the same question twice is still two rows."""
+    query = asked(0, text=" ".join(["red"] * 39))
+    policy.reset(query.observation.instruction, seed=query.seed)
+    single = policy.act(query.observation)
+    answers = policy.act_many([query, QUERIES[0], query], 4)
+    (alone,) = policy.act_many([query], 4)
+    for answer in (answers[0], answers[2], alone):
+        assert isinstance(answer, ActionChunk)
+        np.testing.assert_allclose(answer.actions, single.actions, atol=2e-5)
+    assert np.array_equal(answers[0].actions, alone.actions)  # pyright: ignore

@@ -14,7 +14,7 @@ from vla.errors import ConfigError
 from vla.experience import Window
 from vla.model.config import NanoConfig, VlaConfig, fit_to
 from vla.model.encode import Encoder
-from vla.training.augment import shift_into, shifted
+from vla.training.augment import shifted
 from vla.training.chance import numpy_chance
 from vla.training.config import TrainConfig
 from vla.training.examples import ExampleReader
@@ -86,9 +86,10 @@ def test_windows_of_another_horizon_are_refused():
 
 
 @given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 9), st.integers(1, 12))
-def test_one_picture_is_shifted_as_many_are(seed, height, width, pixels):
-    image = np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-    place = np.random.default_rng(seed).integers(0, 2 * pixels + 1, size=2) - pixels
-    have = np.zeros_like(image[0])
-    shift_into(image[0], place.tolist(), have)
-    np.testing.assert_array_equal(have, shifted(image, pixels, np.random.default_rng(seed))[0])
+def test_pictures_are_cut_out_of_ones_whose_edges_are_repeated(seed, height, width, pixels):
+    images = np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    places = np.random.default_rng(seed).integers(0, 2 * pixels + 1, size=(2, 2))
+    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
+    pairs = zip(padded, places, strict=True)
+    wanted = [one[row : row + height, column : column + width] for one, (row, column) in pairs]
+    np.testing.assert_array_equal(shifted(images, pixels, np.random.default_rng(seed)), wanted)

@@ -12,7 +12,7 @@ from vla.model.checkpoint import fingerprint, load
 from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
 from vla.model.encode import Encoder
 from vla.model.head_config import FastConfig, FlowConfig
-from vla.model.presets import preset, with_head
+from vla.model.presets import PRESETS, preset, with_head
 from vla.model.text import Text, word_tokenizer
 from vla.model.vla_model import build
 from vla.policies.vla_policy import Config
@@ -108,7 +108,9 @@ def test_heads_differ_in_nothing_but_themselves():
         model = with_head(nano, name)
         assert (model.backbone, model.expert, model.horizon) == (nano.backbone, nano.expert, nano.horizon)
         assert VlaConfig.from_json(model.to_json()) == model
-    assert with_head(nano, "flow") == nano
+    for own in PRESETS.values():
+        assert with_head(own, "flow") == own
+        assert all(with_head(with_head(own, "insulated"), name) == with_head(own, name) for name in ("l1", "fast"))
     insulated = with_head(nano, "insulated")
     assert insulated.insulate and isinstance(insulated.backbone_loss, FastConfig)
     with pytest.raises(UnknownName, match="diffusion"):

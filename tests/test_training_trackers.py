@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_training_evaluations import Examiner
 from test_training_loop import SHORT, losses, run
 
-from vla.errors import ConfigError
+from vla.errors import DependencyMissing
 from vla.training.trackers import make_trackers
 
 
@@ -35,6 +35,6 @@ def test_wandb_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_wandb_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match="extra"):
+    with pytest.raises(DependencyMissing, match=r"vla-stack\[wandb\]"):
         make_trackers(["wandb"], tmp_path, 0, {})
     assert make_trackers([], tmp_path, 0, {}) == []

@@ -1,7 +1,6 @@
 """``vla data questions``."""
 
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,6 @@ from vla.errors import ConfigError
 
 SEEDS = 2_000_000
 """Of the first scene: evaluations use smaller ones."""
-
-FEATURES = {
-    "image": {"_type": "Image"},
-    **{name: {"dtype": "string", "_type": "Value"} for name in ("question", "answer", "suite", "task")},
-    "seed": {"dtype": "int64", "_type": "Value"},
-}
-"""As the Hugging Face library keeps them in a Parquet file, so that it knows which column holds pictures."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +37,7 @@ class Questions:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Sample scenes, ask, write."""
+        import datasets
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -62,16 +55,10 @@ class Questions:
             for place, task in enumerate(names):
                 before, total = place * self.per_task, len(names) * self.per_task
                 rows += self._scenes(task, lambda done, before=before, total=total: told(before + done, total))
-        schema = pa.schema(
-            [
-                pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-                *(pa.field(name, pa.string()) for name in ("question", "answer", "suite", "task")),
-                pa.field("seed", pa.int64()),
-            ],
-            metadata={"huggingface": json.dumps({"info": {"features": FEATURES}})},
-        )
+        words = {name: datasets.Value("string") for name in ("question", "answer", "suite", "task")}
+        features = datasets.Features({"image": datasets.Image(), **words, "seed": datasets.Value("int64")})
         with whole_file(self.out) as temporary:
-            pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
+            pq.write_table(pa.Table.from_pylist(rows, features.arrow_schema), temporary)
         pictures = len(names) * self.per_task
         console.print(f"{self.out}: {len(rows)} questions about {pictures} pictures")
         return {"path": str(self.out), "questions": len(rows), "pictures": pictures}

@@ -58,7 +58,7 @@ class ModelOptions:
     """What is trained."""
 
     preset: str = "nano"
-    """nano (trains on a CPU), smolvlm-256m, paligemma-3b."""
+    """nano and offline (train on a CPU), smolvlm-256m, smolvla, pi0, pi05."""
     head: str = "flow"
     """flow, insulated (flow; the backbone learns FAST tokens), l1, diffusion, tokens, fast."""
     init: MaybePath = None

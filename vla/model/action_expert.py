@@ -7,9 +7,9 @@
     cross layer i:   Q ─ own tokens
                      K, V ─ own projections of [prefix cache of backbone layer i]
 
-The state, where it is an own token, sees the prefix and itself; the actions see everything, or (``causal``) what comes
-before them. pi0 and pi0.5 have joint layers only; SmolVLA has every second one cross. The flow's time enters through
-adaptive RMSNorm (pi0.5), which scales, shifts and gates each part, or through an MLP into the action tokens (pi0).
+Who looks at whom is in :mod:`vla.model.attention`. pi0 and pi0.5 have joint layers only; SmolVLA has every second one
+cross. The flow's time enters through adaptive RMSNorm (pi0.5), which scales, shifts and gates each part, or through an
+MLP into the action tokens (pi0).
 """
 
 import math
@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla.errors import ConfigError
+from vla.model.attention import actions_behind
 from vla.model.backbone import Backbone, CacheShape, Prefix
 from vla.model.config import ExpertConfig
 
@@ -91,16 +92,8 @@ class ActionExpert(nn.Module):
         return self.final(tokens, condition)[0]
 
     def plan(self, backbone: Backbone, prefix: Prefix, valid: Bool[Tensor, "b h"]) -> Plan:
-        """See :class:`Plan`. Actions that are not valid (the episode had ended) are seen by nobody but themselves."""
-        (batch, steps), device = valid.shape, valid.device
-        own = steps + self.state_tokens
-        state = torch.ones(batch, self.state_tokens, dtype=torch.bool, device=device)
-        order = torch.arange(own, device=device)
-        seen = torch.cat([state, valid], 1)[:, None, :].expand(-1, own, -1)
-        if self.config.causal:
-            seen = seen & (order[None, :] <= order[:, None])
-        seen = seen | torch.eye(own, dtype=torch.bool, device=device)
-        seen[:, : self.state_tokens, self.state_tokens :] = False
+        """See :class:`Plan`; ``valid`` is False past the episode's end."""
+        order = torch.arange(self.state_tokens + valid.shape[1], device=valid.device)
         layers: Any = self.layers  # of type _Layer
         cached = [layer.read(*pair) for layer, *pair in zip(layers, prefix.keys, prefix.values, strict=True)]
         keys, values = zip(*cached, strict=True)
@@ -109,7 +102,7 @@ class ActionExpert(nn.Module):
             values,
             backbone.rotary(prefix.lengths[:, None] + order),
             backbone.rotary(order[None]),
-            torch.cat([prefix.mask[:, None, :].expand(-1, own, -1), seen], 2)[:, None],
+            actions_behind(prefix.mask, valid, self.state_tokens, causal=self.config.causal)[:, None],
             prefix.mask[:, None, None, :],
         )
 

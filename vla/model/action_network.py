@@ -92,6 +92,10 @@ class ActionNetwork(nn.Module):
         """The same as :meth:`given` for sampling, where the times to be asked for are known; see there."""
         return ExpertSteps(self, backbone, prefix, inputs, torch.tensor(times, device=inputs.state.device))
 
+    def blank(self, inputs: Inputs) -> Float[Tensor, "b h a"]:
+        """Chunks of zeros, one for each observation."""
+        return inputs.state.new_zeros(len(inputs.state), self.horizon, self.action_size)
+
     def counts(self, inputs: Inputs, valid: Bool[Tensor, "b h"], times: int = 1) -> Bool[Tensor, "n h a"]:
         """Which numbers count in a loss: real channels of valid steps."""
         mask = valid[..., None] & self.real[inputs.embodiment][:, None, :]

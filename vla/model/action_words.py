@@ -42,7 +42,7 @@ class ActionWords(nn.Module):
         super().__init__()
         have, width = backbone.words.weight.shape
         if have < count:
-            raise ConfigError(f"{config.head.kind}: {count} words for actions, but the backbone has {have} in all")
+            raise ConfigError(f"{count} words are to stand for actions, but the vocabulary has {have} in all")
         self.count = count
         self.state_in = PerBody(len(config.bodies), config.state_size, width)
 

@@ -52,5 +52,5 @@ def answer_loss(backbone: Backbone, answers: Answers) -> Float[Tensor, ""]:
     before = torch.cat([inputs.tokens[rows, last, None], answers.words[:, :-1]], 1)
     real = torch.cat([torch.ones_like(answers.mask[:, :1]), answers.mask[:, :-1]], 1)
     hidden, _ = backbone.decode(prefix, backbone.words(before), real)
-    logits = hidden @ backbone.words.weight.t().to(hidden.dtype)
+    logits = hidden @ backbone.words.weight.t()
     return masked_cross_entropy(logits, answers.words, answers.mask)

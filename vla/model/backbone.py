@@ -6,25 +6,19 @@
                        ├─▶ embeddings ─▶ decoder layers ─▶ DynamicCache: (K, V) of each layer ─▶ Prefix
     instruction ───────┘
 
-The decoder is run as Hugging Face ships it, with ``use_cache=True``. The cache carries gradients, so one code path
+The decoder is run as Hugging Face ships it (:mod:`vla.model.decoder`). Its cache carries gradients, so one code path
 serves training and inference; and because the prefix never attends to the actions, this is pi0's mixture of
 transformers exactly.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
-from transformers import DynamicCache
-
-from vla.model.recompute import PrefixCache
-
-PrefixAttention = Literal["causal", "bidirectional"]
 
 
 @dataclass(frozen=True)
@@ -154,6 +148,11 @@ class Backbone(nn.Module, ABC):
     def words(self) -> nn.Embedding:
         """The word table; heads that write actions as words use its last rows."""
 
+    @property
+    def end_of_text(self) -> int | None:
+        """The word that ends a text, if there is one."""
+        return None
+
     @abstractmethod
     def decode(
         self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
@@ -180,109 +179,3 @@ class Backbone(nn.Module, ABC):
     def architecture(self) -> dict[str, Any] | None:
         """Whatever beyond the config is needed to build the same network without its weights; a JSON value."""
         return None
-
-
-def run_decoder(
-    decoder: nn.Module,
-    embeddings: Float[Tensor, "b p w"],
-    mask: Bool[Tensor, "b p"],
-    attention: PrefixAttention,
-    state: Float[Tensor, "b n w"] | None = None,
-    positions: Int64[Tensor, "axes b p"] | None = None,
-) -> Prefix:
-    """Run a Hugging Face decoder over a prefix and take its cache.
-
-    Positions count real places only, so padding moves nothing. A padding place attends to itself, because a row
-    without anything to attend to would be NaN; nobody attends to it.
-
-    Args:
-        decoder: the Hugging Face module.
-        embeddings: of pictures and words.
-        mask: False on padding.
-        attention: within the prefix.
-        state: tokens that come last; what is before does not see them.
-        positions: of the embeddings along several axes, for decoders that turn by more than one.
-    """
-    before, after = embeddings.shape[1], None
-    if positions is not None:
-        last = positions.amax(0).masked_fill(~mask, -1).amax(1)
-        more = torch.arange(0 if state is None else state.shape[1], device=mask.device)
-        following = (last[:, None] + 1 + more).expand(len(positions), -1, -1)
-        positions, after = torch.cat([positions, following], 2), last + 1 + len(more)
-    if state is not None:
-        embeddings = torch.cat([embeddings, state.to(embeddings.dtype)], 1)
-        mask = torch.cat([mask, torch.ones(state.shape[:2], dtype=torch.bool, device=mask.device)], 1)
-    places = embeddings.shape[1]
-    order = torch.arange(places, device=mask.device)
-    allowed = mask[:, None, :] & ((order[None, :] < before) | (order[:, None] >= before))
-    if attention == "causal":
-        allowed = allowed & (order[None, :] <= order[:, None])
-    allowed = allowed | torch.eye(places, dtype=torch.bool, device=mask.device)
-    additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
-    additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
-    cache = PrefixCache(decoder.config) if torch.is_grad_enabled() else _KeysOnly(decoder.config)
-    with suppress(_Enough):
-        decoder(
-            inputs_embeds=embeddings,
-            attention_mask=additive[:, None],
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0) if positions is None else positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-    return _cached(cache, mask, after)
-
-
-class _Enough(Exception):
-    """All keys and values are there."""
-
-
-class _KeysOnly(PrefixCache):
-    """Leaves the decoder at the last layer's keys and values: what follows them there, nobody looks at.
-
-    Only without gradients: wrappers that shard a model in training need every module to return.
-    """
-
-    def __init__(self, config: Any):
-        super().__init__(config)
-        self._last = config.num_hidden_layers - 1
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """As its parent, but the last layer's do not return."""
-        cached = super().update(key_states, value_states, layer_idx, *args, **kwargs)
-        if layer_idx == self._last:
-            raise _Enough
-        return cached
-
-
-def continue_decoder(
-    decoder: nn.Module, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
-) -> tuple[Float[Tensor, "b n w"], Prefix]:
-    """Run a Hugging Face decoder over more places, each of which sees the prefix, itself and those before it.
-
-    Returns:
-        its last hidden states (after its final norm) and the longer prefix.
-    """
-    places = embeddings.shape[1]
-    seen = mask[:, None, :] & torch.ones(places, places, dtype=torch.bool, device=mask.device).tril()
-    seen = seen | torch.eye(places, dtype=torch.bool, device=mask.device)
-    allowed = torch.cat([prefix.mask[:, None, :].expand(-1, places, -1), seen], 2)
-    additive = torch.zeros(allowed.shape, dtype=embeddings.dtype, device=mask.device)
-    additive.masked_fill_(~allowed, torch.finfo(embeddings.dtype).min)
-    cache = PrefixCache(decoder.config, zip(prefix.keys, prefix.values, strict=True))
-    hidden = decoder(
-        inputs_embeds=embeddings,
-        attention_mask=additive[:, None],
-        position_ids=prefix.lengths[:, None] + (mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    after = None if prefix.after is None else prefix.after + mask.sum(1)
-    return hidden, _cached(cache, torch.cat([prefix.mask, mask], 1), after)
-
-
-def _cached(cache: DynamicCache, mask: Bool[Tensor, "b p"], after: Int64[Tensor, "b"] | None) -> Prefix:
-    layers: list[Any] = cache.layers
-    keys, values = zip(*((layer.keys, layer.values) for layer in layers), strict=True)
-    return Prefix(keys, values, mask, after)

@@ -33,6 +33,9 @@ class NanoConfig:
         text_layers: of the sentence encoder.
         text_length: longest instruction in tokens.
         vocabulary: rows of the word table; the tokenizer must not have more.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     image_size: int = 128
@@ -62,6 +65,9 @@ class LoraConfig:
         rank: of the update.
         scale: of the update, times its rank (``lora_alpha`` elsewhere).
         targets: last names of the linear layers that get one.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     rank: int = 16
@@ -125,6 +131,9 @@ class OfflineConfig:
         freeze_text: SmolLM2 does not learn (MiniLM never does).
         lora: SmolLM2 learns through low-rank updates only.
         text_length: longest instruction in tokens.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     image_size: int = 128

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vla.embodiment import EmbodimentSpec
-from vla.errors import DataError, StatisticsMissing
+from vla.errors import ConfigError, DataError, StatisticsMissing
 from vla.files import whole_folder
 from vla.model.checkpoint_format import FORMAT, OLDEST, current_model, current_tensors
 from vla.model.config import HfConfig, VlaConfig
@@ -100,6 +100,7 @@ def load(path: Path, weights: Literal["ema", "model"] = "ema") -> Checkpoint:
 
     Raises:
         DataError: a file is missing, damaged, of another format, or does not fit the others.
+        ConfigError: a field of the model's config is missing, unknown or out of range.
         StatisticsMissing: an embodiment or a channel has no statistics.
     """
     folder = resolve(path)
@@ -217,6 +218,8 @@ def _read_config(path: Path) -> tuple[int, VlaConfig, dict[str, Any] | None]:
         config = VlaConfig.from_json(current_model(version, _mapping(path, value["model"])))
     except KeyError as error:
         raise DataError(path, str(error), expected=f"a field of format {version}", found="nothing") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return version, config, value.get("architecture")
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError
@@ -67,6 +67,9 @@ class ExpertConfig:
             the other layers attend to the prefix alone, through projections of their own. 1: every layer is joint.
         causal: an action sees earlier actions only.
         places: each action of a chunk has a learned position beside the rotary one.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     width: int = 128
@@ -111,6 +114,9 @@ class VlaConfig:
         bodies: embodiments in the order that ``Inputs.embodiment`` counts.
         cameras: roles in the order of ``Inputs.images``.
         state_norm: rule for states; clipped, because a policy may meet what the data never showed.
+
+    Raises:
+        ConfigError: two settings exclude each other, or an embodiment does not fit into ``padded``.
     """
 
     backbone: BackboneConfig
@@ -163,7 +169,7 @@ class VlaConfig:
         """The config that :meth:`to_json` wrote.
 
         Raises:
-            ConfigError: a field is missing, unknown or out of range.
+            ConfigError: a field is missing or unknown, or has a value that it cannot have.
         """
         try:
             fields = dict(value)
@@ -202,10 +208,16 @@ def _norm(value: Mapping[str, Any]) -> NormalizeSpec:
 
 
 def _whole[T](kind: type[T], fields: Mapping[str, Any]) -> T:
-    """The value with exactly these fields: what a file leaves out is not for today's defaults to fill in."""
-    wanted = {field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    if fields.keys() != wanted:
-        raise KeyError(f"{', '.join(sorted(wanted ^ fields.keys()))} of {kind.__name__}")
+    """The value with exactly these fields: what a file leaves out is not for today's defaults to fill in.
+
+    A word that is none of those that the field knows is no other word either.
+    """
+    wanted = {field.name: field.type for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    if fields.keys() != wanted.keys():
+        raise KeyError(f"{', '.join(sorted(wanted.keys() ^ fields.keys()))} of {kind.__name__}")
+    for name, hint in wanted.items():
+        if get_origin(hint) is Literal and fields[name] not in get_args(hint):
+            raise ConfigError(f"{kind.__name__}: {name} {fields[name]!r} is none of {', '.join(get_args(hint))}")
     return kind(**fields)
 
 

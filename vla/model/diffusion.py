@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vla.model.head_config import DiffusionSolver
 
-Noise = Callable[[Float[Tensor, "b h a"], int], Float[Tensor, "b h a"]]
+Predict = Callable[[Float[Tensor, "b h a"], int], Float[Tensor, "b h a"]]
 """Predicts the noise in x at a place of the grid."""
 
 
@@ -35,7 +35,7 @@ def add_noise(
 
 
 def denoise(
-    predict: Noise,
+    predict: Predict,
     x: Float[Tensor, "b h a"],
     grid: Float[Tensor, "n"],
     solver: DiffusionSolver = "dpm",

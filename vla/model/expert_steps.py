@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vla.model.action_expert import Plan, time_embedding
+from vla.model.attention import additive
 from vla.model.backbone import Backbone, Inputs, Prefix
 
 if TYPE_CHECKING:
@@ -117,8 +118,7 @@ class _LayerSteps:
         cos, sin = plan.cross_rotary if layer.cross else plan.rotary
         self.cos, self.sin = (item[:, :, None].to(keys.dtype) for item in (cos, sin))
         allowed = plan.cross_allowed if layer.cross else plan.allowed
-        seen = torch.zeros(allowed.shape, dtype=keys.dtype, device=keys.device)
-        seen.masked_fill_(~allowed, -torch.inf)
+        seen = additive(allowed, keys.dtype)
         self.allowed = None if bool(allowed.all()) else seen.repeat(1, 1, self.group if seen.shape[2] > 1 else 1, 1)
         self.before_attention = _norm(layer.before_attention, condition, times)
         self.before_mlp = _norm(layer.before_mlp, condition, times)

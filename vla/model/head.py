@@ -16,7 +16,7 @@ from torch import Tensor
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
 from vla.model.config import VlaConfig
-from vla.model.noise import Noise
+from vla.model.noise import Noise, normal
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Chance:
     generator: Noise = None
     noise: Float[Tensor, "n h a"] | None = None
     time: Float[Tensor, "n"] | None = None
+
+    def begin(self, like: Float[Tensor, "n h a"], scale: float = 1.0) -> Float[Tensor, "n h a"]:
+        """The noise that was given; else normal noise times ``scale``, of the shape and on the device of ``like``."""
+        return scale * normal(like.shape, self.generator).to(like.device) if self.noise is None else self.noise
 
 
 class Head(Protocol):

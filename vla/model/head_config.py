@@ -35,6 +35,9 @@ class FlowConfig:
         solver: ``midpoint`` and ``heun`` ask the expert twice a step.
         temperature: scale of the noise that sampling starts from; 1 samples what was learnt.
         action_norm: rule for actions, the gripper like every other channel.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     samples: int = 1
@@ -76,6 +79,9 @@ class DiffusionConfig:
         clip: predicted actions are kept within +-clip while sampling, as in Diffusion Policy: near pure noise a small
             error of the noise is a large one of the action.
         action_norm: rule for actions.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     levels: int = 100
@@ -102,6 +108,9 @@ class TokensConfig:
         edges: of the bins, evenly spaced; one less than that many words (OpenVLA: 256 and 255).
         temperature: 0 takes the likeliest word each time; 1 samples what was learnt.
         action_norm: rule for actions; must be bounded by 1.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     edges: int = 256
@@ -129,6 +138,9 @@ class FastConfig:
         scale: coefficients are multiplied by this and rounded: larger is finer and longer.
         temperature: 0 takes the likeliest word each time; 1 samples what was learnt.
         action_norm: rule for actions; must be bounded by 1.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     vocabulary: int = 1024

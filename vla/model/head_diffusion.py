@@ -16,7 +16,7 @@ from vla.model.diffusion import add_noise, denoise, squared_cosine
 from vla.model.head import Chance
 from vla.model.head_config import DiffusionConfig
 from vla.model.masked import masked_mse
-from vla.model.noise import integers, normal
+from vla.model.noise import integers
 
 
 class DiffusionHead(nn.Module):
@@ -37,9 +37,7 @@ class DiffusionHead(nn.Module):
         """Squared error of the noise, each example with ``samples`` noises and levels."""
         times, levels, device = self.config.samples, self.config.levels, batch.actions.device
         actions = batch.actions.repeat_interleave(times, 0)
-        noise, time = chance.noise, chance.time
-        if noise is None:
-            noise = normal(actions.shape, chance.generator).to(device)
+        noise, time = chance.begin(actions), chance.time
         if time is None:
             time = (1 + integers(levels, (len(actions),), chance.generator)) / levels
         level = (time * levels).round().long().cpu() - 1
@@ -59,11 +57,9 @@ class DiffusionHead(nn.Module):
         temperature: float | None = None,
     ) -> Float[Tensor, "b h a"]:
         """From noise to actions over evenly spaced levels, the noisiest first; the last step ends without noise."""
-        noise = chance.noise
-        if noise is None:
-            shape = (len(inputs.state), self.network.horizon, self.network.action_size)
-            scale = self.config.temperature if temperature is None else temperature
-            noise = scale * normal(shape, chance.generator).to(inputs.state.device)
+        noise = chance.begin(
+            self.network.blank(inputs), self.config.temperature if temperature is None else temperature
+        )
         levels = self.config.levels
         count = min(levels, self.config.steps if steps is None else steps)
         times = torch.linspace(levels, 0, count + 1).round().long()

@@ -16,7 +16,6 @@ from vla.model.flow import integrate, interpolate, sample_time, solver_times
 from vla.model.head import Chance
 from vla.model.head_config import FlowConfig
 from vla.model.masked import masked_mse
-from vla.model.noise import normal
 
 
 class FlowHead(nn.Module):
@@ -36,9 +35,7 @@ class FlowHead(nn.Module):
         """Squared error of the velocity, each example with ``samples`` noises and times."""
         times, device = self.config.samples, batch.actions.device
         actions = batch.actions.repeat_interleave(times, 0)
-        noise = chance.noise
-        if noise is None:
-            noise = normal(actions.shape, chance.generator).to(device)
+        noise = chance.begin(actions)
         time = chance.time if chance.time is not None else sample_time(len(actions), chance.generator).to(device)
         velocity = self.network.given(backbone, prefix, batch.inputs, batch.valid, times=times)
         mask = self.network.counts(batch.inputs, batch.valid, times)
@@ -55,11 +52,9 @@ class FlowHead(nn.Module):
         temperature: float | None = None,
     ) -> Float[Tensor, "b h a"]:
         """From noise to actions along the velocity, the backbone's prefix being computed once."""
-        noise = chance.noise
-        if noise is None:
-            shape = (len(inputs.state), self.network.horizon, self.network.action_size)
-            scale = self.config.temperature if temperature is None else temperature
-            noise = scale * normal(shape, chance.generator).to(inputs.state.device)
+        noise = chance.begin(
+            self.network.blank(inputs), self.config.temperature if temperature is None else temperature
+        )
         steps = self.config.steps if steps is None else steps
         ahead = self.network.ahead(backbone, prefix, inputs, solver_times(steps, self.config.solver))
         place = itertools.count()

@@ -48,5 +48,5 @@ class L1Head(nn.Module):
         return self._once(self.network.given(backbone, prefix, inputs), inputs)
 
     def _once(self, network: Answer, inputs: Inputs) -> Float[Tensor, "b h a"]:
-        empty = inputs.state.new_zeros(len(inputs.state), self.network.horizon, self.network.action_size)
+        empty = self.network.blank(inputs)
         return network(empty, empty.new_zeros(len(empty)))

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 from vla.errors import ConfigError
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
+from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix
 from vla.model.config import HfConfig
+from vla.model.decoder import continue_decoder, run_decoder
 from vla.model.lora import add_lora
 from vla.model.text import read_tokenizer
 
@@ -52,7 +53,8 @@ class HfBackbone(Backbone):
         architecture: the model's own config, if it is known; else it is looked up by name.
 
     Raises:
-        ConfigError: the model cannot be found, or is of a type whose parts are not known.
+        ConfigError: the model cannot be found, is of a type whose parts are not known, has fewer layers than are to be
+            kept, or takes pictures of any size and none is said.
     """
 
     def __init__(self, config: HfConfig, *, pretrained: bool = True, architecture: Mapping[str, Any] | None = None):
@@ -143,7 +145,7 @@ class HfBackbone(Backbone):
 
     @property
     def end_of_text(self) -> int | None:
-        """The word that ends a text, if the model has one."""
+        """As the model's own config says."""
         end = getattr(self.decoder.config, "eos_token_id", None)
         return end[0] if isinstance(end, list) else end
 
@@ -158,7 +160,7 @@ class HfBackbone(Backbone):
         return self._architecture
 
     def _see(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n p w"]:
-        """Both families normalise with mean 0.5 and deviation 0.5."""
+        """Normalised with mean 0.5 and deviation 0.5, as all but Qwen's are."""
         weight = next(self.vision.parameters())
         pixels = images.permute(0, 3, 1, 2).to(weight.dtype).div(127.5).sub(1.0)
         extra = {"interpolate_pos_encoding": True} if self._stretch else {}

@@ -19,7 +19,7 @@ from vla.embodiment import EmbodimentSpec, Role
 from vla.errors import ConfigError, DataError
 from vla.model.config import BodyShape, ExpertConfig, Fit, HfConfig, VlaConfig
 from vla.model.head_config import FlowConfig
-from vla.model.lerobot_folder import FAMILIES, Family, LerobotFolder
+from vla.model.lerobot_folder import CONFIG, FAMILIES, WEIGHTS, Family, LerobotFolder
 from vla.model.lerobot_weights import NAMES
 from vla.model.presets import EXPERTS, SMOLVLA_BASE
 
@@ -160,7 +160,7 @@ def lerobot_config(family: Family, config: VlaConfig, architecture: Mapping[str,
         "tokenizer_max_length": backbone.text_length,
     }
     if family == "smolvla":
-        return shared | _smolvla_settings(config, backbone, text, side)
+        return shared | _smolvla_settings(expert, head, backbone, text, side)
     variants = [(text["hidden_size"], text["intermediate_size"]), (expert.width, expert.mlp)]
     for sizes in variants:
         if sizes not in GEMMA_VARIANTS:
@@ -193,7 +193,7 @@ def shape(folder: LerobotFolder, shapes: Shapes, name: str) -> tuple[int, ...]:
         DataError: there is none of that name.
     """
     if name not in shapes:
-        raise DataError(folder.path / "model.safetensors", name, expected="a tensor", found="nothing")
+        raise DataError(folder.path / WEIGHTS, name, expected="a tensor", found="nothing")
     return shapes[name]
 
 
@@ -211,13 +211,13 @@ def _count(shapes: Shapes, prefix: str) -> int:
 def _side(folder: LerobotFolder, field: str) -> int:
     value = folder.setting(field, list)
     if len(value) != 2 or value[0] != value[1] or type(value[0]) is not int:
-        raise DataError(folder.path / "config.json", field, expected="a square", found=repr(value))
+        raise DataError(folder.path / CONFIG, field, expected="a square", found=repr(value))
     return value[0]
 
 
 def _smolvla_layers(folder: LerobotFolder) -> tuple[int | None, int]:
     """Layers kept of the SmolVLM (None: all), and every which of them is joint."""
-    file = folder.path / "config.json"
+    file = folder.path / CONFIG
     layers, own = folder.setting("num_vlm_layers", int), folder.setting("num_expert_layers", int)
     if own > 0 and own != layers:
         raise DataError(file, "num_expert_layers", expected=f"-1 or num_vlm_layers, {layers}", found=str(own))
@@ -227,8 +227,10 @@ def _smolvla_layers(folder: LerobotFolder) -> tuple[int | None, int]:
     return (layers if layers > 0 else None), every
 
 
-def _smolvla_settings(config: VlaConfig, backbone: HfConfig, text: Mapping[str, Any], side: int) -> dict[str, Any]:
-    expert, width = config.expert, text["hidden_size"]
+def _smolvla_settings(
+    expert: ExpertConfig, head: FlowConfig, backbone: HfConfig, text: Mapping[str, Any], side: int
+) -> dict[str, Any]:
+    width = text["hidden_size"]
     times = expert.width / width
     if int(width * times) != expert.width or smolvla_mlp(expert.width) != expert.mlp:
         expected = f"mlp {smolvla_mlp(expert.width)}"
@@ -241,7 +243,7 @@ def _smolvla_settings(config: VlaConfig, backbone: HfConfig, text: Mapping[str, 
         "attention_mode": "cross_attn",
         "expert_width_multiplier": times,
         "resize_imgs_with_padding": [side, side],
-        "num_steps": config.head.steps,  # pyright: ignore[reportAttributeAccessIssue]
+        "num_steps": head.steps,
         "load_vlm_weights": False,
     }
 

@@ -43,6 +43,7 @@ def adapted(model: VlaModel, config: LoraConfig, seed: int = 0) -> VlaModel:
     wanted, have = new.state_dict(), model.state_dict()
     carried = {name: have[name.replace(_BASE, ".")] for name in wanted if not name.endswith((_A, _B))}
     new.load_state_dict({**wanted, **carried})
+    new.spell_as(model)
     return new.train(model.training)
 
 
@@ -66,6 +67,7 @@ def merged(model: VlaModel) -> VlaModel:
         folded[name.replace(_BASE, ".")] = value
     new = build(_with(model, None), pretrained=False, architecture=model.backbone.architecture())
     new.load_state_dict(folded)
+    new.spell_as(model)
     return new.train(model.training)
 
 

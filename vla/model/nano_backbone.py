@@ -15,18 +15,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
+from vla.model.backbone import Inputs, Prefix
 from vla.model.config import NanoConfig
+from vla.model.decoder import run_decoder
 from vla.model.efficientnet import COARSE, FINE, EfficientNetFeatures
+from vla.model.trunk_backbone import TrunkBackbone
 
 _LLAMA_CONFIG: Any = LlamaConfig  # makes its fields at run time, where no type checker sees them
 
 
-class NanoBackbone(Backbone):
+class NanoBackbone(TrunkBackbone):
     """See the module's docstring.
 
     Args:
@@ -40,7 +42,7 @@ class NanoBackbone(Backbone):
         super().__init__()
         self.image_size = config.image_size
         self.vision = EfficientNetFeatures(pretrained=pretrained)
-        self.trunk: Any = LlamaModel(
+        self.trunk = LlamaModel(
             _LLAMA_CONFIG(
                 vocab_size=config.vocabulary + action_words,
                 hidden_size=config.width,
@@ -55,33 +57,12 @@ class NanoBackbone(Backbone):
         self.sentence = _SentenceEncoder(config)
         self.cameras = nn.ModuleList(_Keypoints(config) for _ in range(cameras))
         self.kinds = nn.Parameter(0.02 * torch.randn(cameras * config.tokens + 1, config.width))
-        head_dim = config.width // config.heads
-        self._shape = CacheShape(config.layers, config.heads, config.heads, head_dim, config.width)
-
-    @property
-    def shape(self) -> CacheShape:
-        """What the expert must match."""
-        return self._shape
-
-    @property
-    def layers(self) -> list[nn.Module]:
-        """The trunk's."""
-        return list(self.trunk.layers)
-
-    @property
-    def frozen_vision(self) -> nn.Module:
-        """The ImageNet network."""
-        return self.vision
-
-    def features(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n p 40"], Float[Tensor, "n q 112"]]:
-        """Maps at strides 8 and 16, flattened row by row; never changes in training."""
-        return self.vision(images)
 
     def prefix(self, inputs: Inputs, state: Float[Tensor, "b n w"] | None = None) -> Prefix:
         """Camera tokens, the instruction's, then the state's through the trunk; the first two see each other."""
         table = self.trunk.embed_tokens
         sentence = self.sentence(inputs.tokens, inputs.token_mask, table)
-        maps = inputs.features if inputs.features is not None else self._maps(inputs)
+        maps = self.maps(inputs)
         parts = [camera(maps[0][:, place], maps[1][:, place], sentence) for place, camera in enumerate(self.cameras)]
         embeddings = torch.cat([*parts, sentence[:, None]], 1) + self.kinds
         batch = len(sentence)
@@ -89,26 +70,6 @@ class NanoBackbone(Backbone):
         seen = inputs.image_mask[:, :, None].expand(-1, -1, tokens // max(1, len(self.cameras))).reshape(batch, tokens)
         mask = torch.cat([seen, torch.ones(batch, 1, dtype=torch.bool, device=seen.device)], 1)
         return run_decoder(self.trunk, embeddings, mask, "bidirectional", state)
-
-    def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
-        """The trunk's own rotations."""
-        return self.trunk.rotary_emb(self.kinds, position_ids=positions)
-
-    @property
-    def words(self) -> nn.Embedding:
-        """The trunk's word table: the tokenizer's words, then those kept for actions."""
-        return self.trunk.embed_tokens
-
-    def decode(
-        self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
-    ) -> tuple[Float[Tensor, "b n w"], Prefix]:
-        """The trunk, going on from its cache."""
-        return continue_decoder(self.trunk, prefix, embeddings, mask)
-
-    def _maps(self, inputs: Inputs) -> tuple[Tensor, ...]:
-        assert inputs.images is not None, "inputs need images or features"  # the encoder gives one of the two
-        batch, cameras = inputs.images.shape[:2]
-        return tuple(maps.unflatten(0, (batch, cameras)) for maps in self.vision(inputs.images.flatten(0, 1)))
 
 
 class _SentenceEncoder(nn.Module):
@@ -135,7 +96,9 @@ class _SentenceEncoder(nn.Module):
         self, tokens: Int64[Tensor, "b l"], mask: Bool[Tensor, "b l"], table: nn.Embedding
     ) -> Float[Tensor, "b w"]:
         both, places = torch.unique(torch.cat([tokens, mask.long()], 1), dim=0, return_inverse=True)
-        tokens, real = both[:, : tokens.shape[1]], both[:, tokens.shape[1] :].bool()
+        longest = len(self.places)  # what is padded beyond it only tells sentences apart
+        tokens, real = (part[:, :longest] for part in both.chunk(2, 1))
+        real = real.bool()
         # Llama's word table starts at 0.02 a number, too little for a sum with nothing else in it
         x = table(tokens) * self.scale + self.places[: tokens.shape[1]]
         for layer in self.layers:

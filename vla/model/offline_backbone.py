@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
-from vla.model.backbone import Backbone, CacheShape, Inputs, Prefix, continue_decoder, run_decoder
-from vla.model.backbone_config import OfflineConfig
+from vla.model.backbone import Inputs, Prefix
+from vla.model.config import OfflineConfig
+from vla.model.decoder import run_decoder
 from vla.model.efficientnet import COARSE, FINE, EfficientNetFeatures
 from vla.model.lora import add_lora
+from vla.model.trunk_backbone import TrunkBackbone
 
 _SQUARE = 32  # pixels of a token's side: 2 places of the coarse map, 4 of the fine one
 _WORD_SCALE = 0.136  # standard deviation of a number in SmolLM2's word table
@@ -28,7 +30,7 @@ _LLAMA: Any = LlamaConfig  # make their fields at run time, where no type checke
 _BERT: Any = BertConfig
 
 
-class OfflineBackbone(Backbone):
+class OfflineBackbone(TrunkBackbone):
     """See the module's docstring.
 
     Args:
@@ -54,7 +56,7 @@ class OfflineBackbone(Backbone):
         self._architecture = dict(architecture) if architecture is not None else _from_wheels(config)
         self.vision = EfficientNetFeatures(pretrained=pretrained)
         language = {**self._architecture["language"], "num_hidden_layers": config.layers}
-        self.trunk: Any = LlamaModel(_LLAMA(**language, attn_implementation="sdpa")).float()
+        self.trunk = LlamaModel(_LLAMA(**language, attn_implementation="sdpa")).float()
         self.sentence: Any = None
         if config.instruction == "sentence":
             settings = _BERT(**self._architecture["sentence"], attn_implementation="sdpa")
@@ -71,55 +73,13 @@ class OfflineBackbone(Backbone):
         self.read = _projector(self._architecture["sentence"]["hidden_size"], width) if self.sentence else None
         self.places = nn.Parameter(0.2 * _WORD_SCALE * torch.randn(cameras, self.side**2, width))
 
-    @property
-    def layers(self) -> list[nn.Module]:
-        """SmolLM2's."""
-        return list(self.trunk.layers)
-
-    @property
-    def shape(self) -> CacheShape:
-        """What the expert must match."""
-        config = self.trunk.config
-        return CacheShape(
-            config.num_hidden_layers,
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim,
-            config.hidden_size,
-        )
-
-    @property
-    def frozen_vision(self) -> nn.Module:
-        """The ImageNet network."""
-        return self.vision
-
-    def features(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n p 40"], Float[Tensor, "n q 112"]]:
-        """Maps at strides 8 and 16, flattened row by row; never changes in training."""
-        return self.vision(images)
-
     def prefix(self, inputs: Inputs, state: Float[Tensor, "b n w"] | None = None) -> Prefix:
         """Camera by camera, then the instruction, then the state, each seeing what is before it."""
-        fine, coarse = inputs.features if inputs.features is not None else self._maps(inputs)
-        seen = self.see(self._squares(fine, coarse).to(self.places.dtype)) + self.places
+        seen = self.see(self._squares(*self.maps(inputs)).to(self.places.dtype)) + self.places
         words, real = self._instruction(inputs)
         image_mask = inputs.image_mask[:, :, None].expand(-1, -1, seen.shape[2]).flatten(1)
         embeddings = torch.cat([seen.flatten(1, 2), words], 1)
         return run_decoder(self.trunk, embeddings, torch.cat([image_mask, real], 1), "causal", state)
-
-    def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
-        """SmolLM2's own rotations."""
-        return self.trunk.rotary_emb(self.places, position_ids=positions)
-
-    @property
-    def words(self) -> Float[Tensor, "vocabulary w"]:
-        """SmolLM2's own word table."""
-        return self.trunk.embed_tokens.weight
-
-    def decode(
-        self, prefix: Prefix, embeddings: Float[Tensor, "b n w"], mask: Bool[Tensor, "b n"]
-    ) -> tuple[Float[Tensor, "b n w"], Prefix]:
-        """SmolLM2, going on from its cache."""
-        return continue_decoder(self.trunk, prefix, embeddings, mask)
 
     def architecture(self) -> dict[str, Any]:
         """Settings of the language models, so that a checkpoint needs no wheels."""
@@ -142,12 +102,6 @@ class OfflineBackbone(Backbone):
             hidden = self.sentence(input_ids=inputs.tokens, attention_mask=mask.long()).last_hidden_state
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return self.read(pooled)[:, None], torch.ones_like(mask[:, :1])
-
-    def _maps(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        assert inputs.images is not None, "inputs need images or features"  # the encoder gives one of the two
-        batch, cameras = inputs.images.shape[:2]
-        fine, coarse = self.vision(inputs.images.flatten(0, 1))
-        return fine.unflatten(0, (batch, cameras)), coarse.unflatten(0, (batch, cameras))
 
     def _load_wheels(self) -> None:
         from vla.model.offline_parts import minilm_folder, smollm2

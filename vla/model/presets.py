@@ -75,25 +75,28 @@ PRESETS: dict[str, VlaConfig] = {
 def with_head(config: VlaConfig, name: str) -> VlaConfig:
     """The model with another head on the same trunk, as comparable as can be: equally many noises drawn.
 
+    A flow keeps its own settings, its rule for actions too; where the backbone learns words beside it, the rule is
+    theirs.
+
     Raises:
         UnknownName: there is none of that name; the message gives the closest.
     """
-    samples = config.head.samples if isinstance(config.head, FlowConfig) else 1
+    flow = config.head if isinstance(config.head, FlowConfig) else FlowConfig()
     changes: dict[str, dict[str, Any]] = {
-        "flow": {"head": FlowConfig(samples)},
+        "flow": {"head": flow},
         "insulated": {
-            "head": FlowConfig(samples, action_norm=BOUNDED),
+            "head": replace(flow, action_norm=BOUNDED),
             "insulate": True,
             "backbone_loss": FastConfig(),
         },
         "l1": {"head": L1Config()},
-        "diffusion": {"head": DiffusionConfig(samples=samples)},
+        "diffusion": {"head": DiffusionConfig(samples=flow.samples)},
         "tokens": {"head": TokensConfig()},
         "fast": {"head": FastConfig()},
     }
     if name not in changes:
         raise UnknownName("head", name, changes)
-    return replace(config, **changes[name])
+    return replace(config, **{"insulate": False, "backbone_loss": None} | changes[name])
 
 
 def preset(name: str) -> VlaConfig:

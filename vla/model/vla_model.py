@@ -5,6 +5,11 @@
     Inputs ─ backbone.prefix (once) ─▶ Prefix ─┬─ head ─▶ loss, or a chunk of actions
                                                └─ backbone_loss (in training, if there is one) ─▶ its loss
 
+What the papers are about is in one file each: the flow's equation, its times in training and its solvers in
+:mod:`~vla.model.flow`; who looks at whom in :mod:`~vla.model.attention`; the expert in :mod:`~vla.model.action_expert`;
+the diffusion's equations in :mod:`~vla.model.diffusion`; FAST in :mod:`~vla.model.fast`; published sizes in
+:mod:`~vla.model.presets`.
+
 With knowledge insulation (Driess et al. 2025) the head's gradient stops at the prefix, and the backbone learns from
 actions as words instead.
 """
@@ -30,8 +35,6 @@ from vla.model.head_tokens import TokensHead
 from vla.model.nano_backbone import NanoBackbone
 from vla.model.noise import Noise
 from vla.model.recompute import recompute
-
-__all__ = ["HEADS", "Batch", "VlaModel", "build"]
 
 HEADS: dict[str, Callable[..., Any]] = {
     "flow": FlowHead,
@@ -69,6 +72,11 @@ class VlaModel(nn.Module):
     def fast(self) -> FastHead | None:
         """The part whose words are fitted to the data, if there is one."""
         return next((part for part in (self.head, self.backbone_loss) if isinstance(part, FastHead)), None)
+
+    def spell_as(self, other: "VlaModel") -> None:
+        """Take over another model's fitted words, if both write FAST tokens."""
+        if self.fast is not None and other.fast is not None:
+            self.fast.codec = other.fast.codec
 
     def loss(
         self,

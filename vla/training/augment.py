@@ -3,25 +3,28 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
+
+
+def shifts(count: int, pixels: int, chance: np.random.Generator) -> Int64[np.ndarray, "n 2"]:
+    """Row and column that become each picture's first ones, from ``-pixels`` to ``pixels`` (DrQ's random shift)."""
+    return chance.integers(0, 2 * pixels + 1, size=(count, 2)) - pixels
 
 
 def shifted(
     images: UInt8[np.ndarray, "n h w 3"], pixels: int, chance: np.random.Generator
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Each picture moved by up to ``pixels`` in both directions, its edges repeated (DrQ's random shift)."""
+    """Each picture moved by up to ``pixels`` in both directions, its edges repeated."""
     if not pixels:
         return images
-    height, width = images.shape[1:3]
-    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
-    places = chance.integers(0, 2 * pixels + 1, size=(len(images), 2))
-    return np.stack(
-        [item[top : top + height, left : left + width] for item, (top, left) in zip(padded, places, strict=True)]
-    )
+    moved = np.empty_like(images)
+    for image, place, out in zip(images, shifts(len(images), pixels, chance).tolist(), moved, strict=True):
+        shift_into(image, place, out)
+    return moved
 
 
 def shift_into(image: UInt8[np.ndarray, "h w 3"], place: Sequence[int], out: UInt8[np.ndarray, "h w 3"]) -> None:
-    """One of those pictures, written to ``out``.
+    """One picture, moved and written to ``out``.
 
     Args:
         image: to move.

@@ -41,6 +41,9 @@ class TrainConfig:
         precision: of the forward pass; with ``bf16`` (autocast) weights, moments and averages stay float32.
         parallel: with several ranks: a copy of the model on each (``ddp``), or a part of each weight (``fsdp``).
         track: where numbers go beside ``metrics.jsonl``.
+
+    Raises:
+        ConfigError: a setting is out of its range.
     """
 
     steps: int | None = None
@@ -79,16 +82,8 @@ class TrainConfig:
             raise ConfigError("training needs either steps or minutes, and not both")
         if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
             raise ConfigError("training needs a budget above 0")
-        if (
-            min(
-                self.batch_size,
-                self.accumulate,
-                self.keep,
-                self.log_every,
-                1 if self.save_every is None else self.save_every,
-            )
-            < 1
-        ):
+        counts = (self.batch_size, self.accumulate, self.keep, self.log_every)
+        if min(counts) < 1 or (self.save_every is not None and self.save_every < 1):
             raise ConfigError("batch_size, accumulate, keep, log_every and save_every start at 1")
         if self.shift < 0 or self.versions < 0 or self.warmup < 0 or self.workers < 0 or self.state_noise < 0:
             raise ConfigError("shift, versions, warmup, workers and state_noise start at 0")

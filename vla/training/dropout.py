@@ -10,6 +10,8 @@ from vla.training.config import TrainConfig
 def drop(batch: Batch, config: TrainConfig, noise: Noise) -> Batch:
     """The batch with some cameras masked and some instructions cut down to their first token, which starts every one.
 
+    A state that is written into the prompt goes with the instruction.
+
     Args:
         batch: of a step.
         config: probabilities, of each camera of each example, and of each example's instruction.

@@ -50,6 +50,9 @@ class Evaluations:
         step: that the run starts at.
         examiner: None to evaluate nothing.
         keeps: False on other ranks than the first, which have no evaluations.
+
+    Raises:
+        ConfigError: they are less than a step apart.
     """
 
     def __init__(self, out: Path, step: int, examiner: Examiner | None, *, keeps: bool = True):
@@ -75,7 +78,11 @@ class Evaluations:
         return over or step % self.examiner.every == 0
 
     def examine(self, step: int, checkpoint: Path) -> dict[str, float]:
-        """Examine a checkpoint, note the result, and point ``best`` to the best one."""
+        """Examine a checkpoint, note the result, and point ``best`` to the best one.
+
+        Raises:
+            ConfigError: the examiner gave no ``score``.
+        """
         assert self.examiner is not None  # due() said so
         result = {"step": step, **self.examiner(checkpoint, self.out / EVALUATIONS / checkpoint.name)}
         if "score" not in result:

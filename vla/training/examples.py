@@ -11,7 +11,7 @@ from vla.embodiment import CameraSpec
 from vla.experience import Image
 from vla.model.encode import Encoder
 from vla.protocols import WindowSource
-from vla.training.augment import shift_into
+from vla.training.augment import shift_into, shifts
 from vla.training.chance import numpy_chance
 from vla.training.config import TrainConfig
 from vla.training.shard import Shard
@@ -101,13 +101,13 @@ class ExampleReader:
         for row, sentence in zip(rows.tolist(), batch.instructions, strict=True):
             examples.sentences[row] = sentence
 
-    def _shifts(self, index: int) -> list[tuple[int, int]]:
-        """How far the picture in each slot of an index's window is moved down and right, negated [pixels]."""
+    def _shifts(self, index: int) -> list[list[int]]:
+        """How the picture in each slot of an index's window is moved, see :func:`shifts`."""
         slots, largest = len(self.encoder.config.cameras), self.config.shift
         if not largest:
-            return [(0, 0)] * slots
+            return [[0, 0]] * slots
         chance = numpy_chance(self.config.seed, index, "shift")
-        return (chance.integers(0, 2 * largest + 1, size=(slots, 2)) - largest).tolist()
+        return shifts(slots, largest, chance).tolist()
 
 
 def _pictures(batch: WindowBatch, camera: CameraSpec) -> Iterator[Image]:

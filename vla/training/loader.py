@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from vla.model.backbone import Inputs
+from vla.model.batch import Batch
 from vla.model.encode import Encoder
 from vla.model.noise import ExampleNoise, integers, normal
-from vla.model.vla_model import Batch
 from vla.protocols import WindowSource
 from vla.training.chance import number as chance_number
 from vla.training.config import TrainConfig

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from vla.errors import ConfigError
 from vla.model.answers import Answers
+from vla.model.batch import Batch
 from vla.model.checkpoint import LAST, load, read_tensors, trainable
 from vla.model.config import VlaConfig, distinct_specs, fit_to
 from vla.model.encode import Encoder
 from vla.model.noise import ExampleNoise
-from vla.model.vla_model import Batch, VlaModel, build
+from vla.model.vla_model import VlaModel, build
 from vla.normalize import Statistics
 from vla.protocols import WindowSource
 from vla.training.chance import number as chance_number
@@ -109,9 +110,11 @@ def train(
         quiet: no progress bar.
 
     Raises:
-        ConfigError: ``out`` holds a run already and ``resume`` is False, or settings do not fit the run.
+        ConfigError: ``out`` holds a run already and ``resume`` is False, settings do not fit the run, or the loss is no
+            number any more.
         StatisticsMissing: of an embodiment or of a channel.
         DataError: the checkpoint to resume from is damaged.
+        DependencyMissing: the backbone or a tracker needs an extra that is not installed.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -146,13 +149,16 @@ def train(
                 journal.say(start_from(init, model, encoder, out if ranks.first else None).summary())
             loss = spread(model.to(ranks.device).train(), ranks, config.parallel)
             optimizer = make_optimizer(model, config)
-            ema = {name: value.detach().clone() for name, value in trainable(model).items()}
+            parameters = trainable(model)
+            ema = {name: value.detach().clone() for name, value in parameters.items()}
             if checkpoint is not None:
                 restore(checkpoint, optimizer)
                 averaged = read_tensors(checkpoint.path / "ema.safetensors")
                 ema = {name: laid_out_as(averaged[name], value) for name, value in ema.items()}
             evaluations = Evaluations(out, progress.step, examiner, keeps=ranks.first)
-            run = _Run(config, ranks, shard, model, loss, encoder, optimizer, ema, out, journal, evaluations)
+            run = _Run(
+                config, ranks, shard, model, parameters, loss, encoder, optimizer, ema, out, journal, evaluations
+            )
             number = progress.step * config.accumulate
             return run.go(progress, zip(loader.batches(number), answers(number), strict=False))
 
@@ -165,6 +171,7 @@ class _Run:
     ranks: Ranks
     shard: Shard
     model: VlaModel
+    parameters: dict[str, Tensor]
     loss: nn.Module
     encoder: Encoder
     optimizer: torch.optim.Optimizer
@@ -202,7 +209,7 @@ class _Run:
 
     def _step(self, step: int, batches: Iterator[tuple[Batch, Answers | None]]) -> dict[str, Tensor]:
         """One optimizer step; returns this rank's losses."""
-        config, parameters = self.config, trainable(self.model)
+        config = self.config
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for part in range(config.accumulate):
@@ -216,9 +223,9 @@ class _Run:
                     found = self.loss(batch, ExampleNoise(chance_number(config.seed, "flow"), places), answers)
                 (found["loss"] / config.accumulate).backward()
             losses.append({name: value.detach() for name, value in found.items()})
-        nn.utils.clip_grad_norm_(parameters.values(), config.clip)
+        nn.utils.clip_grad_norm_(self.parameters.values(), config.clip)
         self.optimizer.step()
-        average(self.ema, parameters, config.ema, step)
+        average(self.ema, self.parameters, config.ema, step)
         return {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
 
     def _log(self, progress: Progress, losses: dict[str, float], rate: float, speed: float) -> None:

@@ -100,16 +100,17 @@ class PairLoader:
         shard: which rows of the order each batch holds.
 
     Raises:
-        ConfigError: the backbone is no language model.
+        ConfigError: the backbone is no vision-language model of Hugging Face's.
     """
 
     def __init__(self, pairs: Pairs, model: VlaModel, encoder: Encoder, seed: int, shard: Shard):
         backbone = model.config.backbone
         if not isinstance(backbone, HfConfig):
-            raise ConfigError("image-text pairs train a language model, and nano has none: choose another preset")
-        end = getattr(model.backbone, "end_of_text", None)
+            raise ConfigError(
+                f"image-text pairs train a vision-language model; {backbone.kind} has none: choose another"
+            )
         text = Text(encoder.text.tokenizer, LONGEST, encoder.text.suffix)
-        self._make = _Batches(pairs, model.config, text, encoder, seed, shard, end)
+        self._make = _Batches(pairs, model.config, text, encoder, seed, shard, model.backbone.end_of_text)
 
     def batches(self, start: int) -> Iterator[Answers]:
         """Batches ``start``, ``start + 1`` and so on, without end."""

@@ -10,8 +10,9 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from vla.model.answers import Answers, answer_loss
+from vla.model.batch import Batch
 from vla.model.noise import Noise
-from vla.model.vla_model import Batch, VlaModel
+from vla.model.vla_model import VlaModel
 from vla.training.ranks import Ranks
 
 Parallel = Literal["ddp", "fsdp"]

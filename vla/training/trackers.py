@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from vla.errors import ConfigError
+from vla.errors import DependencyMissing
 from vla.files import write_text
 
 
@@ -26,7 +26,7 @@ def make_trackers(names: Sequence[str], out: Path, step: int, config: Mapping[st
     """Trackers of a run that starts at ``step``.
 
     Raises:
-        ConfigError: a tracker's library is not installed.
+        DependencyMissing: a tracker's library is not installed.
     """
     kinds = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
     return [kinds[name](out, step, config) for name in dict.fromkeys(names)]
@@ -60,7 +60,7 @@ class WeightsAndBiases:
         try:
             import wandb  # noqa: F401
         except ImportError as error:
-            raise ConfigError("tracking with wandb needs the extra: pip install 'vla-stack[wandb]'") from error
+            raise DependencyMissing("tracking with wandb needs the extra: pip install 'vla-stack[wandb]'") from error
         from accelerate import PartialState
         from accelerate.tracking import WandBTracker
 
