@@ -45,7 +45,7 @@ class Config:
 
 
 class GymBenchmark:
-    """Tasks of one described environment; a :class:`~vla.rows.Benchmark` with one suite, named as the description.
+    """Tasks of one described environment; a :class:`~vla.rows.Simulator` with one suite, named as the description.
 
     There are no initial states: a row has ``init`` -1, and its seed decides the scene.
     """
@@ -68,14 +68,18 @@ class GymBenchmark:
         """Of every body it opens."""
         return self.description.spec
 
+    def suites(self) -> Sequence[str]:
+        """The description's name alone."""
+        return [self.description.name]
+
     def tasks(self, suite: str) -> Sequence[str]:
         """Names of the tasks in the description's order.
 
         Raises:
             UnknownName: the suite has another name than the description.
         """
-        if suite != self.description.name:
-            raise UnknownName("suite of this Gymnasium environment", suite, [self.description.name])
+        if suite not in self.suites():
+            raise UnknownName("suite of this Gymnasium environment", suite, self.suites())
         return list(self.description.tasks)
 
     def open(self, row: Row) -> tuple["GymBody", "GymTask"]:

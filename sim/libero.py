@@ -65,7 +65,7 @@ class Config:
 
 
 class LiberoBenchmark:
-    """Scenes by row; a :class:`~vla.rows.Benchmark`.
+    """Scenes by row; a :class:`~vla.rows.Simulator`.
 
     Attributes:
         config: how LIBERO is simulated.
@@ -81,6 +81,10 @@ class LiberoBenchmark:
     def spec(self) -> EmbodimentSpec:
         """Of every body it opens."""
         return libero_panda(self.config.camera_size)
+
+    def suites(self) -> Sequence[str]:
+        """Those of the wheel whose files are all there."""
+        return libero_suites.suites()
 
     def tasks(self, suite: str) -> Sequence[str]:
         """Names of a suite's tasks in LIBERO's order.

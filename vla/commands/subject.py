@@ -1,12 +1,11 @@
 """What ``vla eval`` measures: a checkpoint, ours or LeRobot's, a served policy, or any of ``policies/`` by its name."""
 
-import json
-import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vla.commands.name_value import field_types, make_config, parse_settings
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, UnknownName
@@ -19,35 +18,32 @@ CAMERA_SIZE = 128
 
 @dataclass(frozen=True)
 class NamedPolicy:
-    """A policy of the ``policies/`` folder for LIBERO's arm.
+    """A policy of the ``policies/`` folder by its name.
 
     Attributes:
         name: of the file.
         settings: fields of its ``Config`` and their values; an episode source is given by its path.
+        body: the embodiment, if it asks for one; None for LIBERO's arm.
     """
 
     name: str
     settings: tuple[tuple[str, Any], ...] = ()
+    body: EmbodimentSpec | None = None
 
     def make(self) -> Policy:
-        """The policy; an embodiment that it asks for is LIBERO's arm.
+        """The policy.
 
         Raises:
-            ConfigError: its ``Config`` has no such field, or lacks one.
+            ConfigError: its ``Config`` has no such field, lacks one, or a value is of another kind.
         """
-        config: Any = plugin("policies", self.name).Config
-        hints = typing.get_type_hints(config)
-        known = [field.name for field in fields(config)]
-        given: dict[str, Any] = {name: libero_panda(CAMERA_SIZE) for name in known if hints[name] is EmbodimentSpec}
+        owner, config = f"policy {self.name}", plugin("policies", self.name).Config
+        hints = field_types(config, owner, (name for name, _ in self.settings))
+        body = self.body or libero_panda(CAMERA_SIZE)
+        given: dict[str, Any] = {name: body for name, hint in hints.items() if hint is EmbodimentSpec}
         for name, value in self.settings:
-            if name not in known:
-                raise UnknownName(f"setting of {self.name}", name, known)
             made: dict[Any, Any] = {EpisodeSource: open_source, Path: Path}
             given[name] = made.get(hints[name], lambda same: same)(value)
-        try:
-            return config(**given).make()
-        except TypeError as error:
-            raise ConfigError(f"policy {self.name}: {error}; give it with --set NAME=VALUE") from error
+        return make_config(config, owner, given, "--set").make()
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,7 @@ def find_subject(
     ode_steps: int | None,
     device: str,
     features: Path | None = None,
+    body: EmbodimentSpec | None = None,
 ) -> Subject:
     """What a path, an address or a name stands for.
 
@@ -83,6 +80,7 @@ def find_subject(
         ode_steps: of a checkpoint's solver.
         device: of a checkpoint's model.
         features: table of a LeRobot policy's features, if it is not beside its weights.
+        body: of the simulator, for a policy by name that asks for an embodiment; None for LIBERO's arm.
 
     Raises:
         ConfigError: settings of the one kind were given for the other, or an embodiment has to be named.
@@ -92,7 +90,7 @@ def find_subject(
     if not place.exists() and name in plugin_names("policies"):
         if name == "vla_policy":
             raise ConfigError("a trained policy is named by the folder of its checkpoint")
-        factory = NamedPolicy(name, tuple(_setting(text) for text in settings))
+        factory = NamedPolicy(name, parse_settings(settings, "--set"), body)
         return Subject(name, factory.make().spec, {name: factory})
     if settings:
         raise ConfigError(
@@ -112,16 +110,6 @@ def find_subject(
     policy = replace(policy, checkpoint=place.resolve(), embodiment=spec.name)
     variants = {"untrained": replace(policy, untrained=True), "blank": replace(policy, blank_images=True)}
     return Subject("trained", spec, {"trained": policy} | variants)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ConfigError(f"--set {text!r}: expected NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _spec(place: Path, embodiment: str | None) -> EmbodimentSpec:
