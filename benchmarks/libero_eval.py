@@ -31,8 +31,9 @@ import libero_eval_peers as peers
 
 from vla.commands.subject import NamedPolicy
 from vla.episode_worker import EpisodeJob, HandlerFactory, Identify
-from vla.evaluate import compare, run_rows
+from vla.evaluate import run_rows
 from vla.policies import vla_policy
+from vla.results import compare
 from vla.rows import Row
 from vla.runtime import run_episode
 from vla.sim import libero, libero_suites
