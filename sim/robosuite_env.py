@@ -39,7 +39,7 @@ class Config:
     Attributes:
         camera_size: height and width of the pictures [pixels].
         render: ``decimated`` thins out the visual meshes, the physics unchanged; ``exact`` draws what robosuite draws.
-        fused: our own controller inside the physics step: several times as fast, the same states to 1e-6.
+        fused: our own controller inside the physics step (:mod:`vla.sim.osc`): faster, the same states to 1e-6.
         max_steps: control steps of an episode.
         allow_simulator_drift: simulate with versions that published numbers do not hold for; results are marked.
     """
