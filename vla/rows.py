@@ -11,6 +11,9 @@ from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, DataError
 from vla.protocols import Body, Task
 
+EVALUATION_SEEDS = 1_000_000
+"""Rows of evaluations have seeds below this, demonstrations from there on: no sampled scene is in both."""
+
 
 @dataclass(frozen=True, order=True)
 class Row:

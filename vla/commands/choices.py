@@ -4,10 +4,7 @@ from collections.abc import Sequence
 
 from vla.errors import ConfigError, UnknownName
 from vla.protocol_libero import SeedRule
-from vla.rows import Row
-
-EVALUATION_SEEDS = 1_000_000
-"""Evaluation rows use seeds below this, demonstrations seeds from there on: no sampled scene is in both."""
+from vla.rows import EVALUATION_SEEDS, Row
 
 
 def task_names(suite: str, chosen: Sequence[str]) -> list[str]:
