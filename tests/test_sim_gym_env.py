@@ -96,6 +96,11 @@ def test_what_does_not_fit_is_an_error(point):
         task.reset()
         with pytest.raises(BodyFault, match=match):
             body.observe()
+    for old, new in (("Point-v0", "Pont-v0"), ("make = { goal", "make = { gaol")):
+        point.write_text(described.replace(old, new))
+        _, task = gym_env.Config(str(point)).make().open(Row("point", "left", -1, 0))
+        with pytest.raises(ConfigError, match="Gymnasium cannot make 'vla-tests/Po"):
+            task.reset()
     point.write_text(described.replace("first = 1", "first = 4"))
     body, task = gym_env.Config(str(point)).make().open(Row("point", "right", -1, 0))
     task.reset()
