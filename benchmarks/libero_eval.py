@@ -29,7 +29,7 @@ from typing import Any
 
 import libero_eval_peers as peers
 
-from vla.commands.subject import NamedPolicy
+from vla.commands.named_policy import NamedPolicy
 from vla.episode_worker import EpisodeJob, HandlerFactory, Identify
 from vla.evaluate import run_rows
 from vla.policies import vla_policy

@@ -209,6 +209,10 @@ def test_a_policy_by_name_takes_settings(tmp_path):
         find(tmp_path)
     with pytest.raises(ConfigError, match="--set is for policies by name"):
         find(tmp_path, "gripper=0")
+    with pytest.raises(ConfigError, match="gripper is of type float, found 'open'"):
+        find("hold", "gripper=open")
+    with pytest.raises(ConfigError, match="hold is a policy by name: it has no option ode_steps"):
+        find_subject(Path("hold"), (), embodiment=None, ode_steps=3, device="cpu")
 
 
 def test_a_policy_by_name_has_no_variants(vla, tmp_path):

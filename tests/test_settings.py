@@ -6,7 +6,7 @@ from pathlib import Path
 import fake_benchmark as fake
 import pytest
 
-from vla.commands.subject import NamedPolicy
+from vla.commands.named_policy import NamedPolicy
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError
 from vla.policies import hold, vla_policy
