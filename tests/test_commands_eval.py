@@ -268,6 +268,7 @@ def test_another_simulator_runs_by_its_name(vla, point, tmp_path):
     assert [(result.status, result.steps, result.inferences) for result in results] == [("failure", 30, 4)] * 2
     code, out, _ = vla(*some, "--out", tmp_path / "run")  # nothing left to run
     assert code == 0 and json.loads(out)["rows"] == 2
+    assert "NamedPolicy(name=hold, settings=[], body=point)" in (tmp_path / "run" / "report.html").read_text()
     recordings = read_recordings(tmp_path / "run" / "hold")
     assert [(entry["status"], entry["measured"]) for entry in recordings] == [("failure", "failure")] * 2
     assert len(list((tmp_path / "run" / "hold").rglob("*.rrd"))) == 1
