@@ -84,7 +84,12 @@ class InLibero:
         ]
 
     def check(self, rows: Sequence[Row]) -> None:
-        """See that LIBERO has the scene of every row; raises as :func:`vla.commands.choices.check_rows`."""
+        """See that LIBERO has the scene of every row.
+
+        Raises:
+            UnknownName: there is no such suite or task.
+            ConfigError: there is no such initial state.
+        """
         from vla.commands.choices import check_rows
 
         check_rows(rows)
