@@ -1,12 +1,12 @@
 """Episodes per minute in LIBERO: ours, a plain loop over the stock environment, and lerobot's own evaluation.
 
 All run the same rows with the same policy and the same actions for each look, in turns: ours (two processes, pictures
-when the policy looks, decimated meshes), the loop of openpi's and OpenVLA's scripts (both pictures at 256 pixels in
-every step), and lerobot's rollout over its vector of ``LiberoEnv`` (360 pixels, two processes, the policy asked for
-both at once). Starting processes and importing is left out; making environments, resets and settling count. A policy
-in each of two processes has one thread; one that the simulators wait for has all cores. Prints one JSON line: episodes
-per minute (medians over the turns), the ratios to ours by time and by CPU time, which other work on the machine
-disturbs less.
+of the policy's size when it looks, decimated meshes), the loop of openpi's and OpenVLA's scripts (both pictures at 256
+pixels in every step), and lerobot's rollout over its vector of ``LiberoEnv`` (360 pixels, two processes, the policy
+asked for both at once). Starting processes and importing is left out; making environments, resets and settling count.
+A policy in each of two processes has one thread; one that the simulators wait for has all cores. Prints one JSON line:
+episodes per minute (medians over the turns), the ratios to ours by time and by CPU time, which other work on the
+machine disturbs less.
 
 By default two episodes of 60 steps, which take minutes; resets weigh more in them than in whole episodes
 (``--max-steps 0``), and the line says how many steps they had.
@@ -130,11 +130,11 @@ def ours(arguments: argparse.Namespace) -> Timing:
     with Crew(factory, PROCESSES, log=Path(os.devnull)) as crew:
         list(crew.run([Identify()] * PROCESSES))  # starts and imports
         pids = [worker.process.pid for worker in crew._crew]
-        before = sum(peers.cpu_seconds(pid) for pid in pids if pid)
+        before = time.process_time() + sum(peers.cpu_seconds(pid) for pid in pids if pid)
         begin = time.perf_counter()
         answers = list(crew.run([EpisodeJob(row) for row in rows], group=lambda job: job.row.init % PROCESSES))
         wall = time.perf_counter() - begin
-        cpu = sum(peers.cpu_seconds(pid) for pid in pids if pid) - before
+        cpu = time.process_time() + sum(peers.cpu_seconds(pid) for pid in pids if pid) - before
     failed = [answer for answer in answers if isinstance(answer.value, Crash) or answer.value.status == "error"]
     assert not failed, failed
     return Timing(len(rows), wall, cpu)
