@@ -1,10 +1,15 @@
 """Episodes per minute in LIBERO: ours, a plain loop over the stock environment, and lerobot's own evaluation.
 
 All run the same rows with the same policy and the same actions for each look, in turns: ours (two processes, pictures
-when the policy looks, decimated meshes), the loop of openpi's and OpenVLA's scripts (both pictures at 256 pixels in
-every step), and lerobot's rollout over its vector of ``LiberoEnv`` (360 pixels, two processes). Starting processes and
-importing is left out; making environments, resets and settling count. Prints one JSON line: episodes per minute
-(medians over the turns), the ratios to ours by time and by CPU time, which other work on the machine disturbs less.
+of the policy's size when it looks, decimated meshes), the loop of openpi's and OpenVLA's scripts (both pictures at 256
+pixels in every step), and lerobot's rollout over its vector of ``LiberoEnv`` (360 pixels, two processes, the policy
+asked for both at once). Starting processes and importing is left out; making environments, resets and settling count.
+A policy in each of two processes has one thread; one that the simulators wait for has all cores. Prints one JSON line:
+episodes per minute (medians over the turns), the ratios to ours by time and by CPU time, which other work on the
+machine disturbs less.
+
+By default two episodes of 60 steps, which take minutes; resets weigh more in them than in whole episodes
+(``--max-steps 0``), and the line says how many steps they had.
 
 ``--agreement FOLDER`` is another question, with a line of its own: does ours give the stock environment's results? It
 runs rows with the stock loop, with ours drawn and stepped exactly, and with ours as it is by default, compares them row
@@ -24,14 +29,15 @@ from typing import Any
 
 import libero_eval_peers as peers
 
-from vla.commands.subject import NamedPolicy
+from vla.commands.named_policy import NamedPolicy
 from vla.episode_worker import EpisodeJob, HandlerFactory, Identify
-from vla.evaluate import compare, run_rows
+from vla.evaluate import run_rows
 from vla.policies import vla_policy
+from vla.results import compare
 from vla.rows import Row
 from vla.runtime import run_episode
 from vla.sim import libero, libero_suites
-from vla.workers import Crew
+from vla.workers import Crash, Crew
 
 PROCESSES = 2
 
@@ -41,24 +47,28 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a policy; without one the arm holds still to the end")
     parser.add_argument("--suite", default="libero_spatial")
     parser.add_argument("--tasks", type=int, default=1)
-    parser.add_argument("--inits", type=int, default=2, help="episodes of each task")
+    parser.add_argument("--inits", type=int, default=2, help="episodes of each task; an even number")
     parser.add_argument("--ours-inits", type=int, default=0, help="more of them for ours, which is faster; 0: as many")
     parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--max-steps", type=int, default=0, help="0 for the suite's limit")
+    parser.add_argument("--max-steps", type=int, help="0 for the suite's limit; by default 60, for an agreement 0")
     parser.add_argument("--execute", type=int, default=8)
     parser.add_argument("--without", nargs="*", default=[], choices=["stock", "lerobot"])
     parser.add_argument("--agreement", type=Path, help="folder for its results")
     arguments = parser.parse_args()
+    if arguments.max_steps is None:
+        arguments.max_steps = 0 if arguments.agreement else 60
+    if arguments.inits % PROCESSES and not arguments.agreement:
+        parser.error(f"--inits {arguments.inits}: lerobot runs {PROCESSES} episodes of a task at a time")
     line = agreement(arguments) if arguments.agreement else speed(arguments)
     machine = {"cores": os.cpu_count(), "load": [round(value, 1) for value in os.getloadavg()]}
     print(json.dumps(line | machine | {"machine": platform.machine()}))
 
 
-def make_policy(arguments: argparse.Namespace) -> Any:
-    """A factory of the policy."""
+def make_policy(arguments: argparse.Namespace, threads: int | None) -> Any:
+    """A factory of the policy, which computes with so many threads."""
     if arguments.checkpoint is None:
         return NamedPolicy("hold", (("horizon", arguments.execute),))
-    return vla_policy.Config(arguments.checkpoint.resolve(), threads=1)
+    return vla_policy.Config(arguments.checkpoint.resolve(), threads=threads)
 
 
 def make_rows(arguments: argparse.Namespace, inits: int) -> list[Row]:
@@ -98,28 +108,41 @@ def speed(arguments: argparse.Namespace) -> dict[str, Any]:
     return found | {"policy": policy, "execute": arguments.execute, "max_steps": arguments.max_steps}
 
 
+@dataclass(frozen=True)
+class Imported:
+    """Imports LIBERO when the benchmark is made, as the peers have before their clocks start; not at the first row."""
+
+    config: libero.Config
+
+    def make(self) -> libero.LiberoBenchmark:
+        """The benchmark."""
+        libero_suites.import_libero()
+        return self.config.make()
+
+
 def ours(arguments: argparse.Namespace) -> Timing:
     """This project's engine."""
     rows = make_rows(arguments, arguments.ours_inits or arguments.inits)
-    policy = make_policy(arguments)
+    policy = make_policy(arguments, threads=1)
     size = policy.make().spec.cameras[0].height
-    benchmark = libero.Config(camera_size=size, max_steps=arguments.max_steps)
+    benchmark = Imported(libero.Config(camera_size=size, max_steps=arguments.max_steps))
     factory = HandlerFactory(benchmark, policy, "policy", arguments.execute)
     with Crew(factory, PROCESSES, log=Path(os.devnull)) as crew:
         list(crew.run([Identify()] * PROCESSES))  # starts and imports
         pids = [worker.process.pid for worker in crew._crew]
-        before = sum(peers.cpu_seconds(pid) for pid in pids if pid)
+        before = time.process_time() + sum(peers.cpu_seconds(pid) for pid in pids if pid)
         begin = time.perf_counter()
         answers = list(crew.run([EpisodeJob(row) for row in rows], group=lambda job: job.row.init % PROCESSES))
         wall = time.perf_counter() - begin
-        cpu = sum(peers.cpu_seconds(pid) for pid in pids if pid) - before
-    assert all(answer.value.status != "error" for answer in answers), answers
+        cpu = time.process_time() + sum(peers.cpu_seconds(pid) for pid in pids if pid) - before
+    failed = [answer for answer in answers if isinstance(answer.value, Crash) or answer.value.status == "error"]
+    assert not failed, failed
     return Timing(len(rows), wall, cpu)
 
 
 def stock(arguments: argparse.Namespace) -> Timing:
     """One process, one environment, one episode after the other."""
-    rows, policy = make_rows(arguments, arguments.inits), make_policy(arguments).make()
+    rows, policy = make_rows(arguments, arguments.inits), make_policy(arguments, os.cpu_count()).make()
     libero_suites.import_libero()
     benchmark = peers.StockConfig(max_steps=arguments.max_steps).make()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -135,14 +158,15 @@ def stock(arguments: argparse.Namespace) -> Timing:
 def lerobot(arguments: argparse.Namespace) -> Timing:
     """Lerobot's rollout; the limit of steps is ours, so that all do the same work."""
     rows = make_rows(arguments, arguments.inits)
-    limit = arguments.max_steps or libero_suites.MAX_STEPS[arguments.suite]
-    _, wall, cpu = peers.lerobot_run(rows, make_policy(arguments).make, arguments.execute, limit, PROCESSES)
+    limit = arguments.max_steps or libero_suites.max_steps(arguments.suite)
+    policy = make_policy(arguments, os.cpu_count()).make()
+    _, wall, cpu = peers.lerobot_run(rows, policy, arguments.execute, limit, PROCESSES)
     return Timing(len(rows), wall, cpu)
 
 
 def agreement(arguments: argparse.Namespace) -> dict[str, Any]:
     """The three ways on the same rows, all at 256 pixels; finished rows are not run again."""
-    rows, policy, out = make_rows(arguments, arguments.inits), make_policy(arguments), arguments.agreement
+    rows, policy, out = make_rows(arguments, arguments.inits), make_policy(arguments, threads=1), arguments.agreement
     steps = arguments.max_steps
     ways = {
         "fast": libero.Config(max_steps=steps),

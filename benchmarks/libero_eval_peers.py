@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import io
+import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ import torch
 
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import ACTION, RAW_ACTION, libero_panda
-from vla.errors import BodyFault
-from vla.experience import Observation
-from vla.protocols import Policy
+from vla.errors import BodyFault, ConfigError, PolicyFault
+from vla.experience import ActionChunk, Observation
+from vla.protocols import BatchPolicy, Policy, Query
 from vla.rotation import axis_angle_of_quaternion
 from vla.rows import Row
 from vla.sim import libero_suites
@@ -150,8 +151,10 @@ class StockTask:
         return self.body.solved
 
 
-def _lerobot_env(suite_name: str, number: int, init: int, limit: int, states: np.ndarray) -> Any:
-    """Lerobot's environment of one initial state; the wheel keeps those as NPZ, which lerobot would not open."""
+def _lerobot_env(suite_name: str, number: int, place: int, processes: int, limit: int, states: np.ndarray) -> Any:
+    """One environment of lerobot's vector, as its factory makes it: the first episode has the initial state ``place``,
+    the next one ``place + processes``. The wheel keeps initial states as NPZ, which lerobot would not open.
+    """
     libero_suites.import_libero()
     from lerobot.envs.libero import LiberoEnv
     from libero.libero import benchmark
@@ -160,74 +163,107 @@ def _lerobot_env(suite_name: str, number: int, init: int, limit: int, states: np
         suite = benchmark.get_benchmark_dict()[suite_name]()
         env = LiberoEnv(
             suite, number, suite_name, episode_length=limit, obs_type="pixels_agent_pos", init_states=False,
-            observation_height=360, observation_width=360, episode_index=init,
+            observation_height=360, observation_width=360, episode_index=place, n_envs=processes,
         )  # fmt: skip
     env.init_states, env._init_states = True, states
     return env
 
 
 class _Chunks(torch.nn.Module):
-    """Our policies behind lerobot's interface: one for each environment, asked when its chunk is used up."""
+    """Our policy behind lerobot's interface, asked for all environments at once where it can be.
 
-    def __init__(self, policies: Sequence[Policy], seeds: Sequence[int], execute: int):
+    One that cannot be is asked for each of them in turn, without a reset: it must keep nothing of an episode.
+    """
+
+    def __init__(self, policy: Policy, seeds: Sequence[int], execute: int):
         super().__init__()
-        self.policies, self.seeds, self.execute = policies, seeds, execute
-        body = libero_panda(360)
-        self.adapter = connect(body, policies[0].spec)
-        self.rows: list[deque[np.ndarray]] = [deque() for _ in policies]
+        self.policy, self.seeds, self.execute = policy, seeds, execute
+        self.adapter = connect(libero_panda(360), policy.spec)
+        self.reset()
 
     def reset(self) -> None:
-        for policy, seed, rows in zip(self.policies, self.seeds, self.rows, strict=True):
-            policy.reset("", seed=seed)  # every observation brings the instruction
-            rows.clear()
+        self.rows: list[deque[np.ndarray]] = [deque() for _ in self.seeds]
+        self.asked = [0] * len(self.seeds)
 
     def select_action(self, batch: dict[str, Any]) -> torch.Tensor:
-        names = {"agentview": "observation.images.image", "robot0_eye_in_hand": "observation.images.image2"}
-        actions = []
-        for place, (policy, rows) in enumerate(zip(self.policies, self.rows, strict=True)):
-            if not rows:
-                pictures = {
-                    camera: np.ascontiguousarray((255 * batch[key][place]).round().byte().permute(1, 2, 0).numpy())
-                    for camera, key in names.items()
-                }
-                state = batch["observation.state"][place].numpy()
-                seen = Observation(pictures, state, batch["task"][place], 0.0)
-                rows.extend(self.adapter.chunk(policy.act(self.adapter.observation(seen))).actions[: self.execute])
-            actions.append(_TO_RAW(np.clip(rows.popleft(), _LOW, _HIGH)))
+        waiting = [place for place, rows in enumerate(self.rows) if not rows]
+        queries = [Query(self._seen(batch, place), self.seeds[place], self.asked[place]) for place in waiting]
+        for place, chunk in zip(waiting, self._answers(queries), strict=True):
+            if isinstance(chunk, PolicyFault):
+                raise chunk
+            self.rows[place].extend(self.adapter.chunk(chunk).actions[: self.execute])
+            self.asked[place] += 1
+        actions = [_TO_RAW(np.clip(rows.popleft(), _LOW, _HIGH)) for rows in self.rows]
         return torch.from_numpy(np.stack(actions).astype(np.float32))
+
+    def _seen(self, batch: dict[str, Any], place: int) -> Observation:
+        names = {"agentview": "observation.images.image", "robot0_eye_in_hand": "observation.images.image2"}
+        pictures = {
+            camera: np.ascontiguousarray((255 * batch[key][place]).round().byte().permute(1, 2, 0).numpy())
+            for camera, key in names.items()
+        }
+        state = batch["observation.state"][place].numpy()
+        return self.adapter.observation(Observation(pictures, state, batch["task"][place], 0.0))
+
+    def _answers(self, queries: Sequence[Query]) -> "list[ActionChunk | PolicyFault]":
+        if isinstance(self.policy, BatchPolicy):
+            return self.policy.act_many(queries, len(self.seeds)) if queries else []
+        return [self.policy.act(query.observation) for query in queries]
 
 
 def lerobot_run(
-    rows: Sequence[Row], make: Callable[[], Policy], execute: int, limit: int, processes: int
+    rows: Sequence[Row], policy: Policy, execute: int, limit: int, processes: int
 ) -> tuple[list[bool], float, float]:
     """Lerobot's rollout over its asynchronous vector of environments, ``processes`` episodes of a task at a time.
 
+    As its evaluation does, a task's vector is made once and reset for each rollout. The clocks stand still while its
+    processes start and import; each makes its environment at the first reset.
+
+    Args:
+        rows: of each task the initial states 0, 1, ... in this order, a multiple of ``processes`` of them.
+        policy: answers for all environments.
+        execute: actions of each chunk before the next one is asked for.
+        limit: control steps of an episode.
+        processes: environments at a time.
+
     Returns:
         success of each row, wall-clock seconds, and CPU seconds of this process and the environments'.
+
+    Raises:
+        ConfigError: the rows are not the first initial states of their tasks, or not a multiple of ``processes``.
     """
     from lerobot.envs.configs import LiberoEnv
     from lerobot.envs.utils import _LazyAsyncVectorEnv
     from lerobot.scripts.lerobot_eval import rollout
 
     seen, sent = LiberoEnv().get_env_processors()
-    policies = [make() for _ in range(processes)]
     solved: list[bool] = []
-    wall, cpu, apart = time.perf_counter(), time.process_time(), 0.0
-    for first in range(0, len(rows), processes):
-        part = rows[first : first + processes]
-        entry = libero_suites.find_task(part[0].suite, part[0].task)
-        functions = [
-            functools.partial(_lerobot_env, row.suite, entry.number, row.init, limit, entry.initial_states())
-            for row in part
-        ]
-        env: Any = _LazyAsyncVectorEnv(functions)
-        policy: Any = _Chunks(policies[: len(part)], [row.seed for row in part], execute)
-        with contextlib.redirect_stdout(io.StringIO()):
-            done = rollout(env, policy, seen, sent, _same, _same, seeds=[row.seed for row in part])  # pyright: ignore
-        solved += done["success"].any(dim=1).tolist()
-        apart += sum(cpu_seconds(process.pid) for process in env._env.processes)
+    wall = cpu = 0.0
+    for (suite, task), group in itertools.groupby(rows, lambda row: (row.suite, row.task)):
+        ours = list(group)
+        if len(ours) % processes or [row.init for row in ours] != list(range(len(ours))):
+            raise ConfigError(f"{suite}/{task}: lerobot runs initial states 0, 1, ..., {processes} at a time")
+        entry = libero_suites.find_task(suite, task)
+        states = entry.initial_states()
+        env: Any = _LazyAsyncVectorEnv(
+            [
+                functools.partial(_lerobot_env, suite, entry.number, place, processes, limit, states)
+                for place in range(processes)
+            ]
+        )
+        env.call("task")  # starts the processes
+        pids = [process.pid for process in env._env.processes]
+        begin, before = time.perf_counter(), time.process_time() + sum(map(cpu_seconds, pids))
+        for first in range(0, len(ours), processes):
+            seeds = [row.seed for row in ours[first : first + processes]]
+            chunks: Any = _Chunks(policy, seeds, execute)
+            with contextlib.redirect_stdout(io.StringIO()):
+                done = rollout(env, chunks, seen, sent, _same, _same, seeds=seeds)  # pyright: ignore
+            solved += done["success"].any(dim=1).tolist()
+        wall += time.perf_counter() - begin
+        cpu += time.process_time() + sum(map(cpu_seconds, pids)) - before
         env.close()
-    return solved, time.perf_counter() - wall, time.process_time() - cpu + apart
+    return solved, wall, cpu
 
 
 def cpu_seconds(pid: int) -> float:

@@ -27,7 +27,7 @@ from vla.datasets.lerobot_listing import Tables
 from vla.datasets.lerobot_meaning import Meaning, described_meaning, own_meaning
 from vla.datasets.lerobot_mirror import local_folder
 from vla.datasets.lerobot_video import VideoFrames, check_decoder
-from vla.datasets.window_reader import one_by_one
+from vla.datasets.window_reader import check_episodes, one_by_one
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError
 from vla.experience import Episode
@@ -181,6 +181,7 @@ class LeRobotSource:
         self, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int
     ) -> list[WindowBatch]:
         """See :class:`~vla.protocols.Gathers`; numbers that a description mends are taken from whole episodes."""
+        check_episodes(episodes, len(self))
         data, first = self._index, self._dropped[0]
         if self.meaning.description is None:
             batch = self._gathered(episodes, steps, horizon)

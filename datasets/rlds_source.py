@@ -19,6 +19,7 @@ from vla.datasets.rlds_frames import EncodedFrames, SwappedFrames
 from vla.datasets.rlds_index import RldsIndex
 from vla.datasets.rlds_splits import Part
 from vla.datasets.stored_pictures import StoredPictures
+from vla.datasets.window_reader import check_episodes
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError
 from vla.experience import Episode
@@ -124,9 +125,7 @@ class RldsSource:
         self, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int
     ) -> list[WindowBatch]:
         """See :class:`~vla.protocols.Gathers`."""
-        outside = (episodes < 0) | (episodes >= self._ends[-1])
-        if outside.any():
-            raise IndexError(f"episode {episodes[outside][0]} of {self._ends[-1]}")
+        check_episodes(episodes, self._ends[-1])
         numbers = np.searchsorted(np.array(self._ends), episodes, side="right")
         found: list[WindowBatch] = []
         for number in sorted(set(numbers.tolist())):

@@ -24,6 +24,17 @@ def read_windows(
     return one_by_one(source, episodes, steps, horizon)
 
 
+def check_episodes(episodes: Int64[np.ndarray, "n"], count: int) -> None:
+    """See that a source of so many episodes has these; counting from its end is not meant.
+
+    Raises:
+        IndexError: it has not.
+    """
+    outside = (episodes < 0) | (episodes >= count)
+    if outside.any():
+        raise IndexError(f"episode {episodes[outside][0]} of {count}")
+
+
 def one_by_one(
     source: EpisodeSource, episodes: Int64[np.ndarray, "n"], steps: Int64[np.ndarray, "n"], horizon: int
 ) -> list[WindowBatch]:

@@ -28,7 +28,7 @@ TERMINATED = "terminated"
 
 
 @dataclass(frozen=True)
-class GymTask:
+class DescribedTask:
     """One task: what the policy is told, and what it adds to the arguments of ``gymnasium.make``."""
 
     instruction: str
@@ -71,7 +71,7 @@ class GymDescription:
     seed_by: str
     success: str
     max_steps: int
-    tasks: dict[str, GymTask]
+    tasks: dict[str, DescribedTask]
     parts: tuple[StatePart, ...]
     pictures: dict[str, str]
     spec: EmbodimentSpec
@@ -123,7 +123,7 @@ def _parse(name: str, value: dict[str, Any]) -> GymDescription:
         }
     )
     tasks = {
-        task: GymTask(_text("instruction", entry["instruction"]), dict(entry.get("make", {})))
+        task: DescribedTask(_text("instruction", entry["instruction"]), dict(entry.get("make", {})))
         for task, entry in value.pop("tasks").items()
     }
     found = GymDescription(

@@ -45,7 +45,7 @@ class Config:
 
 
 class GymBenchmark:
-    """Tasks of one described environment; a :class:`~vla.rows.Benchmark` with one suite, named as the description.
+    """Tasks of one described environment; a :class:`~vla.rows.Simulator` with one suite, named as the description.
 
     There are no initial states: a row has ``init`` -1, and its seed decides the scene.
     """
@@ -68,14 +68,18 @@ class GymBenchmark:
         """Of every body it opens."""
         return self.description.spec
 
+    def suites(self) -> Sequence[str]:
+        """The description's name alone."""
+        return [self.description.name]
+
     def tasks(self, suite: str) -> Sequence[str]:
         """Names of the tasks in the description's order.
 
         Raises:
             UnknownName: the suite has another name than the description.
         """
-        if suite != self.description.name:
-            raise UnknownName("suite of this Gymnasium environment", suite, [self.description.name])
+        if suite not in self.suites():
+            raise UnknownName("suite of this Gymnasium environment", suite, self.suites())
         return list(self.description.tasks)
 
     def open(self, row: Row) -> tuple["GymBody", "GymTask"]:
@@ -128,14 +132,19 @@ class GymBody:
         """Gymnasium's, for what is not offered here; another one after :meth:`begin` where seeds go to ``make``.
 
         Raises:
-            ConfigError: it does not take as many actions as the description has.
+            ConfigError: Gymnasium does not know it or its arguments, or it takes another number of actions than the
+                description has.
         """
         if self._env is None:
             self._env = self._made({})
         return self._env
 
     def begin(self, seed: int) -> None:
-        """A new episode of the environment; the same seed gives the same one."""
+        """A new episode of the environment; the same seed gives the same one.
+
+        Raises:
+            ConfigError: as :attr:`env`.
+        """
         if self._description.seed_by == "make":
             self.close()
             self._env = self._made({"seed": seed})
@@ -188,7 +197,10 @@ class GymBody:
     def _made(self, seed: dict[str, int]) -> Any:
         description = self._description
         arguments: dict[str, Any] = description.make | description.tasks[self._task].make | seed
-        env = gymnasium.make(description.env, **arguments)
+        try:
+            env = gymnasium.make(description.env, **arguments)
+        except (gymnasium.error.Error, TypeError) as error:
+            raise ConfigError(f"{description.name}: Gymnasium cannot make {description.env!r}: {error}") from error
         if env.action_space.shape != (description.spec.action.size,):
             env.close()
             raise ConfigError(

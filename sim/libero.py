@@ -30,10 +30,10 @@ class Config:
         camera_size: height and width of the pictures [pixels].
         render: ``decimated`` thins out the visual meshes, the physics unchanged, and is made for machines without a
             GPU; ``exact`` draws what LIBERO itself draws.
-        fused: run the controller inside the physics step: half the time, the same states to 1e-6.
+        fused: our own controller inside the physics step (:mod:`vla.sim.osc`): faster, the same states to 1e-6.
         settle_steps: control steps with an open gripper after a scene is set, before the policy.
         max_steps: control steps of an episode; 0 for the suite's limit.
-        limits: control steps of an episode by suite; the usual ones (``libero_suites.MAX_STEPS``) for suites not named.
+        limits: control steps of an episode by suite; the usual ones (``libero_suites.max_steps``) for suites not named.
         worlds: compiled scenes kept for later rows of their tasks; each takes a second to make and memory to keep.
         allow_simulator_drift: simulate with versions that LIBERO's numbers do not hold for; results are marked.
     """
@@ -65,7 +65,7 @@ class Config:
 
 
 class LiberoBenchmark:
-    """Scenes by row; a :class:`~vla.rows.Benchmark`.
+    """Scenes by row; a :class:`~vla.rows.Simulator`.
 
     Attributes:
         config: how LIBERO is simulated.
@@ -81,6 +81,10 @@ class LiberoBenchmark:
     def spec(self) -> EmbodimentSpec:
         """Of every body it opens."""
         return libero_panda(self.config.camera_size)
+
+    def suites(self) -> Sequence[str]:
+        """Those of the wheel whose files are all there."""
+        return libero_suites.suites()
 
     def tasks(self, suite: str) -> Sequence[str]:
         """Names of a suite's tasks in LIBERO's order.

@@ -19,10 +19,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla.errors import DataError, DependencyMissing, UnknownName
+from vla.protocol_libero import PROTOCOLS
 from vla.sim.rendering import gl, mujoco_binding
-
-MAX_STEPS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
-"""The usual limits of control steps, by the suite's name or the name's beginning (libero_spatial_swap is 220)."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,8 @@ def find_task(suite: str, task: str) -> SuiteTask:
 
 
 def max_steps(suite: str) -> int:
-    """Control steps that an episode of the suite may take; 400 where nobody has set a number."""
-    names = sorted((name for name in MAX_STEPS if suite == name or suite.startswith(f"{name}_")), key=len)
-    return MAX_STEPS[names[-1]] if names else 400
+    """Control steps that an episode of the suite may take, if a protocol does not say otherwise."""
+    return PROTOCOLS["ours"].limit(suite)
 
 
 @functools.cache

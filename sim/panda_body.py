@@ -6,7 +6,7 @@ from jaxtyping import Float32
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import ACTION, RAW_ACTION
 from vla.errors import PolicyFault
-from vla.experience import Observation
+from vla.experience import Image, Observation
 from vla.sim.panda_scene import PandaScene
 from vla.transforms import action_map
 
@@ -38,13 +38,22 @@ class PandaBody[Scene: PandaScene]:
         return self._spec
 
     def observe(self, *, images: bool = True) -> Observation:
-        """State and, only if asked for, the pictures, mirrored left-right as LIBERO's policies know them."""
-        pictures = {}
-        if images:
-            for camera in self._spec.cameras:
-                picture = self.world.render(camera.name, camera.height)
-                pictures[camera.name] = np.ascontiguousarray(picture[:, ::-1])
+        """State and, only if asked for, the pictures."""
+        pictures = {name: self.picture(name) for name in self._spec.camera_names} if images else {}
         return Observation(pictures, self.world.state(), self._instruction, self.world.time)
+
+    def picture(self, camera: str) -> Image:
+        """What a camera sees now, mirrored left-right as LIBERO's policies know it.
+
+        Raises:
+            UnknownName: there is no such camera.
+        """
+        picture = self.world.render(camera, self._spec.camera(camera).height)
+        return np.ascontiguousarray(picture[:, ::-1])
+
+    def aim(self, action: Float32[np.ndarray, "7"]) -> None:
+        """Where the controller moves from the next physics step on, for who steps the scene at the physics rate."""
+        self.world.set_goal(_TO_RAW(action))
 
     def command(self, action: Float32[np.ndarray, "7"]) -> Float32[np.ndarray, "7"]:
         """Act for 50 ms; returns what was sent: motions clipped to 0.05 m and 0.5 rad, the gripper to [0, 1].

@@ -39,7 +39,7 @@ class Config:
     Attributes:
         camera_size: height and width of the pictures [pixels].
         render: ``decimated`` thins out the visual meshes, the physics unchanged; ``exact`` draws what robosuite draws.
-        fused: our own controller inside the physics step: several times as fast, the same states to 1e-6.
+        fused: our own controller inside the physics step (:mod:`vla.sim.osc`): faster, the same states to 1e-6.
         max_steps: control steps of an episode.
         allow_simulator_drift: simulate with versions that published numbers do not hold for; results are marked.
     """
@@ -107,7 +107,7 @@ class RobosuiteWorld(PandaScene):
 
 
 class RobosuiteBenchmark:
-    """Scenes by row; a :class:`~vla.rows.Benchmark` with the one suite ``"robosuite"``.
+    """Scenes by row; a :class:`~vla.rows.Simulator` with the one suite ``"robosuite"``.
 
     Attributes:
         config: how they are simulated.
@@ -125,14 +125,18 @@ class RobosuiteBenchmark:
         """LIBERO's, but for the name: the arm, its controller and the cameras' names are the same."""
         return replace(libero_panda(self.config.camera_size), name="robosuite_panda")
 
+    def suites(self) -> Sequence[str]:
+        """The one."""
+        return [SUITE]
+
     def tasks(self, suite: str) -> Sequence[str]:
         """Robosuite's names of the tasks.
 
         Raises:
             UnknownName: the suite is not ``"robosuite"``.
         """
-        if suite != SUITE:
-            raise UnknownName("suite of robosuite", suite, [SUITE])
+        if suite not in self.suites():
+            raise UnknownName("suite of robosuite", suite, self.suites())
         return list(TASKS)
 
     def open(self, row: Row) -> tuple[PandaBody[RobosuiteWorld], "RobosuiteTask"]:

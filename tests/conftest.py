@@ -52,6 +52,14 @@ def vla(capsys):
 
 
 @pytest.fixture
+def point(tmp_path) -> Path:
+    """A description of the tiny Gymnasium environment (``gym_point.py``), to be changed."""
+    path = tmp_path / "point.toml"
+    path.write_text((Path(__file__).parent / "data" / "point.toml").read_text())
+    return path
+
+
+@pytest.fixture
 def lerobot_dataset(tmp_path, monkeypatch) -> Any:
     """LeRobot's own class, its cache in a temporary folder."""
     import datasets.config

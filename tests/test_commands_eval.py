@@ -209,6 +209,10 @@ def test_a_policy_by_name_takes_settings(tmp_path):
         find(tmp_path)
     with pytest.raises(ConfigError, match="--set is for policies by name"):
         find(tmp_path, "gripper=0")
+    with pytest.raises(ConfigError, match="gripper is of type float, found 'open'"):
+        find("hold", "gripper=open")
+    with pytest.raises(ConfigError, match="hold is a policy by name: it has no option ode_steps"):
+        find_subject(Path("hold"), (), embodiment=None, ode_steps=3, device="cpu")
 
 
 def test_a_policy_by_name_has_no_variants(vla, tmp_path):
@@ -249,3 +253,53 @@ def test_a_served_policy_is_measured_by_its_address():
         assert (found.name, found.spec, list(found.factories)) == ("served", SPEC, ["served"])
         with pytest.raises(ConfigError, match="no option ode_steps"):
             find_subject(Path(server.address), (), embodiment=None, ode_steps=3, device="cpu")
+
+
+def test_another_simulator_runs_by_its_name(vla, point, tmp_path):
+    """A Gymnasium environment held still: rows by seed, resumed, filmed and recorded."""
+    shared = ("eval", "hold", "--sim", "gym_env", "--sim-set", f"description={point}", "--json")
+    some = (*shared, "--tasks", "1", "--sampled", "2", "--seed", "5", "--workers", "1")
+    code, out, err = vla(*some, "--out", tmp_path / "run")
+    assert code == 0, err
+    value = json.loads(out)
+    assert (value["sim"], value["rows"], value["runs"]["hold"]["successes"]) == ("gym_env", 2, 0)
+    results = read_results(tmp_path / "run" / "hold")
+    assert [result.row for result in results] == [Row("point", "left", -1, seed) for seed in (5, 6)]
+    assert [(result.status, result.steps, result.inferences) for result in results] == [("failure", 30, 4)] * 2
+    code, out, _ = vla(*some, "--out", tmp_path / "run")  # nothing left to run
+    assert code == 0 and json.loads(out)["rows"] == 2
+    assert "NamedPolicy(name=hold, settings=[], body=point)" in (tmp_path / "run" / "report.html").read_text()
+    recordings = read_recordings(tmp_path / "run" / "hold")
+    assert [(entry["status"], entry["measured"]) for entry in recordings] == [("failure", "failure")] * 2
+    assert len(list((tmp_path / "run" / "hold").rglob("*.rrd"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (("--sim", "gym_env", "--protocol", "openpi", "--widen", "3"), "--protocol, --widen: of LIBERO"),
+        (("--sim", "gym_env", "--inits", "3"), "--inits: of LIBERO"),
+        (("--sim-set", "description=x"), "--sim-set is for other simulators"),
+        (("--sim", "gym-env"), "closest: gym_env"),
+        (("--sim", "gym_env", "--sim-set", "descriptoin=x"), "closest: description"),
+        (("--sim", "gym_env", "--sim-set", "max_steps=many"), "max_steps is of type int, found 'many'"),
+        (("--sim", "gym_env", "--sim-set", "max_steps"), "expected NAME=VALUE"),
+        (("--sim", "robosuite_env", "--sim-set", "fused=no"), "fused is of type bool"),
+        (("--sim", "robosuite_env", "--suite", "robosuit"), "closest: robosuite"),
+        (("--sim", "robosuite_env", "--tasks", "Lift", "9"), "task of robosuite"),
+    ],
+)
+def test_what_a_simulator_does_not_have_is_named(vla, tmp_path, options, match):
+    code, _, err = vla("eval", "hold", *options, "--out", tmp_path / "run")
+    assert code == 2 and match in err and not (tmp_path / "run").exists()
+
+
+def test_rows_of_another_simulator(tmp_path):
+    rows = Evaluate(Path("hold"), tmp_path, sim="robosuite_env", tasks=("Door", "0"), sampled=2).make_rows()
+    assert rows == [Row("robosuite", task, -1, seed) for task in ("Door", "Lift") for seed in range(2)]
+    assert len(Evaluate(Path("hold"), tmp_path, sim="robosuite_env").make_rows()) == 9 * 10
+    path = tmp_path / "rows.json"
+    for row, match in ((Row("robosuite", "Lift", 0, 1), "initial states"), (Row("robosuite", "Lif", -1, 1), "Lift")):
+        path.write_text(json.dumps([row.to_json()]))
+        with pytest.raises((ConfigError, UnknownName), match=match):
+            Evaluate(Path("hold"), tmp_path, sim="robosuite_env", rows=path).make_rows()

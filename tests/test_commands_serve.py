@@ -15,8 +15,8 @@ from test_policies_vla_policy import ARM, OBSERVATION, write
 
 from vla.asynchronous import Asynchronous
 from vla.chunking import Ensemble, Latest, Synchronous
+from vla.commands.named_policy import NamedPolicy
 from vla.commands.policy_choice import executor, policy_config
-from vla.commands.subject import NamedPolicy
 from vla.errors import ConfigError
 from vla.policies import lerobot_policy, remote, vla_policy
 from vla.policies.remote import TOKEN_VARIABLE
@@ -75,7 +75,9 @@ def test_where_a_policy_is_says_what_it_is(checkpoint, tmp_path):
     assert policy_config(checkpoint, ode_steps=3, threads=1) == vla_policy.Config(checkpoint, ode_steps=3, threads=1)
     (tmp_path / "policy_preprocessor.json").write_text("{}")
     assert policy_config(tmp_path, threads=2) == lerobot_policy.Config(tmp_path, threads=2)
+    assert policy_config("hold", threads=1) == NamedPolicy("hold")
     wrong: list[tuple[Any, dict[str, Any]]] = [
+        ("hold", {"embodiment": "arm"}),
         ("ws://there:1", {"ode_steps": 3}),
         ("ws://there:1", {"embodiment": "arm"}),
         (tmp_path, {"ode_steps": 3}),

@@ -10,7 +10,7 @@ import pytest
 from vla.embodiment import EmbodimentSpec
 from vla.errors import UnknownName
 from vla.plugins import plugin, plugin_names, plugins
-from vla.rows import Benchmark
+from vla.rows import Simulator
 
 FOLDERS = ("datasets", "sim", "policies", "robot_driver")
 ALL = [(folder, name) for folder in FOLDERS for name in plugin_names(folder)]
@@ -40,7 +40,7 @@ def test_a_simulator_is_a_benchmark_that_says_what_its_bodies_are(name):
         pytest.importorskip("metaworld", reason="the extra metaworld is not installed")
     benchmark: Any = plugin("sim", name).Config().make()
     assert isinstance(benchmark.spec, EmbodimentSpec)
-    assert isinstance(benchmark, Benchmark)
+    assert isinstance(benchmark, Simulator)
     with pytest.raises(UnknownName):
         benchmark.tasks("no_such_suite")
     benchmark.close()

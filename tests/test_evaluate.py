@@ -16,8 +16,9 @@ import pytest
 
 import vla.evaluate
 from vla.errors import ConfigError, DataError, SpecMismatch, UnknownName, VlaError
-from vla.evaluate import Result, choose_rows, compare, read_results, run_rows, summarise
-from vla.results import write_results
+from vla.evaluate import run_rows
+from vla.recordings import choose_rows, read_recordings
+from vla.results import Result, compare, read_results, summarise, write_results
 from vla.rows import Row
 
 
@@ -318,7 +319,7 @@ def test_chosen_rows_are_recorded_afterwards_and_only_once(tmp_path):
     again = run(wanted, tmp_path / "run", config, videos=3, recordings=1)
     assert (tmp_path / "opened").read_text().count("\n") == 5 + 3
     assert [r.status for r in again] == [r.status for r in results]
-    entries = vla.evaluate.read_recordings(tmp_path / "run")
+    entries = read_recordings(tmp_path / "run")
     assert [(e["row"]["task"], e["row"]["init"], e["status"]) for e in entries] == [
         ("reach left", 0, "failure"),
         ("reach left", 1, "failure"),
@@ -344,7 +345,7 @@ def test_any_row_can_be_recorded_afterwards_as_it_was_measured(tmp_path):
         with pytest.raises(ConfigError, match="has no result of"):
             vla.evaluate.record_rows(out, rows(7))
     assert job.rrd and job.rrd.stat().st_size > 10_000 and job.video is None
-    entries = vla.evaluate.read_recordings(out)
+    entries = read_recordings(out)
     assert [(e["row"]["task"], bool(e["video"]), bool(e["rrd"])) for e in entries] == [
         ("reach left", True, False),
         ("reach right", False, True),

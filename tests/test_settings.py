@@ -6,12 +6,12 @@ from pathlib import Path
 import fake_benchmark as fake
 import pytest
 
-from vla.commands.subject import NamedPolicy
+from vla.commands.named_policy import NamedPolicy
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError
 from vla.policies import hold, vla_policy
 from vla.settings import plain, restore
-from vla.sim import libero
+from vla.sim import gym_description, gym_env, libero
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,8 @@ from vla.sim import libero
         vla_policy.Config(Path("here"), temperature=0.5, threads=1),
         hold.Config(libero_panda(32), gripper=0.0),
         NamedPolicy("hold", (("gripper", 0.5), ("horizon", 4))),
+        NamedPolicy("hold", body=gym_description.read("metaworld").spec),
+        gym_env.Config("point.toml", max_steps=9),
     ],
     ids=lambda config: type(config).__module__,
 )

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla.errors import ConfigError, DataError
-from vla.evaluate import read_recordings, read_results, run_rows
+from vla.evaluate import run_rows
 from vla.protocol_libero import PROTOCOLS
+from vla.recordings import read_recordings
+from vla.results import read_results
 from vla.rows import Row
 from vla.shards import Shard, merge
 

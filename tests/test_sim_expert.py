@@ -16,7 +16,7 @@ from vla.datasets import lerobot_writer, rlds_writer
 from vla.errors import BodyFault, ConfigError, DataError, UnknownName
 from vla.experience import Episode
 from vla.plugins import open_source
-from vla.rows import Row
+from vla.rows import EVALUATION_SEEDS, Row
 from vla.sim import libero_suites
 from vla.sim.expert import generate as generating
 from vla.sim.expert.generate import GenerateConfig, Job, generate, make_episode
@@ -128,7 +128,7 @@ def test_processes_give_the_same_episodes_in_order(disturbed, task):
     assert first.info == disturbed.info
     assert np.array_equal(first.state, disturbed.state)
     assert np.array_equal(first.images["agentview"][10], disturbed.images["agentview"][10])
-    assert generating.FIRST_SEED <= first.info["seed"] < second.info["seed"]
+    assert EVALUATION_SEEDS <= first.info["seed"] < second.info["seed"]
     assert 1.0 <= first.info["widen"] <= 2.0
     assert (seen[-1].done, seen[-1].total, seen[-1].lost) == (2, 2, 0)
 

@@ -9,7 +9,7 @@ STEPS = [Subtask(label, "bowl_1", "plate_1") for label in ("reach", "grasp", "ca
 
 def run(disturbance: Disturbance, seed: int) -> tuple[Accidents, np.ndarray]:
     """What is sent instead of standing still with closed fingers."""
-    accidents = Accidents(disturbance, np.random.default_rng(seed))
+    accidents = Accidents(disturbance.slips, disturbance.bumps, np.random.default_rng(seed))
     still = np.zeros(7, dtype=np.float32)
     return accidents, np.stack([accidents.befall(still, subtask, step) for step, subtask in enumerate(STEPS)])
 

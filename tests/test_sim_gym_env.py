@@ -1,7 +1,5 @@
 """A Gymnasium environment as a benchmark: the tiny one for what is promised, Meta-World for whether that is enough."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,52 +11,6 @@ from vla.protocols import Body, Task
 from vla.rows import Benchmark, Row
 from vla.runtime import run_episode
 from vla.sim import gym_description, gym_env
-
-POINT = """
-env = "vla-tests/Point-v0"
-imports = ["gym_point"]
-success = "is_success"
-max_steps = 30
-[make]
-render_mode = "rgb_array"
-[tasks]
-right = { instruction = "go right" }
-left = { instruction = "go left", make = { goal = -0.5 } }
-[[state]]
-key = "arm"
-first = 1
-channels = [{ name = "x", unit = "m", kind = "position" }]
-[action]
-mode = "delta"
-frame = "base"
-rate = 10.0
-gripper = { closed = 1.0, opened = -1.0 }
-channels = [
-    { name = "dx", unit = "m", kind = "position", low = -0.1, high = 0.1, scale = 0.1 },
-    { name = "gripper", kind = "gripper", low = -1.0, high = 1.0 },
-]
-[[cameras]]
-name = "top"
-from = "pixels/top"
-height = 8
-width = 12
-role = "primary"
-[[cameras]]
-name = "side"
-from = "render"
-height = 6
-width = 6
-"""
-
-
-@pytest.fixture
-def point(tmp_path, monkeypatch):
-    """Path of a description of the tiny environment."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # for worker processes
-    path = tmp_path / "point.toml"
-    path.write_text(POINT)
-    return path
 
 
 def right(body, task, steps=30):
@@ -100,7 +52,7 @@ def test_it_is_a_benchmark_with_a_body_and_tasks(point):
 
 @pytest.mark.parametrize("seed_by", ["reset", "make"])
 def test_the_seed_decides_the_scene_whatever_ran_before(point, seed_by):
-    point.write_text(f'seed_by = "{seed_by}"\n' + POINT)
+    point.write_text(f'seed_by = "{seed_by}"\n' + point.read_text())
     benchmark = gym_env.Config(str(point)).make()
     places = []
     for seed in (3, 4, 3):
@@ -137,13 +89,19 @@ def test_what_does_not_fit_is_an_error(point):
         with pytest.raises(PolicyFault, match="2 finite numbers"):
             body.command(action.astype(np.float32))
     benchmark.close()
+    described = point.read_text()
     for wrong, match in (("pixels/bottom", "pixels/bottom"), ("arm", "float64")):
-        point.write_text(POINT.replace("pixels/top", wrong))
+        point.write_text(described.replace("pixels/top", wrong))
         body, task = gym_env.Config(str(point)).make().open(Row("point", "right", -1, 0))
         task.reset()
         with pytest.raises(BodyFault, match=match):
             body.observe()
-    point.write_text(POINT.replace("first = 1", "first = 4"))
+    for old, new in (("Point-v0", "Pont-v0"), ("make = { goal", "make = { gaol")):
+        point.write_text(described.replace(old, new))
+        _, task = gym_env.Config(str(point)).make().open(Row("point", "left", -1, 0))
+        with pytest.raises(ConfigError, match="Gymnasium cannot make 'vla-tests/Po"):
+            task.reset()
+    point.write_text(described.replace("first = 1", "first = 4"))
     body, task = gym_env.Config(str(point)).make().open(Row("point", "right", -1, 0))
     task.reset()
     with pytest.raises(BodyFault, match="too few numbers"):
@@ -165,7 +123,7 @@ def test_what_does_not_fit_is_an_error(point):
     ],
 )
 def test_damaged_descriptions_name_what_is_wrong(point, old, new, match):
-    point.write_text(POINT.replace(old, new, 1))
+    point.write_text(point.read_text().replace(old, new, 1))
     with pytest.raises(DataError, match=match):
         gym_env.Config(str(point)).make()
 
@@ -175,7 +133,8 @@ def test_what_is_not_there_is_named(point):
         gym_env.Config("metawold").make()
     with pytest.raises(DataError, match=r"nothing\.toml"):
         gym_env.Config(str(point.parent / "nothing.toml")).make()
-    point.write_text(POINT.replace("gym_point", "no_such_module").replace("max_steps", 'extra = "worlds"\nmax_steps'))
+    described = point.read_text().replace('["gym_point"]', '["no_such_module"]')
+    point.write_text(described.replace("max_steps", 'extra = "worlds"\nmax_steps'))
     with pytest.raises(DependencyMissing, match=r"no_such_module.*vla-stack\[worlds\]"):
         gym_env.Config(str(point)).make()
     with pytest.raises(ConfigError):

@@ -184,6 +184,10 @@ def test_errors_name_the_picture_as_reading_one_by_one_does(tmp_path):
 
 
 def test_an_episode_that_is_not_there(tmp_path):
-    for number in (-1, 5):
-        with pytest.raises(IndexError, match="of 5"):
-            rlds(tmp_path).windows(np.array([number]), np.array([0]), 2)
+    with lerobot_v3.Writer(tmp_path / "lerobot", SPEC) as writer:
+        writer.add(episode(0, 4))
+        writer.add(episode(1, 4))
+    for source in (rlds(tmp_path), open_source(tmp_path / "lerobot")):
+        for number in (-1, len(source)):
+            with pytest.raises(IndexError, match=f"of {len(source)}"):
+                read_windows(source, np.array([number]), np.array([0]), 2)

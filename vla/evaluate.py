@@ -29,23 +29,12 @@ from vla.policy_process import PolicyProcess
 from vla.protocol_libero import Protocol
 from vla.protocols import Policy
 from vla.ray_crew import Cluster, RayCrew
-from vla.recordings import choose_rows, jobs_for, note, read_recordings, unrecorded
-from vla.results import Result, compare, read_results, summarise, write_results
+from vla.recordings import choose_rows, jobs_for, note, unrecorded
+from vla.results import Result, write_results
 from vla.rows import Benchmark, Row
 from vla.settings import plain, restore
 from vla.shards import Shard
 from vla.workers import Answer, Crash, Crew
-
-__all__ = [
-    "Result",
-    "choose_rows",
-    "compare",
-    "read_recordings",
-    "read_results",
-    "record_rows",
-    "run_rows",
-    "summarise",
-]
 
 
 def run_rows(

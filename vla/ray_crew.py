@@ -7,16 +7,14 @@ and the checkpoint at the same path; results come back to the machine that asked
 import os
 import time
 import traceback
-from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vla.errors import ConfigError, DependencyMissing, VlaError
-from vla.workers import Answer, Crash, Handler, crash_of
+from vla.workers import DEATHS_WHILE_LOADING, Answer, Crash, Handler, Waiting, crash_of, next_group, queues
 
 _LOOK_S = 1.0
-_DEATHS_WHILE_LOADING = 3
 
 
 @dataclass(frozen=True)
@@ -121,9 +119,7 @@ class RayCrew:
         timeout_s: float | None = None,
     ) -> Generator[Answer]:
         """Answers as they arrive; see :meth:`vla.workers.Crew.run`."""
-        waiting: dict[Hashable, deque[tuple[Any, int]]] = defaultdict(deque)
-        for job in jobs:
-            waiting[group(job)].append((job, 1))
+        waiting = queues(jobs, group)
         unloaded = 0
         try:
             while any(waiting.values()) or any(actor.job for actor in self._crew):
@@ -145,7 +141,7 @@ class RayCrew:
                         self._ray.kill(actor.handle)
                         if not actor.loaded:
                             unloaded += 1
-                            if unloaded >= _DEATHS_WHILE_LOADING:
+                            if unloaded >= DEATHS_WHILE_LOADING:
                                 raise VlaError(f"processes do not live long enough to take a job: {found.error}")
                             waiting[actor.group].append((job, attempt))
                             continue
@@ -157,7 +153,7 @@ class RayCrew:
             self._stop(at_once=True)
             raise
 
-    def _hand_out(self, waiting: dict[Hashable, deque[tuple[Any, int]]]) -> None:
+    def _hand_out(self, waiting: Waiting) -> None:
         queued = sum(len(queue) for queue in waiting.values())
         busy = sum(actor.job is not None for actor in self._crew)
         while len(self._crew) < min(self.workers, queued + busy):
@@ -167,10 +163,7 @@ class RayCrew:
         for actor in self._crew:
             if actor.job is not None or not any(waiting.values()):
                 continue
-            key = actor.group
-            if not waiting.get(key):
-                open_groups = [name for name, queue in waiting.items() if queue]
-                key = max(open_groups, key=lambda name: (name not in taken, len(waiting[name])))
+            key = next_group(actor.group, taken, waiting)
             actor.group, actor.job = key, waiting[key].popleft()
             taken.add(key)
             self._send(actor)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from vla.charts import curve
 from vla.errors import ConfigError, DataError
-from vla.evaluate import read_recordings
+from vla.recordings import read_recordings
 from vla.report_style import write_page
 from vla.report_tables import success_tables
 from vla.report_text import (

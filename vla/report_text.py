@@ -60,10 +60,12 @@ def _value(value: Any) -> str:
 
 
 def settings_said(value: Any) -> str:
-    """``name(field=value, ...)``; folders are shown by their last two names."""
+    """``name(field=value, ...)``; folders are shown by their last two names, an embodiment by its own."""
     if not isinstance(value, dict):
         return "" if value is None else str(value)
     kind = str(value.get("type", "")).removesuffix(".Config").rsplit(".", 1)[-1]
+    if kind == "EmbodimentSpec":
+        return str(value.get("name", ""))
     fields = ", ".join(f"{key}={_field(item)}" for key, item in value.items() if key != "type")
     return f"{kind}({fields})"
 

@@ -7,8 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, DataError
 from vla.protocols import Body, Task
+
+EVALUATION_SEEDS = 1_000_000
+"""Rows of evaluations have seeds below this, demonstrations from there on: no sampled scene is in both."""
 
 
 @dataclass(frozen=True, order=True)
@@ -126,4 +130,18 @@ class Benchmark(Protocol):
 
     def close(self) -> None:
         """Give back simulators and graphics contexts."""
+        ...
+
+
+@runtime_checkable
+class Simulator(Benchmark, Protocol):
+    """A benchmark that can be chosen by its name (``sim/``): it says what it holds before a row is opened."""
+
+    @property
+    def spec(self) -> EmbodimentSpec:
+        """Of every body it opens."""
+        ...
+
+    def suites(self) -> Sequence[str]:
+        """Names of its suites."""
         ...

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -35,10 +35,12 @@ from vla.errors import ConfigError, VlaError
 
 _LOOK_S = 0.25  # between looks at the processes' memory, where that is limited
 _LOADING_S = 1800.0  # large weights from a slow disk; not part of a job's time
-_DEATHS_WHILE_LOADING = 3  # one may be an accident
+DEATHS_WHILE_LOADING = 3  # one may be an accident
 
 
 CrashKind = Literal["crash", "time-out", "out of memory"]
+type Waiting = dict[Hashable, deque[tuple[Any, int]]]
+"""Jobs by group, each with the number of its next attempt."""
 
 
 class Handler(Protocol):
@@ -169,9 +171,7 @@ class Crew:
         Raises:
             VlaError: a handler or the factory raised it, or processes keep dying before they can take a job.
         """
-        waiting: dict[Hashable, deque[tuple[Any, int]]] = defaultdict(deque)
-        for job in jobs:
-            waiting[group(job)].append((job, 1))
+        waiting = queues(jobs, group)
         unloaded = 0
         try:
             while any(waiting.values()) or any(worker.busy for worker in self._crew):
@@ -188,7 +188,7 @@ class Crew:
                     job, attempt = worker.job
                     if isinstance(answer, Crash) and not worker.loaded:
                         unloaded += 1
-                        if unloaded >= _DEATHS_WHILE_LOADING:
+                        if unloaded >= DEATHS_WHILE_LOADING:
                             raise VlaError(f"processes do not live long enough to take a job: {answer.error}")
                         waiting[worker.group].append((job, attempt))
                     elif isinstance(answer, Crash) and not answer.tried:
@@ -202,7 +202,7 @@ class Crew:
             self._stop(at_once=True)
             raise
 
-    def _hand_out(self, waiting: dict[Hashable, deque[tuple[Any, int]]]) -> None:
+    def _hand_out(self, waiting: Waiting) -> None:
         """A job to everyone who is idle, and new processes while there are more jobs than processes."""
         queued = sum(len(queue) for queue in waiting.values())
         busy = sum(worker.busy for worker in self._crew)
@@ -226,13 +226,29 @@ def _start(factory: Callable[[], Handler], equip: Equip | None, log: Path | None
     return _Worker(process, ours, kills=kills)
 
 
-def _assign(worker: _Worker, crew: list[_Worker], waiting: dict[Hashable, deque]) -> None:
-    """The next job: of the same group, else of the fullest group that nobody works on, else of the fullest."""
-    taken = {other.group for other in crew if other.busy}
-    open_groups = [key for key, queue in waiting.items() if queue]
-    key = worker.group
-    if key not in open_groups:
-        key = max(open_groups, key=lambda name: (name not in taken, len(waiting[name])))
+def queues(jobs: Sequence[Any], group: Callable[[Any], Hashable]) -> Waiting:
+    """All jobs, before their first attempt."""
+    waiting: Waiting = defaultdict(deque)
+    for job in jobs:
+        waiting[group(job)].append((job, 1))
+    return waiting
+
+
+def next_group(last: Hashable, taken: Collection[Hashable], waiting: Waiting) -> Hashable:
+    """Whose job is next: the same group's, else the fullest's that nobody works on, else the fullest's.
+
+    Args:
+        last: group of the job that the process had before.
+        taken: groups that processes work on.
+        waiting: at least one job.
+    """
+    if waiting.get(last):
+        return last
+    return max((key for key, queue in waiting.items() if queue), key=lambda key: (key not in taken, len(waiting[key])))
+
+
+def _assign(worker: _Worker, crew: list[_Worker], waiting: Waiting) -> None:
+    key = next_group(worker.group, {other.group for other in crew if other.busy}, waiting)
     worker.group, worker.job, worker.busy, worker.since = key, waiting[key].popleft(), True, time.monotonic()
     try:
         worker.pipe.send(worker.job[0])

@@ -6,7 +6,7 @@
     bump   while the hand comes down on something, it is pushed aside: it comes back, or misses and tries again
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -19,20 +19,6 @@ BUMP = 0.8  # of the largest translation
 WITHIN = 12  # steps of the subtask, one of which it happens at
 
 
-class Sizes(Protocol):
-    """How often things go wrong, e.g. a :class:`vla.sim.expert.record.Disturbance`."""
-
-    @property
-    def slips(self) -> float:
-        """Probability of a slip in an episode."""
-        ...
-
-    @property
-    def bumps(self) -> float:
-        """Probability of a bump in an episode."""
-        ...
-
-
 class Accidents:
     """Changes what is sent at a few steps of an episode, at most one slip and one bump.
 
@@ -40,16 +26,17 @@ class Accidents:
         happened: ``[first step, "slip" or "bump", steps]`` of each, as JSON values.
 
     Args:
-        sizes: how often.
+        slips: probability of a slip in an episode.
+        bumps: probability of a bump in an episode.
         rng: draws whether, when and where to; of its own, so that the rest of an episode does not depend on it.
     """
 
-    def __init__(self, sizes: Sizes, rng: np.random.Generator):
+    def __init__(self, slips: float, bumps: float, rng: np.random.Generator):
         self.happened: list[list[Any]] = []
         angle = rng.uniform(0, 2 * np.pi)
         self._aside = BUMP * STEP_M * np.array([np.cos(angle), np.sin(angle), 0.0], dtype=np.float32)
         waits = {"carry": int(rng.integers(2, WITHIN)), "grasp": int(rng.integers(2, WITHIN))}
-        drawn = {"carry": rng.random() < sizes.slips, "grasp": rng.random() < sizes.bumps}
+        drawn = {"carry": rng.random() < slips, "grasp": rng.random() < bumps}
         self._waits = {label: wait for label, wait in waits.items() if drawn[label]}
         self._left = {"carry": 0, "grasp": 0}
 

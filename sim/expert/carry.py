@@ -199,5 +199,5 @@ def _far(pose: Pose, base: Float64[np.ndarray, "2"]) -> float:
 def _tried(grasp: Grasp, origin: Float64[np.ndarray, "3"], turned: Float64[np.ndarray, "3 3"], failed: Tried) -> bool:
     """Whether nearly the same grasp of the object has failed before."""
     position = turned.T @ (grasp.pose.position - origin)
-    rotation = turned.T @ grasp.pose.rotation
-    return any(np.linalg.norm(position - other) < 0.015 and np.trace(rotation.T @ turn) > 2.7 for other, turn in failed)
+    turn = turned.T @ grasp.pose.rotation
+    return any(np.linalg.norm(position - other) < 0.015 and np.trace(turn.T @ old) > 2.7 for other, old in failed)

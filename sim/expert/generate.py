@@ -17,14 +17,13 @@ import numpy as np
 
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Episode
-from vla.rows import Row
+from vla.rows import EVALUATION_SEEDS, Row
 from vla.sim import libero, libero_suites, simulator_version
 from vla.sim.expert.paraphrases import paraphrases
 from vla.sim.expert.record import Disturbance, record
 from vla.sim.expert.workers import Crashed, Worker
 from vla.sim.libero_world import Render
 
-FIRST_SEED = 1_000_000  # evaluation rows use smaller ones, so that no scene of theirs is demonstrated
 TRIES = 5  # scenes for one episode, each with its own seed, until the expert solves one
 
 
@@ -148,7 +147,7 @@ def make_episode(config: GenerateConfig, job: Job, benchmark: libero.LiberoBench
     """The episode of a job, from the first of its scenes that the expert solves."""
     failures = []
     for attempt in range(TRIES):
-        seed = FIRST_SEED + job.number * TRIES + attempt
+        seed = EVALUATION_SEEDS + job.number * TRIES + attempt
         factor = np.random.default_rng([seed, 1]).uniform(*config.widen)
         row = Row(config.suite, job.task, init=-1, seed=seed, widen=float(factor))
         try:

@@ -82,7 +82,8 @@ def record(body: LiberoBody, task: LiberoTask, disturbance: Disturbance, *, imag
     states, labels, executed, subtasks = [], [], [], []
     pictures: dict[str, list] = {name: [] for name in (body.spec.camera_names if images else ())}
     push = np.zeros(6)
-    accidents = Accidents(disturbance, np.random.default_rng([row.seed, task.number, row.init + 1, 1]))
+    unlucky = np.random.default_rng([row.seed, task.number, row.init + 1, 1])
+    accidents = Accidents(disturbance.slips, disturbance.bumps, unlucky)
     for step in solve(world, rng, disturbance.waypoint):
         observation = body.observe(images=images)
         label = _TO_CANONICAL(np.clip(step.raw, -1.0, 1.0))

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 
 from vla.errors import ConfigError, UnknownName
 from vla.protocol_libero import SeedRule
-from vla.rows import Row
-
-EVALUATION_SEEDS = 1_000_000
-"""Evaluation rows use seeds below this, demonstrations seeds from there on: no sampled scene is in both."""
+from vla.rows import EVALUATION_SEEDS, Row
 
 
 def task_names(suite: str, chosen: Sequence[str]) -> list[str]:
@@ -18,10 +15,23 @@ def task_names(suite: str, chosen: Sequence[str]) -> list[str]:
     """
     from vla.sim.libero_suites import tasks
 
-    known = [entry.name for entry in tasks(suite)]
+    return chosen_tasks(suite, [entry.name for entry in tasks(suite)], chosen)
+
+
+def chosen_tasks(suite: str, known: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """Names of tasks, given by name or by number; all of them if none is given.
+
+    Args:
+        suite: for the error.
+        known: names of its tasks in their order.
+        chosen: names and numbers.
+
+    Raises:
+        UnknownName: there is no such task.
+    """
     names = []
     for choice in chosen or known:
-        if choice.isdecimal():
+        if choice not in known and choice.isdecimal():
             if int(choice) >= len(known):
                 raise UnknownName(f"task of {suite}", choice, (str(number) for number in range(len(known))))
             choice = known[int(choice)]

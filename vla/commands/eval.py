@@ -17,7 +17,7 @@ NAMES = ("run", "compare", "merge", "rrd", "suites")
 
 @dataclass(frozen=True)
 class Eval:
-    """Measure a policy in LIBERO (``vla eval CHECKPOINT``, short for ``vla eval run``), join runs, compare and
+    """Measure a policy in a simulator (``vla eval CHECKPOINT``, short for ``vla eval run``), join runs, compare and
     record them.
     """
 

@@ -1,9 +1,10 @@
-"""``vla eval``: a policy in LIBERO over rows fixed beforehand, alone or against variants of itself on the same rows."""
+"""``vla eval``: a policy in a simulator over rows fixed beforehand, alone or against variants of itself on them."""
 
+import functools
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,24 +12,25 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
+from vla.commands.name_value import parse_settings
+from vla.commands.simulator import LIBERO, SCENES, InAnother, InLibero
 from vla.commands.subject import Subject, find_subject
 from vla.commands.train import DATA_FILE
-from vla.embodiment import EmbodimentSpec
-from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError
 from vla.protocol_libero import Protocol, find_protocol
 from vla.report_text import errors_said
 from vla.results import Result, compare, summarise
 from vla.rows import Row, read_rows
 from vla.shards import Shard
-from vla.transforms import connect
 
 Variant = Literal["untrained", "blank"]
+LIBERO_ONLY = ("protocol", "inits", "widen", "render", "allow_simulator_drift")
+"""Options that no other simulator has."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a policy in LIBERO. Rows are fixed before the run; the same command goes on where one was stopped."""
+    """Measure a policy in a simulator. Rows are fixed before the run; the same command goes on after a stop."""
 
     checkpoint: Positional[Path]
     """A training run's folder, one of its checkpoints, a LeRobot policy's folder, the address of a served policy
@@ -41,12 +43,17 @@ class Evaluate:
     """Table of a LeRobot policy's features, if it is not beside its weights."""
     embodiment: str | None = None
     """Which of the checkpoint's embodiments to be, if it has several."""
+    sim: str = LIBERO
+    """Where: libero, or another file of sim/: robosuite_env, or gym_env for any described Gymnasium environment."""
+    sim_set: tuple[str, ...] = ()
+    """Settings of a simulator other than LIBERO, NAME=VALUE, e.g. description=metaworld."""
     protocol: Literal["ours", "openpi", "openvla", "openvla-oft", "lerobot"] = "ours"
     """Whose step limits, picture size, actions per look and seeds: ours, or those of a public evaluator. Ours gives a
     row the same scene whatever ran before, renders what the policy wants instead of resizing, and counts no crash as a
     failure; the others are there to compare with numbers that were published with them."""
-    suite: str = "libero_spatial"
-    """LIBERO or LIBERO-PRO suite; several with commas between them."""
+    suite: str | None = None
+    """LIBERO or LIBERO-PRO suite, libero_spatial if none is given; of another simulator all of its own. Several with
+    commas between them."""
     tasks: tuple[str, ...] = ()
     """Tasks of each suite by number or name; all if none is given."""
     rows: Path | None = None
@@ -54,7 +61,8 @@ class Evaluate:
     inits: int = 10
     """The first n of each task's own 50 initial states."""
     sampled: int = 0
-    """Instead: n scenes a task with the objects placed anew."""
+    """Instead: n scenes a task with the objects placed anew. Simulators other than LIBERO have only these; 10 if n is
+    not given."""
     widen: float = 1.0
     """Factor for the regions of sampled scenes. They are 2 cm wide, which an arm can solve blind; 3 needs eyes."""
     seed: int | None = None
@@ -62,7 +70,8 @@ class Evaluate:
     against: tuple[Variant, ...] = ()
     """Also run on the same rows: the untrained network, or the policy with its pictures blanked."""
     execute: int | None = None
-    """Actions of each chunk that are executed before the policy looks again, instead of the protocol's (ours: 8)."""
+    """Actions of each chunk that are executed before the policy looks again, instead of the protocol's (ours: 8); in
+    other simulators than LIBERO all of them by default."""
     ode_steps: int | None = None
     """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
     workers: int = 0
@@ -70,8 +79,8 @@ class Evaluate:
     device: str | None = None
     """cpu or cuda; by default the GPU if there is one."""
     batch: int | None = None
-    """One policy for all simulators that answers n of them at once; 0 for a policy in every process, which is faster
-    without a GPU. By default 8 with a GPU, 0 without."""
+    """One policy for all simulators that answers n of them at once; 0 for a policy in every process. By default 8 with
+    a GPU, 0 without, which is a judgement (docs/evaluation.md says what was measured)."""
     memory_gb: float | None = None
     """End a process that holds more, which costs its row."""
     row_minutes: float = 30.0
@@ -117,7 +126,7 @@ class Evaluate:
         console.print(f"report: {report}")
         return {
             "rows": len(next(iter(runs.values()))),
-            "protocol": self.protocol,
+            **({"protocol": self.protocol} if self.sim == LIBERO else {"sim": self.sim}),
             "runs": {name: summarise(results)["total"] for name, results in runs.items()},
             "comparisons": comparisons,
             "report": str(report),
@@ -125,28 +134,13 @@ class Evaluate:
 
     def make_rows(self) -> list[Row]:
         """All rows of the evaluation, of which a shard runs a part."""
-        from vla.commands.choices import check_rows, make_rows, suite_names, task_names
-
         if self.rows:
             if self.tasks or self.sampled:
                 raise ConfigError("a file of rows says everything: leave out --tasks and --sampled")
             rows = read_rows(self.rows)
         else:
-            protocol = find_protocol(self.protocol)
-            rows = [
-                row
-                for suite in suite_names(self.suite)
-                for row in make_rows(
-                    suite,
-                    task_names(suite, self.tasks),
-                    inits=self.inits,
-                    sampled=self.sampled,
-                    widen=self.widen,
-                    seed=protocol.seed if self.seed is None else self.seed,
-                    seed_rule=protocol.seed_rule,
-                )
-            ]
-        check_rows(rows)
+            rows = self._simulator.rows(self.suite, self.tasks)
+        self._simulator.check(rows)
         return rows
 
     def run_variant(self, name: str, rows: Sequence[Row]) -> list[Result]:
@@ -156,24 +150,13 @@ class Evaluate:
     def _run_rows(self, subject: Subject, name: str, rows: Sequence[Row]) -> list[Result]:
         from vla.evaluate import run_rows
         from vla.ray_crew import Cluster
-        from vla.sim import libero
 
-        device = self._device()
-        protocol = self._protocol(subject.spec)
-        size = protocol.camera_size
-        connect(libero_panda(size), subject.spec)  # what does not fit is said before a scene is compiled
+        setup = self._simulator.setup(subject.spec, rows)
         workers = self.workers or os.cpu_count() or 1
-        batch = (0 if device == "cpu" or self.ray_address else 8) if self.batch is None else self.batch
-        limits = tuple((suite, protocol.limit(suite)) for suite in dict.fromkeys(row.suite for row in rows))
+        batch = (0 if self._device() == "cpu" or self.ray_address else 8) if self.batch is None else self.batch
         return run_rows(
             rows,
-            libero.Config(
-                camera_size=size,
-                render=self.render,
-                settle_steps=protocol.settle_steps,
-                limits=limits,
-                allow_simulator_drift=self.allow_simulator_drift,
-            ),
+            setup.benchmark,
             subject.factories[name],
             self.out / name,
             workers=min(workers, len(rows)),
@@ -182,21 +165,31 @@ class Evaluate:
             cluster=Cluster(self.ray_address, gpus=self.ray_gpus) if self.ray_address else None,
             row_timeout_s=60 * self.row_minutes,
             retry_errors=self.retry_errors,
-            execute=protocol.execute or None,
-            protocol=protocol,
+            execute=setup.execute,
+            protocol=setup.protocol,
             shard=Shard.parse(self.shard) if self.shard else None,
             name=name,
             videos=self.videos,
             recordings=self.recordings,
         )
 
-    def _protocol(self, spec: EmbodimentSpec) -> Protocol:
+    @functools.cached_property
+    def _simulator(self) -> InLibero | InAnother:
+        if self.sim == LIBERO:
+            if self.sim_set:
+                raise ConfigError("--sim-set is for other simulators: LIBERO's settings are --protocol, --render, ...")
+            protocol = self._protocol()
+            return InLibero(protocol, self.inits, self.sampled, self.widen, self.render, self.allow_simulator_drift)
+        given = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
+        if wrong := [name for name in LIBERO_ONLY if name in given]:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
+            raise ConfigError(f"{options}: of LIBERO, not of {self.sim}; its own settings are given with --sim-set")
+        settings = parse_settings(self.sim_set, "--sim-set")
+        return InAnother(self.sim, settings, self.sampled or SCENES, self.seed or 0, self.execute)
+
+    def _protocol(self) -> Protocol:
         """As chosen, with what was set by hand."""
         protocol = find_protocol(self.protocol)
-        if not protocol.camera_size:
-            # a picture costs the same at any size: rendered as the policy wants it, none is resized
-            size = max((max(camera.height, camera.width) for camera in spec.cameras), default=128)
-            protocol = replace(protocol, camera_size=size)
         if self.execute is not None:
             protocol = replace(protocol, execute=self.execute)
         if self.rows:
@@ -211,6 +204,7 @@ class Evaluate:
             ode_steps=self.ode_steps,
             device=self._device(),
             features=self.features,
+            body=self._simulator.body,
         )
 
     def _device(self) -> str:

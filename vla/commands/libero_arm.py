@@ -8,14 +8,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.embodiment import EmbodimentSpec
-from vla.embodiments.libero_panda import ACTION, RAW_ACTION
 from vla.errors import ConfigError
 from vla.experience import Image
 from vla.rows import Row
 from vla.sim import libero
-from vla.transforms import action_map
-
-_TO_RAW = action_map(ACTION, RAW_ACTION)
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class LiberoArmWorld:
 
     def set_goal(self, action: Float32[np.ndarray, "7"]) -> None:
         """Canonical units in, the environment's own to its controller."""
-        self._body.world.set_goal(np.clip(_TO_RAW(action), -1.0, 1.0))
+        self._body.aim(action)
 
     def hold(self) -> None:
         """Brake all joints and stay: LIBERO's own controller alone lets the hand drift on for half a second."""
@@ -92,9 +88,8 @@ class LiberoArmWorld:
         return self._body.world.state()
 
     def render(self, camera: str) -> Image:
-        """Mirrored left-right, as LIBERO's policies know the pictures."""
-        size = self.spec.camera(camera).height
-        return np.ascontiguousarray(self._body.world.render(camera, size)[:, ::-1])
+        """As LIBERO's policies know the pictures."""
+        return self._body.picture(camera)
 
     def succeeded(self) -> bool:
         """Whether the goal has held since the reset."""

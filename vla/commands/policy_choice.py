@@ -1,12 +1,15 @@
-"""A policy by where it is (a checkpoint of ours, one of LeRobot's, a server), and how its chunks are executed."""
+"""A policy by where it is (a checkpoint of ours, one of LeRobot's, a server) or by name; how chunks are executed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from vla.asynchronous import asynchronous, asynchronous_ensembling, realtime
 from vla.chunking import MakeExecutor, synchronous
+from vla.commands.named_policy import NamedPolicy
+from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
+from vla.plugins import plugin_names
 from vla.protocols import Policy
 
 Chunking = Literal["synchronous", "asynchronous", "ensemble", "realtime"]
@@ -23,6 +26,8 @@ class PolicyConfig(Protocol):
 def policy_config(
     where: str | Path,
     *,
+    settings: Sequence[tuple[str, Any]] = (),
+    body: EmbodimentSpec | None = None,
     embodiment: str | None = None,
     threads: int | None = None,
     features: Path | None = None,
@@ -33,7 +38,9 @@ def policy_config(
     """The settings of the policy at a place.
 
     Args:
-        where: folder of a checkpoint or a run, or ``ws://host:port`` (``wss://``).
+        where: folder of a checkpoint or a run, ``ws://host:port`` (``wss://``), or the name of a file in ``policies/``.
+        settings: fields of the ``Config`` of a policy by name.
+        body: embodiment of a policy by name that asks for one; None for LIBERO's arm.
         embodiment: of the checkpoint, if it has several.
         threads: of torch; None leaves them.
         features: table of a LeRobot policy's features, if it is not beside its weights.
@@ -45,13 +52,23 @@ def policy_config(
     Raises:
         ConfigError: an option does not go with that kind of policy.
     """
-    if str(where).startswith(("ws:", "wss:")):
+    name, path = str(where), Path(where)
+    if name in plugin_names("policies") and not path.exists():
+        if name == "vla_policy":
+            raise ConfigError("a trained policy is named by the folder of its checkpoint")
+        given = {"embodiment": embodiment, "features": features, "certificate": certificate}
+        _none(where, "a policy by name", **given, **options)
+        return NamedPolicy(name, tuple(settings), body)
+    if settings:
+        raise ConfigError(
+            f"--set is for policies by name, and {where} is not one: {', '.join(plugin_names('policies'))}"
+        )
+    if name.startswith(("ws:", "wss:")):
         from vla.policies import remote
 
         _none(where, "a server's policy", embodiment=embodiment, features=features, **options)
-        address = str(where).replace(":/", "://", 1) if "://" not in str(where) else str(where)  # Path takes a slash
+        address = name.replace(":/", "://", 1) if "://" not in name else name  # Path takes a slash
         return remote.Config(address, certificate=certificate)
-    path = Path(where)
     if certificate is not None:
         raise ConfigError(f"{path}: a certificate goes with the address of a server (wss://)")
     from vla.policies import lerobot_policy, vla_policy

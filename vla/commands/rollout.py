@@ -26,7 +26,8 @@ class Rollout:
     """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits."""
 
     checkpoint: Positional[Path]
-    """A training run's folder, one of its checkpoints, a LeRobot policy's folder, or a server: ws://host:port."""
+    """A training run's folder, one of its checkpoints, a LeRobot policy's folder, the address of a served policy
+    (ws://host:port), or the name of a policy, e.g. hold."""
     out: Path
     """Folder for the recording (a LeRobot data set), results and Rerun recordings."""
     robot: str = "mujoco-arm"

@@ -18,7 +18,7 @@ class Serve:
     """Serve a policy to clients on this machine or, with a token, on others. Ctrl-C ends it."""
 
     checkpoint: Positional[Path]
-    """A training run's folder, one of its checkpoints, or a LeRobot policy's folder."""
+    """A training run's folder, one of its checkpoints, a LeRobot policy's folder, or a policy's name, e.g. hold."""
     host: str = "127.0.0.1"
     """Address to listen on. Beyond this machine it needs a token: in the environment as VLA_TOKEN, or --token-file."""
     port: int = 8000

@@ -1,53 +1,15 @@
-"""What ``vla eval`` measures: a checkpoint, ours or LeRobot's, a served policy, or any of ``policies/`` by its name."""
+"""What ``vla eval`` measures: a policy, by where it is or by its name, and its variants."""
 
-import json
-import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vla.commands.name_value import parse_settings
+from vla.commands.named_policy import NamedPolicy
+from vla.commands.policy_choice import policy_config
 from vla.embodiment import EmbodimentSpec
-from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, UnknownName
-from vla.plugins import open_source, plugin, plugin_names
-from vla.protocols import EpisodeSource, Policy
-
-CAMERA_SIZE = 128
-"""Of policies that do not say [pixels]."""
-
-
-@dataclass(frozen=True)
-class NamedPolicy:
-    """A policy of the ``policies/`` folder for LIBERO's arm.
-
-    Attributes:
-        name: of the file.
-        settings: fields of its ``Config`` and their values; an episode source is given by its path.
-    """
-
-    name: str
-    settings: tuple[tuple[str, Any], ...] = ()
-
-    def make(self) -> Policy:
-        """The policy; an embodiment that it asks for is LIBERO's arm.
-
-        Raises:
-            ConfigError: its ``Config`` has no such field, or lacks one.
-        """
-        config: Any = plugin("policies", self.name).Config
-        hints = typing.get_type_hints(config)
-        known = [field.name for field in fields(config)]
-        given: dict[str, Any] = {name: libero_panda(CAMERA_SIZE) for name in known if hints[name] is EmbodimentSpec}
-        for name, value in self.settings:
-            if name not in known:
-                raise UnknownName(f"setting of {self.name}", name, known)
-            made: dict[Any, Any] = {EpisodeSource: open_source, Path: Path}
-            given[name] = made.get(hints[name], lambda same: same)(value)
-        try:
-            return config(**given).make()
-        except TypeError as error:
-            raise ConfigError(f"policy {self.name}: {error}; give it with --set NAME=VALUE") from error
 
 
 @dataclass(frozen=True)
@@ -73,6 +35,7 @@ def find_subject(
     ode_steps: int | None,
     device: str,
     features: Path | None = None,
+    body: EmbodimentSpec | None = None,
 ) -> Subject:
     """What a path, an address or a name stands for.
 
@@ -83,28 +46,26 @@ def find_subject(
         ode_steps: of a checkpoint's solver.
         device: of a checkpoint's model.
         features: table of a LeRobot policy's features, if it is not beside its weights.
+        body: of the simulator, for a policy by name that asks for an embodiment; None for LIBERO's arm.
 
     Raises:
-        ConfigError: settings of the one kind were given for the other, or an embodiment has to be named.
+        ConfigError: an option does not go with that kind of policy, or an embodiment has to be named.
         DataError: the checkpoint is missing or damaged.
     """
-    name = str(place)
-    if not place.exists() and name in plugin_names("policies"):
-        if name == "vla_policy":
-            raise ConfigError("a trained policy is named by the folder of its checkpoint")
-        factory = NamedPolicy(name, tuple(_setting(text) for text in settings))
-        return Subject(name, factory.make().spec, {name: factory})
-    if settings:
-        raise ConfigError(
-            f"--set is for policies by name, and {place} is not one: {', '.join(plugin_names('policies'))}"
-        )
-    from vla.commands.policy_choice import policy_config
+    policy = policy_config(
+        place,
+        settings=parse_settings(settings, "--set"),
+        body=body,
+        embodiment=embodiment,
+        ode_steps=ode_steps,
+        threads=1 if device == "cpu" else None,
+        device=device,
+        features=features,
+    )
+    if isinstance(policy, NamedPolicy):
+        return Subject(policy.name, policy.make().spec, {policy.name: policy})
     from vla.policies import vla_policy
 
-    threads = 1 if device == "cpu" else None
-    policy = policy_config(
-        place, embodiment=embodiment, ode_steps=ode_steps, threads=threads, device=device, features=features
-    )
     if not isinstance(policy, vla_policy.Config):
         name = "trained" if place.exists() else "served"
         return Subject(name, policy.make().spec, {name: policy})
@@ -112,16 +73,6 @@ def find_subject(
     policy = replace(policy, checkpoint=place.resolve(), embodiment=spec.name)
     variants = {"untrained": replace(policy, untrained=True), "blank": replace(policy, blank_images=True)}
     return Subject("trained", spec, {"trained": policy} | variants)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ConfigError(f"--set {text!r}: expected NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _spec(place: Path, embodiment: str | None) -> EmbodimentSpec:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vla.commands.choices import EVALUATION_SEEDS
 from vla.commands.evaluate import Evaluate
 from vla.commands.train_options import WatchOptions
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import SpecMismatch
 from vla.results import summarise
+from vla.rows import EVALUATION_SEEDS
 from vla.transforms import connect
 
 SELECTION_SEED = EVALUATION_SEEDS - 100_000

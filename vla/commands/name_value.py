@@ -1,0 +1,68 @@
+"""Settings given on the command line as ``NAME=VALUE``, for a ``Config`` that is known by its file's name only."""
+
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from vla.errors import ConfigError, UnknownName
+
+
+def parse_settings(texts: Sequence[str], option: str) -> tuple[tuple[str, Any], ...]:
+    """Names and values; a value that is no JSON is a text.
+
+    Raises:
+        ConfigError: one of them is not ``NAME=VALUE``.
+    """
+    return tuple(_parse(text, option) for text in texts)
+
+
+def field_types(config: type, owner: str, names: Iterable[str]) -> dict[str, Any]:
+    """Names and types of a ``Config``'s fields, among which are these names.
+
+    Raises:
+        UnknownName: one of them is not.
+    """
+    hints = typing.get_type_hints(config)
+    known = [field.name for field in fields(config)]
+    for name in names:
+        if name not in known:
+            raise UnknownName(f"setting of {owner}", name, known)
+    return {name: hints[name] for name in known}
+
+
+def make_config(config: type, owner: str, values: Mapping[str, Any], option: str) -> Any:
+    """The ``Config`` with these fields.
+
+    Raises:
+        ConfigError: a field is missing, or a value is of another kind than its field.
+    """
+    hints = field_types(config, owner, values)
+    for name, value in values.items():
+        if not _is(value, hints[name]):
+            kind = getattr(hints[name], "__name__", hints[name])
+            raise ConfigError(f"{owner}: {name} is of type {kind}, found {value!r}")
+    try:
+        return config(**values)
+    except TypeError as error:
+        raise ConfigError(f"{owner}: {error}; give it with {option} NAME=VALUE") from error
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type that JSON has; of other types the ``Config`` itself has to see to it."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if not set(kinds) <= {bool, int, float, str, type(None)}:
+        return True
+    return type(value) in kinds or (type(value) is int and float in kinds)
+
+
+def _parse(text: str, option: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"{option} {text!r}: expected NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
