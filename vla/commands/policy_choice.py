@@ -1,8 +1,9 @@
 """A policy by where it is (a checkpoint of ours, one of LeRobot's, a server), and how its chunks are executed."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vla.asynchronous import asynchronous, asynchronous_ensembling, realtime
 from vla.chunking import MakeExecutor, synchronous
@@ -17,6 +18,15 @@ class PolicyConfig(Protocol):
 
     def make(self) -> Policy:
         """The policy."""
+        ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A policy that holds something beyond this process: a connection."""
+
+    def close(self) -> None:
+        """Give it back."""
         ...
 
 
@@ -64,11 +74,18 @@ def policy_config(
     return vla_policy.Config(path, embodiment=embodiment, threads=threads, device=device, **said)
 
 
-def open_policy(where: str | Path, *, say: Callable[[str], None], **options: Any) -> Policy:
-    """The policy at a place, ready to be asked; see :func:`policy_config`."""
-    policy = policy_config(where, **options).make()
-    say(f"{where}: {policy.spec.name}, embodiment {policy.spec.fingerprint}")
-    return policy
+@contextmanager
+def opened(config: PolicyConfig) -> Iterator[Policy]:
+    """The policy that the settings make; its connection, if it has one, ends with the block.
+
+    A server that has one place only keeps others out until then.
+    """
+    policy = config.make()
+    try:
+        yield policy
+    finally:
+        if isinstance(policy, Closable):
+            policy.close()
 
 
 def executor(chunking: Chunking, execute: int) -> MakeExecutor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from vla.commands.policy_choice import opened, policy_config
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, UnknownName
@@ -93,12 +94,12 @@ def find_subject(
         if name == "vla_policy":
             raise ConfigError("a trained policy is named by the folder of its checkpoint")
         factory = NamedPolicy(name, tuple(_setting(text) for text in settings))
-        return Subject(name, factory.make().spec, {name: factory})
+        with opened(factory) as made:
+            return Subject(name, made.spec, {name: factory})
     if settings:
         raise ConfigError(
             f"--set is for policies by name, and {place} is not one: {', '.join(plugin_names('policies'))}"
         )
-    from vla.commands.policy_choice import policy_config
     from vla.policies import vla_policy
 
     threads = 1 if device == "cpu" else None
@@ -107,7 +108,8 @@ def find_subject(
     )
     if not isinstance(policy, vla_policy.Config):
         name = "trained" if place.exists() else "served"
-        return Subject(name, policy.make().spec, {name: policy})
+        with opened(policy) as made:  # whoever measures connects by itself
+            return Subject(name, made.spec, {name: policy})
     spec = _spec(place, embodiment)
     policy = replace(policy, checkpoint=place.resolve(), embodiment=spec.name)
     variants = {"untrained": replace(policy, untrained=True), "blank": replace(policy, blank_images=True)}
