@@ -14,11 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_connection
 
-from vla.dialect import PLAN, native
+from vla.dialect import PLAN, PROTOCOL, native
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
-from vla.serving import PROTOCOL
 from vla.wire import MAX_MESSAGE, WireError
 from vla.wire_openpi import pack, unpack
 

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,21 @@ def test_a_checkpoint_served_and_local_agree_bit_for_bit(tmp_path):
         with pytest.raises(PolicyFault, match="served with a batch of 1"):
             remote.act_continuing(OBSERVATION, first[2:], 3)
         remote.close()
+
+
+def test_a_policy_that_continues_and_is_never_shared_can_do_so_behind_any_server():
+    class Continuing(Known):
+        continues = True
+
+        def act_continuing(self, observation, left, delay):
+            return replace(self.act(observation), actions=left[:delay])
+
+    with served(Continuing()) as server:
+        policy = quick(server.address)
+        policy.reset("go", seed=0)
+        left = np.ones((3, 2), np.float32)
+        assert policy.continues and np.array_equal(policy.act_continuing(observation(), left, 2).actions, left[:2])
+        policy.close()
 
 
 def test_faults_of_the_policy_come_through_and_the_episode_goes_on():
