@@ -139,18 +139,20 @@ def test_what_is_too_large_is_not_read():
 
 def test_a_message_has_an_end():
     def endless(count):
-        yield b""
         for _ in range(count):
             yield b""
         time.sleep(0.6)
         yield b"\x80"
 
+    with served(KnownTogether()) as server, Client(server) as client:
+        with pytest.raises(ConnectionClosed, match=f"at most {MAX_FRAGMENTS} fragments"):
+            client.socket.send(endless(2 * MAX_FRAGMENTS))
+            client.socket.recv(timeout=5)
     with served(KnownTogether(), message_s=0.3, idle_s=0.5) as server:
-        for count in (2 * MAX_FRAGMENTS, 1):  # too many fragments; too long a wait for the last
-            with Client(server) as client:
-                with pytest.raises(ConnectionClosed):
-                    client.socket.send(endless(count))
-                    client.socket.recv(timeout=5)
+        with Client(server) as client:
+            with pytest.raises(ConnectionClosed, match="too slow"):
+                client.socket.send(endless(1))
+                client.socket.recv(timeout=5)
         with Client(server) as client:
             assert client.closed() == 1008  # asked nothing for too long
 
@@ -158,9 +160,7 @@ def test_a_message_has_an_end():
 def test_a_trickled_frame_is_ended_by_pings():
     with served(KnownTogether(), ping_s=0.2) as server, Client(server) as client:
         client.socket.socket.sendall(b"\x82\xff" + (1000).to_bytes(8) + b"mask")  # announces 1,000 bytes, sends none
-        begin = time.monotonic()
-        client.socket.recv_events_thread.join(5)
-        assert time.monotonic() - begin < 5
+        assert client.closed() in (None, 1011)  # with a closing frame, if it comes through
 
 
 def test_a_handshake_that_never_comes_is_ended():
@@ -266,7 +266,8 @@ def test_a_policy_with_an_episode_of_its_own_has_one_client(kind, options):
             for _ in range(2):
                 answer = client.ask(NATIVE.message(observation()))
                 assert np.array_equal(answer["actions"], local.act(observation()).actions)
-        time.sleep(0.1)
+        while "vla_clients 0.0" not in get(server, "/metrics")[1]:
+            time.sleep(0.01)
         with Client(server) as client:  # the next one begins anew
             local.reset("", seed=0)
             answer = client.ask(NATIVE.message(observation()))
@@ -277,7 +278,7 @@ def test_places_are_counted():
     with served(KnownTogether(), max_clients=1) as server, Client(server):
         with pytest.raises(InvalidStatus):
             Client(server)
-        assert 'vla_refused_total{why="full"} 1.0' not in get(server, "/healthz")[1]
+        assert 'vla_refused_total{why="full"} 1.0' in get(server, "/metrics")[1]
 
 
 def test_stopping_answers_what_runs():
