@@ -209,6 +209,10 @@ def test_the_soft_mask(horizon, delay, end):
     assert (np.diff(weights) <= 0).all() and ((weights >= 0) & (weights <= 1)).all()
 
 
+def test_no_row_is_bound_to_what_was_not_planned():
+    assert prefix_weights(8, 5, 4).tolist() == [1, 1, 1, 1, 0, 0, 0, 0]
+
+
 @given(st.integers(1, 20), st.data())
 def test_the_soft_mask_is_lerobot_s(horizon, data):
     end = data.draw(st.integers(0, horizon))
