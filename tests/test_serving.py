@@ -198,7 +198,15 @@ def test_beyond_this_machine_a_token_is_needed():
     with pytest.raises(ConfigError, match="set a token"):
         ServerOptions(host="my-host")
     assert ServerOptions(host="0.0.0.0", token="12345678").host == ServerOptions(host="0.0.0.0", open_to_all=True).host
-    wrongs: list[Any] = [{"port": -1}, {"token": "short"}, {"key": "k.pem"}, {"idle_s": 0.0}, {"max_clients": 0}]
+    wrongs: list[Any] = [
+        {"port": -1},
+        {"token": "short"},
+        {"token": "pässword"},
+        {"token": "two\nlines"},
+        {"key": "k.pem"},
+        {"idle_s": 0.0},
+        {"max_clients": 0},
+    ]
     for wrong in wrongs:
         with pytest.raises(ConfigError):
             ServerOptions(**wrong)
