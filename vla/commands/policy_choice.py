@@ -45,10 +45,10 @@ def policy_config(
     Args:
         where: folder of a checkpoint or a run, or ``ws://host:port`` (``wss://``).
         embodiment: of the checkpoint, if it has several.
-        threads: of torch; None leaves them.
+        threads: of torch; None leaves them. A server has its own.
         features: table of a LeRobot policy's features, if it is not beside its weights.
         certificate: of who signed a server's, if that is nobody known.
-        device: of the model.
+        device: of the model. A server has its own.
         options: further fields of :class:`vla.policies.vla_policy.Config`, None where nothing was said; only
             checkpoints of ours have them.
 

@@ -53,6 +53,8 @@ class Rollout:
     (all chunks are averaged), realtime (it continues the plan). Where it is late, the arm stops until it comes."""
     ode_steps: int | None = None
     """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
+    device: str = "cpu"
+    """cpu or cuda: where the policy runs, unless a server has it."""
     recordings: int = 2
     """Episodes to record for Rerun as well."""
     unsafe: bool = False
@@ -92,6 +94,7 @@ class Rollout:
             certificate=self.certificate,
             ode_steps=self.ode_steps,
             threads=threads,
+            device=self.device,
         )
         results: list[Result] = []
         notes: list[dict[str, Any]] = []
