@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from served import SPEC as SLIDER
 from served import KnownTogether, observation, served
 
 from vla.commands import rollout
@@ -68,3 +69,20 @@ def test_a_server_s_policy_moves_the_arm(vla, tmp_path, monkeypatch, chunking):
             assert (total["n"], total["errors"]) == (1, 0), err
     assert scenes == [32, 32] and len(arm.commands) == 6
     assert np.ptp(arm.commands, axis=0).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "said"),
+    [
+        (SLIDER, [], "SpecMismatch"),
+        (SPEC, ["--chunking", "realtime"], "can continue a chunk"),
+        (SPEC, ["--execute", 0], "at least one action"),
+        (SPEC, ["--ode-steps", 3], "no option ode_steps"),
+    ],
+    ids=["another arm", "realtime", "execute", "an option of the model"],
+)
+def test_what_does_not_fit_leaves_nothing_behind(vla, tmp_path, spec, options, said):
+    with served(KnownTogether(spec=spec)) as server:
+        code, _, err = vla("rollout", server.address, "--out", tmp_path / "out", "--tasks", 0, *options)
+    assert code == 2 and said in err
+    assert not (tmp_path / "out").exists()

@@ -13,9 +13,8 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from vla.commands.policy_choice import Chunking
-from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, UnknownName
-from vla.protocols import Outcome
+from vla.protocols import Outcome, Policy
 from vla.results import Result, summarise, write_results
 from vla.rows import Row
 
@@ -99,7 +98,7 @@ class Rollout:
         results: list[Result] = []
         notes: list[dict[str, Any]] = []
         interrupted = False
-        with opened(config) as policy, _arm(rows[0], self._scenes(policy.spec), self.out) as (arm, pid):
+        with opened(config) as policy, _arm(rows[0], self._scenes(policy), self.out) as (arm, pid):
             body = arm if self.unsafe else SafeBody(arm, limits(self.suite))
             # a first inference is slow (memory, kernels): not while the arm waits for it
             seen = arm.observe()
@@ -156,11 +155,21 @@ class Rollout:
             "recording": str(self.out / "episodes"),
         }
 
-    def _scenes(self, spec: EmbodimentSpec) -> Any:
-        """How the arm's world is simulated: pictures as large as the policy wants them."""
-        from vla.sim import libero
+    def _scenes(self, policy: Policy) -> Any:
+        """How the arm's world is simulated: pictures as large as the policy wants them.
 
-        size = max(camera.height for camera in spec.cameras)
+        Raises:
+            SpecMismatch: the policy is none for that arm; nothing is written or started yet.
+            ConfigError: its chunks cannot be executed in that way.
+        """
+        from vla.commands.policy_choice import executor
+        from vla.commands.subject import CAMERA_SIZE
+        from vla.embodiments.libero_panda import libero_panda
+        from vla.sim import libero
+        from vla.transforms import connect
+
+        size = max((camera.height for camera in policy.spec.cameras), default=CAMERA_SIZE)
+        executor(self.chunking, self.execute)(policy, connect(libero_panda(size), policy.spec)).close()
         return libero.Config(camera_size=size, allow_simulator_drift=self.allow_simulator_drift)
 
 
