@@ -42,7 +42,7 @@ class LeRobotPolicy:
         fingerprint: of its files.
 
     Raises:
-        ConfigError: more rows are wanted than the policy gives.
+        ConfigError: ``rows`` is below 1, or the policy must see every step and gives one action at a time.
     """
 
     def __init__(
@@ -149,6 +149,7 @@ class Config:
         Raises:
             DataError: it is no LeRobot policy, a file is damaged, or the table and the policy's features differ.
             DependencyMissing: that kind of policy needs a package that is not installed.
+            ConfigError: ``rows`` is below 1, or the policy gives one action at a time.
         """
         folder = _folder(self.checkpoint)
         table = Path(self.features) if self.features else folder / FILE

@@ -4,7 +4,7 @@ import contextlib
 import os
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_connection
 
-from vla.dialect import PLAN, native
+from vla.dialect import PLAN, PROTOCOL, native
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
-from vla.serving import PROTOCOL
 from vla.wire import MAX_MESSAGE, WireError
 from vla.wire_openpi import pack, unpack
 
@@ -42,6 +41,7 @@ class RemotePolicy:
     Raises:
         ServerLost: nobody answers.
         ConfigError: the address is none, the token is refused, or the server is none of ours.
+        PolicyFault: what the server says first is no message.
     """
 
     def __init__(self, config: "Config"):
@@ -51,7 +51,11 @@ class RemotePolicy:
         self.metadata: dict[str, Any] = {}
         self.timing: dict[str, float] = {}
         self._connect()
-        self._spec = EmbodimentSpec.from_json(self.metadata["embodiment"])
+        try:
+            self._spec = EmbodimentSpec.from_json(self.metadata["embodiment"])
+        except ConfigError:
+            self.close()
+            raise
         self._dialect = native(self._spec)
 
     @property
@@ -62,7 +66,7 @@ class RemotePolicy:
     @property
     def fingerprint(self) -> str:
         """Of the weights behind the server."""
-        return str(self.metadata["checkpoint"])
+        return self.metadata["checkpoint"]
 
     @property
     def continues(self) -> bool:
@@ -74,7 +78,8 @@ class RemotePolicy:
 
         Raises:
             ServerLost: nobody answers.
-            ConfigError: another policy runs there now.
+            ConfigError: other weights are served there now.
+            PolicyFault: a policy of another embodiment is.
         """
         reset = {"instruction": instruction, "seed": seed, "fingerprint": self._spec.fingerprint}
         if self._connection is not None:
@@ -116,7 +121,7 @@ class RemotePolicy:
             if actions.dtype != np.float32 or actions.shape[1:] != (self._spec.action.size,):
                 raise TypeError(f"actions are {actions.dtype} {list(actions.shape)}")
             return ActionChunk(actions.copy(), float(answer["time"]), float(answer["dt"]))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolicyFault(f"{self.config.address}: the answer holds no chunk: {error}") from error
 
     def close(self) -> None:
@@ -128,8 +133,9 @@ class RemotePolicy:
         address, timeout = self.config.address, self.config.timeout
         if self._connection is None:
             raise ServerLost(f"{address}: the connection was lost; it is opened again when an episode begins")
+        data = pack(message)
         try:
-            self._connection.send(pack(message))
+            self._connection.send(data)
             reply = self._connection.recv(timeout=timeout)
         except TimeoutError as error:
             self.close()  # its answer would be taken for that to the next question
@@ -137,6 +143,9 @@ class RemotePolicy:
         except (ConnectionClosed, OSError) as error:
             self.close()
             raise ServerLost(f"{address}: the connection was lost: {error}") from error
+        except BaseException:
+            self.close()  # Ctrl-C while it was waited for: the same
+            raise
         if isinstance(reply, str):
             raise PolicyFault(f"{address}: {reply}")
         return self._unpack(reply)
@@ -168,9 +177,11 @@ class RemotePolicy:
             self.close()
             raise ServerLost(f"{self.config.address}: connected, but nobody introduced itself: {error}") from error
         self.metadata = self._unpack(first) if isinstance(first, bytes) else {}
-        if self.metadata.get("protocol") != PROTOCOL or not isinstance(self.metadata.get("embodiment"), dict):
+        found, kinds = self.metadata.get("protocol", "none"), {"embodiment": dict, "checkpoint": str}
+        missing = [key for key, kind in kinds.items() if not isinstance(self.metadata.get(key), kind)]
+        if found != PROTOCOL or missing:
             self.close()
-            found = self.metadata.get("protocol", "none")
+            found = found if found != PROTOCOL else f"one that does not say its {missing[0]}"
             raise ConfigError(
                 f"{self.config.address}: expected a server of vla serve, protocol {PROTOCOL}, found {found}"
             )
@@ -223,7 +234,7 @@ class Config:
     """
 
     address: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     certificate: Path | None = None
     timeout: float = 10.0
     connect_timeout: float = 10.0
@@ -233,7 +244,8 @@ class Config:
 
         Raises:
             ServerLost: nobody answers.
-            ConfigError: a setting is out of range, or the server is none of ours.
+            ConfigError: a setting is out of range, the token is refused, or the server is none of ours.
+            PolicyFault: what the server says first is no message.
         """
         if not (self.timeout > 0 and self.connect_timeout > 0):
             raise ConfigError("time limits are above 0 s")

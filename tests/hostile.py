@@ -5,14 +5,12 @@ import struct
 
 import msgpack
 import numpy as np
-from served import SPEC, observation
+from served import NATIVE, SPEC, observation
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from vla.dialect import native
 from vla.wire_openpi import pack
 
-NATIVE = native(SPEC)
 GOOD = pack(NATIVE.message(observation()))
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -1,20 +1,27 @@
-"""A policy server in a thread of the test's own process, and a policy simple enough to know its answers."""
+"""A policy server in a thread of the test's own process, a policy simple enough to know its answers, a bare client."""
 
 import asyncio
 import contextlib
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
+from vla.dialect import native
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
 from vla.errors import PolicyFault
 from vla.experience import ActionChunk, Observation
 from vla.serving import PolicyServer
 from vla.serving_options import ServerOptions
+from vla.wire_openpi import pack, unpack
 
 SPEC = EmbodimentSpec(
     "slider",
@@ -30,6 +37,9 @@ SPEC = EmbodimentSpec(
     ),
     (CameraSpec("front", 8, 6), CameraSpec("hand", 4, 4)),
 )
+
+NATIVE = native(SPEC)
+RESET = {"reset": {"instruction": "go", "seed": 3, "fingerprint": SPEC.fingerprint}}
 
 
 def observation(x: float = 0.5, instruction: str = "go right", spec: EmbodimentSpec = SPEC, time: float = 1.25):
@@ -127,3 +137,39 @@ def served(policy: Any, **options: Any) -> Iterator[Running]:
             running.stop()
         running.thread.join(20)
         assert not running.thread.is_alive()
+
+
+class Client:
+    """A websocket client that knows nothing of ours."""
+
+    def __init__(self, server, **options):
+        self.socket = connect(server.address, compression=None, proxy=None, close_timeout=2, **options).__enter__()
+        self.metadata = self.read()
+
+    def read(self) -> Any:
+        data = self.socket.recv(timeout=10)
+        return data if isinstance(data, str) else unpack(data, limit=2**24)
+
+    def ask(self, message):
+        self.socket.send(message if isinstance(message, bytes | str) else pack(message))
+        return self.read()
+
+    def closed(self):
+        with pytest.raises(ConnectionClosed) as end:
+            self.socket.recv(timeout=10)
+        return end.value.rcvd.code if end.value.rcvd else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.socket.close()
+
+
+def get(server, path, **headers):
+    request = urllib.request.Request(server.address.replace("ws:", "http:") + path, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()

@@ -4,6 +4,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from served import SPEC, Known, served
 from vla.commands import choices
 from vla.commands.eval import with_run
 from vla.commands.evaluate import Evaluate
+from vla.commands.policy_choice import opened
 from vla.commands.subject import find_subject
 from vla.errors import ConfigError, DataError, UnknownName
 from vla.experience import Observation
@@ -248,11 +250,17 @@ def test_one_policy_for_all_simulators_gives_the_same_whatever_their_number(vla,
 
 
 def test_a_served_policy_is_measured_by_its_address():
+    options: Any = {"embodiment": None, "ode_steps": None, "device": "cpu"}
     with served(Known()) as server:
-        found = find_subject(Path(server.address), (), embodiment=None, ode_steps=None, device="cpu")
+        found = find_subject(Path(server.address), (), **options)
         assert (found.name, found.spec, list(found.factories)) == ("served", SPEC, ["served"])
         with pytest.raises(ConfigError, match="no option ode_steps"):
             find_subject(Path(server.address), (), embodiment=None, ode_steps=3, device="cpu")
+        named = find_subject(Path("remote"), (f"address={server.address}",), **options)
+        assert named.spec == SPEC
+        for subject in (found, named):  # a server with one place: whoever asked what it is has left it
+            with opened(subject.factories[subject.name]) as policy:
+                assert policy.spec == SPEC
 
 
 def test_another_simulator_runs_by_its_name(vla, point, tmp_path):

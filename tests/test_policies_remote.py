@@ -1,8 +1,11 @@
 """A served policy gives what the local one gives; whatever breaks in between is one clear error."""
 
+import os
+import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +70,21 @@ def test_a_checkpoint_served_and_local_agree_bit_for_bit(tmp_path):
         remote.close()
 
 
+def test_a_policy_that_continues_and_is_never_shared_can_do_so_behind_any_server():
+    class Continuing(Known):
+        continues = True
+
+        def act_continuing(self, observation, left, delay):
+            return replace(self.act(observation), actions=left[:delay])
+
+    with served(Continuing()) as server:
+        policy = quick(server.address)
+        policy.reset("go", seed=0)
+        left = np.ones((3, 2), np.float32)
+        assert policy.continues and np.array_equal(policy.act_continuing(observation(), left, 2).actions, left[:2])
+        policy.close()
+
+
 def test_faults_of_the_policy_come_through_and_the_episode_goes_on():
     with served(KnownTogether()) as server:
         policy = quick(server.address)
@@ -105,6 +123,22 @@ def test_a_server_that_hangs_ends_the_episode_not_the_policy():
         policy.close()
 
 
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one():
+    policy, local = KnownTogether(), Known()
+    with served(policy) as server:
+        remote = quick(server.address)
+        remote.reset("go", seed=0)
+        policy.takes = 0.6
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            remote.act(observation())
+        policy.takes = 0.0
+        for one in (remote, local):
+            one.reset("go", seed=0)
+        assert np.array_equal(remote.act(observation()).actions, local.act(observation()).actions)
+        remote.close()
+
+
 def test_a_server_that_dies_and_one_that_comes_back():
     with served(KnownTogether()) as server:
         address = server.address
@@ -126,6 +160,7 @@ def test_tokens(monkeypatch):
     with served(KnownTogether(), token="open sesame") as server:
         with pytest.raises(ConfigError, match="a token is needed"):
             quick(server.address, token="open the door")
+        assert "sesame" not in repr(Config(server.address, token="open sesame"))
         quick(server.address, token="open sesame").close()
         monkeypatch.setenv(TOKEN_VARIABLE, "open sesame")
         quick(server.address).close()
@@ -149,9 +184,12 @@ def test_a_place_that_becomes_free_is_waited_for():
         (None, pack({"actions": [1]}), PolicyFault, "no chunk"),
         (None, pack({"actions": np.zeros((2, 5), np.float32), "time": 0.0, "dt": 0.1}), PolicyFault, r"\[2, 5\]"),
         (None, pack({"actions": np.full((2, 2), np.nan, np.float32), "time": 0.0, "dt": 0.1}), PolicyFault, "nan"),
+        (None, pack({"actions": np.zeros((2, 2), np.float32), "time": "now", "dt": 0.1}), PolicyFault, "no chunk"),
         (None, b"\xc1", PolicyFault, "malformed"),
+        (pack({"protocol": 1, "embodiment": SPEC.to_json()}), None, ConfigError, "does not say its checkpoint"),
+        (pack({"protocol": 1, "embodiment": {}, "checkpoint": ""}), None, ConfigError, "embodiment"),
     ],
-    ids=["protocol", "noise", "text", "no array", "width", "nan", "noise later"],
+    ids=["protocol", "noise", "text", "no array", "width", "nan", "time", "noise later", "no checkpoint", "no spec"],
 )
 def test_servers_that_are_none_of_ours(first, then, error, what):
     ours = {"protocol": 1, "embodiment": SPEC.to_json(), "fingerprint": SPEC.fingerprint, "checkpoint": ""}

@@ -232,10 +232,11 @@ def realtime(execute: int = 1, *, worker: Callable[[], Worker] = ThreadWorker) -
 def prefix_weights(horizon: int, delay: int, end: int) -> Float32[np.ndarray, "horizon"]:
     """How much each row of a new chunk is bound to the plan it goes on from (the paper's soft mask, equation 5).
 
-    1 for the first ``delay`` rows, then falling to 0 at ``end``, from where nothing was planned.
+    1 for the first ``delay`` rows, then falling to 0 at ``end``, from where nothing was planned, whatever the delay.
     """
     weights = np.zeros(horizon, np.float32)
-    delay, end = min(delay, horizon), min(end, horizon)
+    end = min(end, horizon)
+    delay = min(delay, end)
     for place in range(end):
         distance = (end - place) / (end - delay + 1)
         weights[place] = 1.0 if place < delay else distance * math.expm1(distance) / (math.e - 1)

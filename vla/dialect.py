@@ -21,6 +21,9 @@ from vla.errors import SpecMismatch, VlaError
 from vla.experience import Image, Observation
 from vla.transforms import connect
 
+PROTOCOL = 1
+"""Of what our server adds to openpi's messages; clients refuse another one."""
+
 MAX_SIDE = 1024
 """Of a picture whose size a dialect leaves open [pixels]."""
 
@@ -30,15 +33,14 @@ MAX_PROMPT = 4000
 MAX_PLAN = 1000
 """Rows of a plan to go on from; chunks have some 50."""
 
+PLAN = ("left", "delay")
+"""Fields of a request for a chunk that goes on from a plan, for clients that speak the policy's own units."""
+
 _OVERHEAD = 2**16  # names, state, instruction, plan
 
 
 class FieldError(VlaError):
     """A field of a request is missing, unknown, or not what the dialect says; the message names it."""
-
-
-PLAN = ("left", "delay")
-"""Fields of a request for a chunk that goes on from a plan, for clients that speak the policy's own units."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def read_plan(message: Mapping[str, Any], size: int) -> Planned:
         raise FieldError(expected)
     if not 0 < len(left) <= MAX_PLAN or not np.isfinite(left).all():
         raise FieldError(expected)
-    if not isinstance(delay, int) or not 0 <= delay <= len(left):
+    if type(delay) is not int or not 0 <= delay <= len(left):
         raise FieldError(f"delay: expected an integer from 0 to {len(left)}")
     return Planned(left, delay)
 

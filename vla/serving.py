@@ -28,19 +28,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from vla.asynchronous import can_continue
-from vla.dialect import PLAN, Dialect, FieldError, Planned, dialects_for, read_plan
+from vla.dialect import PLAN, PROTOCOL, Dialect, FieldError, Planned, dialects_for, read_plan
 from vla.errors import ConfigError, PolicyFault, SpecMismatch
-from vla.protocols import BatchPolicy, Policy
+from vla.protocols import Policy
 from vla.serving_metrics import ServingMetrics
 from vla.serving_options import ServerOptions
-from vla.serving_thread import Answer, PolicyThread, Session
+from vla.serving_thread import Answer, PolicyThread, Session, batch_size, continues
 from vla.transforms import Adapter, connect
 from vla.wire import WireError
 from vla.wire_openpi import pack, unpack
-
-PROTOCOL = 1
-"""Of what this server adds to openpi's messages; clients refuse another one."""
 
 MAX_FRAGMENTS = 1024
 """Of one message: empty ones cost nothing on the wire."""
@@ -56,7 +52,6 @@ class _Client:
     dialect: Dialect
     adapter: Adapter
     last_s: float | None = None
-    since: float = 0.0
 
 
 class PolicyServer:
@@ -74,8 +69,8 @@ class PolicyServer:
         self.dialects = dialects_for(policy.spec)
         self._adapters = {name: connect(dialect.spec, policy.spec) for name, dialect in self.dialects.items()}
         self._limit = max(dialect.max_bytes for dialect in self.dialects.values())
-        shared = options.max_batch > 1 and isinstance(policy, BatchPolicy)
-        self._places = options.max_clients if shared else 1
+        batch = batch_size(policy, options.max_batch)
+        self._places = options.max_clients if batch > 1 else 1
         self._policy, self._clients, self._running, self._stopping = policy, 0, 0, False
         self.metadata: dict[str, Any] = {
             "protocol": PROTOCOL,
@@ -83,7 +78,7 @@ class PolicyServer:
             "checkpoint": checkpoint,
             "embodiment": policy.spec.to_json(),
             "fingerprint": policy.spec.fingerprint,
-            "continues": options.max_batch == 1 and can_continue(policy),
+            "continues": continues(policy, batch),
             "fields": {name: dialect.describe() for name, dialect in self.dialects.items()},
         }
 
@@ -139,8 +134,9 @@ class PolicyServer:
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answers GETs, and turns away whoever has no token, before any frame is read."""
         if request.path == "/healthz":
-            alive = self._thread.alive
-            return connection.respond(http.HTTPStatus.OK if alive else http.HTTPStatus.SERVICE_UNAVAILABLE, "OK\n")
+            if self._thread.alive:
+                return connection.respond(http.HTTPStatus.OK, "OK\n")
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "the policy is gone\n")
         if not self._authorized(request):
             self.metrics.refused.labels("token").inc()
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "a token is needed: Authorization: Api-Key ...\n")
@@ -179,6 +175,8 @@ class PolicyServer:
             pass  # a client may go at any time
         except TimeoutError:
             await connection.close(CloseCode.POLICY_VIOLATION, "too slow")
+        except WireError as error:
+            await connection.close(CloseCode.POLICY_VIOLATION, str(error))
         finally:
             self._clients -= 1
             self.metrics.clients.dec()
@@ -199,8 +197,7 @@ class PolicyServer:
 
     async def _reply(self, connection: ServerConnection, client: _Client, data: str | bytes) -> CloseCode | None:
         """Answer a request; why the connection has to be closed, if it has."""
-        client.since = time.perf_counter()
-        code = None
+        begin, code = time.perf_counter(), None
         try:
             if not isinstance(data, bytes):
                 raise WireError("requests are binary frames, found text")
@@ -216,7 +213,7 @@ class PolicyServer:
             reply, code = f"InternalError: {type(error).__name__}", CloseCode.INTERNAL_ERROR
             self.metrics.errors.labels("internal").inc()
         await asyncio.wait_for(connection.send(reply), self.options.message_s)
-        client.last_s = time.perf_counter() - client.since
+        client.last_s = time.perf_counter() - begin
         return code
 
     async def _receive(self, connection: ServerConnection) -> str | bytes:
@@ -232,8 +229,7 @@ class PolicyServer:
             async for part in fragments:
                 parts.append(part)
                 if len(parts) > MAX_FRAGMENTS:
-                    await connection.close(CloseCode.POLICY_VIOLATION, "too many fragments")
-                    raise TimeoutError
+                    raise WireError(f"a message has at most {MAX_FRAGMENTS} fragments")
         return parts[0] if len(parts) == 1 else type(parts[0])().join(parts)  # pyright: ignore
 
     async def _answer(self, client: _Client, message: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import ipaddress
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla.errors import ConfigError
@@ -33,7 +33,7 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     certificate: Path | None = None
     key: Path | None = None
     open_to_all: bool = False
@@ -50,8 +50,8 @@ class ServerOptions:
             raise ConfigError("ports are 0 to 65535, clients and batches start at 1, seeds at 0")
         if not all(limit > 0 for limit in (self.handshake_s, self.message_s, self.idle_s, self.ping_s)):
             raise ConfigError("time limits are above 0 s")
-        if self.token is not None and len(self.token) < 8:
-            raise ConfigError("a token has at least 8 characters")
+        if self.token is not None and (len(self.token) < 8 or not self.token.isascii() or not self.token.isprintable()):
+            raise ConfigError("a token has at least 8 characters, printable ASCII: it travels in a header")
         if (self.certificate is None) != (self.key is None):
             raise ConfigError("TLS needs both a certificate and its key")
         if not _is_local(self.host) and self.token is None and not self.open_to_all:

@@ -24,6 +24,18 @@ from vla.protocols import BatchPolicy, Policy, Query
 
 log = logging.getLogger("vla.serving")
 
+_CLOSED = "the server is shutting down"
+
+
+def batch_size(policy: Policy, wanted: int) -> int:
+    """How many questions are answered together at most: one, where the policy keeps an episode to itself."""
+    return wanted if isinstance(policy, BatchPolicy) else 1
+
+
+def continues(policy: Policy, size: int) -> bool:
+    """Whether chunks can go on from a plan: those of policies that can, asked as if local, in batches of 1."""
+    return size == 1 and can_continue(policy)
+
 
 @dataclass
 class Session:
@@ -79,9 +91,9 @@ class PolicyThread:
     """
 
     def __init__(self, policy: Policy, *, max_batch: int = 8):
-        self.policy, self.max_batch = policy, max_batch if isinstance(policy, BatchPolicy) else 1
+        self.policy, self.max_batch = policy, batch_size(policy, max_batch)
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._closed = threading.Event()
+        self._closed, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
         self._thread.start()
 
@@ -95,11 +107,6 @@ class PolicyThread:
         """Questions that no batch has taken yet."""
         return self._queue.qsize()
 
-    @property
-    def continues(self) -> bool:
-        """Whether chunks can go on from a plan: by policies that can, asked as if local."""
-        return self.max_batch == 1 and can_continue(self.policy)
-
     def submit(self, session: Session, observation: Observation, planned: Planned | None = None) -> Future[Answer]:
         """Ask the next question of a session, which must have no other one open.
 
@@ -108,20 +115,26 @@ class PolicyThread:
         Raises:
             PolicyFault: the thread is closed, or a plan is given that the policy cannot continue.
         """
-        if planned is not None and not self.continues:
+        if planned is not None and not continues(self.policy, self.max_batch):
             raise PolicyFault("chunks that go on from a plan need a flow policy, served with a batch of 1")
-        if not self.alive:
-            raise PolicyFault("the server is shutting down")
         said = observation.instruction or session.instruction
         waiting = _Waiting(Query(replace(observation, instruction=said), session.seed, session.asked), planned)
+        with self._lock:  # nothing is put behind the end, where nobody would answer it
+            if not self.alive:
+                raise PolicyFault(_CLOSED)
+            self._queue.put(waiting)
         session.asked += 1
-        self._queue.put(waiting)
         return waiting.future
 
     def close(self, timeout: float = 30.0) -> None:
-        """Answer what runs, refuse what waits. Safe to call more than once."""
-        self._closed.set()
-        self._queue.put(None)
+        """Answer what runs, refuse what waits. Safe to call more than once.
+
+        Args:
+            timeout: for what runs; a policy that does not answer is left to itself after that [s].
+        """
+        with self._lock:
+            self._closed.set()
+            self._queue.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
@@ -130,7 +143,8 @@ class PolicyThread:
             if first is not None:
                 self._answer([first, *self._more(self.max_batch - 1)])
         for waiting in self._more(self.waiting):
-            waiting.future.set_exception(PolicyFault("the server is shutting down"))
+            if waiting.future.set_running_or_notify_cancel():
+                waiting.future.set_exception(PolicyFault(_CLOSED))
 
     def _more(self, count: int) -> list[_Waiting]:
         """What waits already; nobody is made to wait for others to come."""
@@ -161,7 +175,10 @@ class PolicyThread:
         queries = [item.query for item in batch]
         try:
             if self.max_batch > 1 and isinstance(self.policy, BatchPolicy):
-                return self.policy.act_many(queries, len(queries))
+                found = self.policy.act_many(queries, len(queries))
+                if len(found) != len(queries):
+                    raise ValueError(f"{len(found)} answers to {len(queries)} questions")
+                return found
             return [self._alone(queries[0], batch[0].planned)]
         except PolicyFault as fault:
             return [fault]

@@ -58,8 +58,21 @@ def pack(message: dict[str, Any]) -> bytes:
     """
     if not isinstance(message, dict):
         raise WireError(f"a message is a map, found {type(message).__name__}")
+    return pack_with(message, _encode)
+
+
+def pack_with(message: dict[str, Any], encode: Callable[[Any], Any]) -> bytes:
+    """The message as msgpack.
+
+    Args:
+        message: what is sent.
+        encode: makes of a value that msgpack does not know one that it knows; raises TypeError for any other.
+
+    Raises:
+        WireError: a value may not travel.
+    """
     try:
-        return cast(bytes, msgpack.packb(message, default=_encode, use_bin_type=True))
+        return cast(bytes, msgpack.packb(message, default=encode, use_bin_type=True))
     except (TypeError, ValueError, OverflowError) as error:
         raise WireError(f"cannot be sent: {error}") from error
 
@@ -226,11 +239,7 @@ def _encode(value: Any) -> Any:
         return value.item()
     if not isinstance(value, np.ndarray):
         raise TypeError(f"a {type(value).__name__} has no wire form")
-    dtype = value.dtype.newbyteorder("<").str
-    if dtype not in DTYPES:
-        raise TypeError(f"an array of {value.dtype} has no wire form; known: {', '.join(DTYPES)}")
-    raw = np.ascontiguousarray(value, dtype=dtype).tobytes()
-    return msgpack.ExtType(_ARRAY, msgpack.packb([dtype, list(value.shape), raw], use_bin_type=True))
+    return msgpack.ExtType(_ARRAY, msgpack.packb(list(describe(value)), use_bin_type=True))
 
 
 def _decode(code: int, data: bytes) -> np.ndarray:
@@ -240,6 +249,18 @@ def _decode(code: int, data: bytes) -> np.ndarray:
     if not isinstance(fields, list) or len(fields) != 3:
         raise WireError("an array is a list of dtype, shape and bytes")
     return view(*fields).copy()
+
+
+def describe(value: np.ndarray) -> tuple[str, list[int], bytes]:
+    """Dtype, shape and little-endian bytes of an array; :func:`view` undoes it.
+
+    Raises:
+        TypeError: the dtype is none of :data:`DTYPES`.
+    """
+    dtype = value.dtype.newbyteorder("<").str
+    if dtype not in DTYPES:
+        raise TypeError(f"an array of {value.dtype} has no wire form; known: {', '.join(DTYPES)}")
+    return dtype, list(value.shape), np.ascontiguousarray(value, dtype=dtype).tobytes()
 
 
 def view(dtype: Any, shape: Any, raw: Any) -> np.ndarray:

@@ -9,12 +9,11 @@ Format: ``openpi_client/msgpack_numpy.py`` of openpi 0.1. What is read here is b
 from a fixed list, sizes checked against the bytes that are there, arrays without a copy.
 """
 
-from typing import Any, cast
+from typing import Any
 
-import msgpack
 import numpy as np
 
-from vla.wire import DTYPES, WireError, unpack_bounded, view
+from vla.wire import DTYPES, WireError, describe, pack_with, unpack_bounded, view
 
 MAX_CONTAINERS = 256
 """Lists and maps in a request, arrays and shapes included; an observation has about ten."""
@@ -29,10 +28,7 @@ def pack(message: dict[str, Any]) -> bytes:
     Raises:
         WireError: a value may not travel: an array of objects, a set.
     """
-    try:
-        return cast(bytes, msgpack.packb(message, default=_encode, use_bin_type=True))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise WireError(f"cannot be sent: {error}") from error
+    return pack_with(message, _encode)
 
 
 def unpack(data: bytes, *, limit: int) -> dict[str, Any]:
@@ -55,13 +51,10 @@ def unpack(data: bytes, *, limit: int) -> dict[str, Any]:
 def _encode(value: Any) -> Any:
     if not isinstance(value, np.ndarray | np.generic):
         raise TypeError(f"a {type(value).__name__} has no wire form")
-    dtype = value.dtype.newbyteorder("<").str
-    if dtype not in DTYPES:
-        raise TypeError(f"an array of {value.dtype} has no wire form; known: {', '.join(DTYPES)}")
+    dtype, shape, raw = describe(np.asarray(value))
     if isinstance(value, np.generic):
         return {b"__npgeneric__": True, b"data": value.item(), b"dtype": dtype}
-    raw = np.ascontiguousarray(value, dtype=dtype).tobytes()
-    return {b"__ndarray__": True, b"data": raw, b"dtype": dtype, b"shape": list(value.shape)}
+    return {b"__ndarray__": True, b"data": raw, b"dtype": dtype, b"shape": shape}
 
 
 def _decode(value: dict[Any, Any]) -> Any:

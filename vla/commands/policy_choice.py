@@ -1,8 +1,9 @@
 """A policy by where it is (a checkpoint of ours, one of LeRobot's, a server) or by name; how chunks are executed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vla.asynchronous import asynchronous, asynchronous_ensembling, realtime
 from vla.chunking import MakeExecutor, synchronous
@@ -20,6 +21,15 @@ class PolicyConfig(Protocol):
 
     def make(self) -> Policy:
         """The policy."""
+        ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A policy that holds something beyond this process: a connection."""
+
+    def close(self) -> None:
+        """Give it back."""
         ...
 
 
@@ -42,10 +52,10 @@ def policy_config(
         settings: fields of the ``Config`` of a policy by name.
         body: embodiment of a policy by name that asks for one; None for LIBERO's arm.
         embodiment: of the checkpoint, if it has several.
-        threads: of torch; None leaves them.
+        threads: of torch; None leaves them. A server has its own.
         features: table of a LeRobot policy's features, if it is not beside its weights.
         certificate: of who signed a server's, if that is nobody known.
-        device: of the model.
+        device: of the model. A server has its own.
         options: further fields of :class:`vla.policies.vla_policy.Config`, None where nothing was said; only
             checkpoints of ours have them.
 
@@ -81,11 +91,18 @@ def policy_config(
     return vla_policy.Config(path, embodiment=embodiment, threads=threads, device=device, **said)
 
 
-def open_policy(where: str | Path, *, say: Callable[[str], None], **options: Any) -> Policy:
-    """The policy at a place, ready to be asked; see :func:`policy_config`."""
-    policy = policy_config(where, **options).make()
-    say(f"{where}: {policy.spec.name}, embodiment {policy.spec.fingerprint}")
-    return policy
+@contextmanager
+def opened(config: PolicyConfig) -> Iterator[Policy]:
+    """The policy that the settings make; its connection, if it has one, ends with the block.
+
+    A server that has one place only keeps others out until then.
+    """
+    policy = config.make()
+    try:
+        yield policy
+    finally:
+        if isinstance(policy, Closable):
+            policy.close()
 
 
 def executor(chunking: Chunking, execute: int) -> MakeExecutor:

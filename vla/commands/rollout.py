@@ -14,7 +14,7 @@ from tyro.conf import Positional
 
 from vla.commands.policy_choice import Chunking
 from vla.errors import ConfigError, UnknownName
-from vla.protocols import Outcome
+from vla.protocols import Outcome, Policy
 from vla.results import Result, summarise, write_results
 from vla.rows import Row
 
@@ -34,6 +34,10 @@ class Rollout:
     """mujoco-arm: a Panda in a LIBERO scene, simulated in real time in a process of its own."""
     embodiment: str | None = None
     """Which of the checkpoint's embodiments to be, if it has several."""
+    features: Path | None = None
+    """Of a LeRobot policy: the table of its features, if it is not beside the weights."""
+    certificate: Path | None = None
+    """Of a server (wss://): PEM file of who signed its certificate, if that is nobody known."""
     suite: str = "libero_spatial"
     """LIBERO suite whose scenes are set before the arm."""
     tasks: tuple[str, ...] = ()
@@ -49,6 +53,8 @@ class Rollout:
     (all chunks are averaged), realtime (it continues the plan). Where it is late, the arm stops until it comes."""
     ode_steps: int | None = None
     """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
+    device: str = "cpu"
+    """cpu or cuda: where the policy runs, unless a server has it."""
     recordings: int = 2
     """Episodes to record for Rerun as well."""
     unsafe: bool = False
@@ -59,7 +65,7 @@ class Rollout:
     def run(self, console: Console) -> dict[str, Any]:
         """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
         from vla.commands.choices import make_rows, task_names
-        from vla.commands.policy_choice import executor, policy_config
+        from vla.commands.policy_choice import executor, opened, policy_config
         from vla.datasets.lerobot_v3 import Writer
         from vla.embodiments.libero_panda import limits
         from vla.experience import Episode
@@ -67,7 +73,7 @@ class Rollout:
         from vla.recorder import Recorder
         from vla.runtime import Pace, run_episode
         from vla.safety import SafeBody
-        from vla.sim import libero, simulator_version
+        from vla.sim import simulator_version
         from vla.transforms import connect
         from vla.view import RerunObserver
 
@@ -81,18 +87,24 @@ class Rollout:
         )
         # the arm's process simulates on a core of its own; torch shares the rest
         threads = max(1, (os.cpu_count() or 2) - 1)
-        policy = policy_config(
-            self.checkpoint, embodiment=self.embodiment, ode_steps=self.ode_steps, threads=threads
-        ).make()
+        config = policy_config(
+            self.checkpoint,
+            embodiment=self.embodiment,
+            features=self.features,
+            certificate=self.certificate,
+            ode_steps=self.ode_steps,
+            threads=threads,
+            device=self.device,
+        )
         results: list[Result] = []
         notes: list[dict[str, Any]] = []
         interrupted = False
-        size = max(camera.height for camera in policy.spec.cameras)
-        scenes = libero.Config(camera_size=size, allow_simulator_drift=self.allow_simulator_drift)
-        with _arm(rows[0], scenes, self.out) as (arm, pid):
+        with opened(config) as policy, _arm(rows[0], self._scenes(policy), self.out) as (arm, pid):
             body = arm if self.unsafe else SafeBody(arm, limits(self.suite))
             # a first inference is slow (memory, kernels): not while the arm waits for it
-            policy.act(connect(arm.spec, policy.spec).observation(arm.observe()))
+            seen = arm.observe()
+            policy.reset(seen.instruction, seed=self.seed)
+            policy.act(connect(arm.spec, policy.spec).observation(seen))
             with Writer(self.out / "episodes", arm.spec) as writer:
 
                 def keep(episode: Episode, outcome: Outcome) -> None:
@@ -143,6 +155,23 @@ class Rollout:
             "arm": telemetry,
             "recording": str(self.out / "episodes"),
         }
+
+    def _scenes(self, policy: Policy) -> Any:
+        """How the arm's world is simulated: pictures as large as the policy wants them.
+
+        Raises:
+            SpecMismatch: the policy is none for that arm; nothing is written or started yet.
+            ConfigError: its chunks cannot be executed in that way.
+        """
+        from vla.commands.policy_choice import executor
+        from vla.commands.subject import CAMERA_SIZE
+        from vla.embodiments.libero_panda import libero_panda
+        from vla.sim import libero
+        from vla.transforms import connect
+
+        size = max((camera.height for camera in policy.spec.cameras), default=CAMERA_SIZE)
+        executor(self.chunking, self.execute)(policy, connect(libero_panda(size), policy.spec)).close()
+        return libero.Config(camera_size=size, allow_simulator_drift=self.allow_simulator_drift)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class Serve:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Serve until Ctrl-C or SIGTERM."""
-        from vla.commands.policy_choice import open_policy
+        from vla.commands.policy_choice import opened, policy_config
         from vla.episode_worker import Fingerprinted
         from vla.policies.remote import TOKEN_VARIABLE
         from vla.serving import PolicyServer
@@ -67,25 +67,26 @@ class Serve:
             seed=self.seed,
         )
         options.tls()  # what cannot be used is said before weights are read
-        policy = open_policy(
+        config = policy_config(
             self.checkpoint,
-            say=console.print,
             embodiment=self.embodiment,
             features=self.features,
             device=self.device,
             ode_steps=self.ode_steps,
         )
-        weights = policy.fingerprint if isinstance(policy, Fingerprinted) else ""
-        server = PolicyServer(policy, options, name=self.checkpoint.name, checkpoint=weights)
         address: list[str] = []
+        with opened(config) as policy:
+            console.print(f"{self.checkpoint}: {policy.spec.name}, embodiment {policy.spec.fingerprint}")
+            weights = policy.fingerprint if isinstance(policy, Fingerprinted) else ""
+            server = PolicyServer(policy, options, name=self.checkpoint.name, checkpoint=weights)
 
-        def ready(host: str, port: int) -> None:
-            address.append(f"{'wss' if self.certificate else 'ws'}://{host}:{port}")
-            console.print(
-                f"serving at {address[0]} ({', '.join(server.dialects)}); health at /healthz, counts at /metrics"
-            )
+            def ready(host: str, port: int) -> None:
+                name = f"[{host}]" if ":" in host else host  # IPv6
+                address.append(f"{'wss' if self.certificate else 'ws'}://{name}:{port}")
+                known = ", ".join(server.dialects)
+                console.print(f"serving at {address[0]} ({known}); health at /healthz, counts at /metrics")
 
-        asyncio.run(_until_signal(server, ready))
+            asyncio.run(_until_signal(server, ready))
         console.print("stopped")
         return {"address": address[0], "answers": server.metrics.answers}
 
@@ -98,7 +99,10 @@ async def _until_signal(server: Any, ready: Any) -> None:
 
 
 def _read_token(path: Path) -> str:
-    token = path.read_text().strip()
+    try:
+        token = path.read_text().strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} holds no token, but bytes that are no text") from error
     if not token:
         raise ConfigError(f"{path} holds no token")
     return token

@@ -7,7 +7,7 @@ from typing import Any
 
 from vla.commands.name_value import parse_settings
 from vla.commands.named_policy import NamedPolicy
-from vla.commands.policy_choice import policy_config
+from vla.commands.policy_choice import opened, policy_config
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, UnknownName
 
@@ -63,12 +63,14 @@ def find_subject(
         features=features,
     )
     if isinstance(policy, NamedPolicy):
-        return Subject(policy.name, policy.make().spec, {policy.name: policy})
+        with opened(policy) as made:
+            return Subject(policy.name, made.spec, {policy.name: policy})
     from vla.policies import vla_policy
 
     if not isinstance(policy, vla_policy.Config):
         name = "trained" if place.exists() else "served"
-        return Subject(name, policy.make().spec, {name: policy})
+        with opened(policy) as made:  # whoever measures connects by itself
+            return Subject(name, made.spec, {name: policy})
     spec = _spec(place, embodiment)
     policy = replace(policy, checkpoint=place.resolve(), embodiment=spec.name)
     variants = {"untrained": replace(policy, untrained=True), "blank": replace(policy, blank_images=True)}
