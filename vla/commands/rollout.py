@@ -163,8 +163,8 @@ class Rollout:
             SpecMismatch: the policy is none for that arm; nothing is written or started yet.
             ConfigError: its chunks cannot be executed in that way.
         """
+        from vla.commands.named_policy import CAMERA_SIZE
         from vla.commands.policy_choice import executor
-        from vla.commands.subject import CAMERA_SIZE
         from vla.embodiments.libero_panda import libero_panda
         from vla.sim import libero
         from vla.transforms import connect
