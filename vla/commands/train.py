@@ -1,7 +1,7 @@
 """``vla train``: a policy from one data set or a mixture."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,18 @@ class Train:
         from vla.commands.train_evaluation import libero_examiner
         from vla.describe import info
         from vla.files import write_text
-        from vla.model.presets import preset, with_head
+        from vla.model.presets import preset, with_head, with_learning
         from vla.training.config import TrainConfig
         from vla.training.loop import train
         from vla.training.pairs import Pairs
         from vla.training.ranks import joined
 
         paths, weights, kind = self._chosen()
-        model = with_head(preset(self.model.preset), self.model.head)
+        model = with_learning(
+            replace(with_head(preset(self.model.preset), self.model.head), recompute=self.model.recompute),
+            lora=self.model.lora,
+            freeze=self.model.freeze,
+        )
         with joined(self.machine.device) as ranks:
             console = console if ranks.first else Console(quiet=True)
             with ranks.one_after_first():
