@@ -11,7 +11,7 @@ No sockets here: :mod:`vla.robot_driver.mujoco_arm_desk` turns requests into cal
 
     shape, finite   stop    an action has the wrong size, a NaN or an infinity
     stale           stop    it answers no observation, or one that is too old or of the future
-    order           stop    it is older than one that was obeyed already: sent again, or overtaken; the client is dropped
+    order           stop    it is older than one that was obeyed already: sent again, or overtaken
     step            clamp   it is larger than the arm's channels allow
     heartbeat       stop    no action for ``command_timeout``
     clock           stop    the clock leaps, or goes back: then until the scene is reset
@@ -60,7 +60,7 @@ class ServoLimits:
         max_age: oldest observation that a command may answer [s].
         max_speed: of the tool; above it the arm brakes and refuses commands until the next reset [m/s]. The default is
             the Panda's own Cartesian limit (Franka Control Interface, "Robot and interface specifications").
-        joints: whether a :class:`JointWorld` is driven within its joint limits; without, only to show what they are for.
+        joints: whether a :class:`JointWorld` is driven within its joint limits; without, to show what they are for.
     """
 
     command_timeout: float = 0.15

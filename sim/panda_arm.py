@@ -2,10 +2,10 @@
 
 ::
 
-    set_goal(action) ─▶ pose ─▶ wish(): task-space spring ─▶ joint accelerations ──(the servo's limits)──▶ drive() ─▶ physics
+    set_goal(action) ─▶ pose ─▶ wish(): task-space spring ─▶ joint accelerations ──(servo's limits)──▶ drive(): physics
 
     a  = J⁺ (kp e - kd J v) + N (10 (q_first - q) - 2 √10 v)      J⁺ = Jᵀ (J Jᵀ + λ² I)⁻¹, damped near singular poses
-    τ  = M a + h                                                    computed torque (Craig, "Introduction to Robotics", 10)
+    τ  = M a + h                                                  computed torque (Craig, Introduction to Robotics)
 
 Nothing stands around it but the table; its one camera draws the arm as dots, in microseconds.
 """
@@ -176,11 +176,11 @@ class PandaArm:
         return np.concatenate([self._x, turn, self._q, [self._fingers[0] / OPEN_M]]).astype(np.float32)
 
     def render(self, camera: str) -> Image:
-        """The side view: links as dots in a grey room, whose light tells the tool's place to a tenth of a millimetre."""
+        """The side view: links as dots in a grey room; its corner tells the tool's place to a tenth of a millimetre."""
         size = self.spec.camera(camera).height
         picture = np.full((size, size, 3), 60, np.uint8)
         points = self.data.xpos[:, [0, 2]]
-        places = np.clip(((points + [0.3, 0.1]) / 1.3 * size).astype(int), 0, size - 1)
+        places = np.clip(((points + np.array([0.3, 0.1])) / 1.3 * size).astype(int), 0, size - 1)
         picture[size - 1 - places[:, 1], places[:, 0]] = 200
         picture[0, :3, :] = (np.abs(self._x)[:, None] * [1e2, 1e3, 1e4]).astype(np.int64) % 256
         return picture

@@ -4,8 +4,8 @@
 
     Body.observe ─▶ time runs? ─▶ clocks agree? ─▶ cameras see? ─▶ state alive? ─▶ policy
                      └────────────────── stop and raise BodyFault ──────────────┘
-    policy ─▶ command ─▶ e-stop? finite? fresh? repeated? ─▶ change, step size, rotation, joints, workspace ─▶ Body.command
-                          └──── stop and raise ─────────┘     └──────────── clamp, log and go on ────────┘
+    policy ─▶ command ─▶ e-stop? finite? fresh? repeated? ─▶ change, step, rotation, joints, workspace ─▶ Body.command
+                         └────── stop and raise ────────┘    └───────── clamp, log and go on ────────┘
 
 It wraps any :class:`~vla.protocols.Body` and is one. It runs in the policy's process, so it cannot outlive it: the
 arm's own controller (on the other side of the socket) covers a policy that is dead or hangs. Each rule is one function

@@ -2,11 +2,11 @@
 
 ::
 
-    wanted acceleration ─▶ clip to acceleration and velocity ─▶ one step ahead ─▶ braking from there ─▶ all within limits?
-                                                                                                        │yes       │no
-                                                                                  the wanted one ◀──────┘          ▼
-                                                           as much of it as can be stopped in time, else brake, as verified
-                                                           in the step before
+    wanted acceleration ─▶ within acceleration, velocity, torque ─▶ one step ahead ─▶ brake from there: within limits?
+                                                                                                     │ yes      │ no
+                                                                                      do it ◀────────┘          ▼
+                                              as much of it as can still be stopped; in the worst case brake now,
+                                              which was found to be possible one step before
 
 The idea is that of provably safe fail-safe manoeuvres (Petti and Fraichard 2005, "Safe motion planning in dynamic
 environments", inevitable collision states; Pek and Althoff 2018, "Computationally efficient fail-safe trajectory

@@ -1,7 +1,7 @@
 """What is watched over time: does the body's clock run, do its cameras see, do its joints answer, does a policy think.
 
-A watch looks at each observation (or action) and says what is wrong, or nothing. One that has spoken starts anew, so that
-a fault that was repaired does not stop the arm for ever.
+A watch looks at each observation (or action) and says what is wrong, or nothing. One that has spoken starts anew, so
+that a fault that was repaired does not stop the arm for ever.
 """
 
 import math
