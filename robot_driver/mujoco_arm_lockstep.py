@@ -152,6 +152,9 @@ class LockStepLink:
                 self._lockstep.at(self._lockstep.now + delay, happens)
 
     def _arrive(self, payload: bytes) -> None:
+        if self._lockstep.now < self._lockstep.arm_stands_until:  # it waits in the socket until somebody reads
+            self._lockstep.at(self._lockstep.arm_stands_until, lambda: self._arrive(payload))
+            return
         try:
             answer = self._lockstep.desk.answer(self._session, payload)
         except wire.WireError as error:

@@ -137,7 +137,7 @@ class StuckWatch:
 
     def __init__(self, limits: SafetyLimits):
         self._most = limits.stuck
-        self._state: Float32[np.ndarray, s] | None = None
+        self._state: np.ndarray | None = None
         self._times, self._told = 0, 0.0
 
     def command(self, motion: float) -> None:
