@@ -110,7 +110,7 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> int:
     """Run, print, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Is any limit of the arm ever violated?")
     parser.add_argument("--trials", type=int, default=2000, help="in lock-step")
     parser.add_argument("--real-time", type=int, default=0, help="with real processes")
     parser.add_argument("--no-limits", action="store_true", help="safety off: violations must be found")

@@ -36,7 +36,7 @@ class Kind:
 
     Attributes:
         declared: longest time from its beginning until the arm begins to brake [s].
-        effect: whether the arm stops, or goes on within its limits until the run ends (the time then counts from there).
+        effect: whether the arm stops, or goes on within its limits until the run ends, from where the time then counts.
         obeyed: whether the time counts from the last command that was obeyed, if that is later.
         bare: whether the arm alone, without the policy's side of safety, keeps the promise too.
     """

@@ -1,4 +1,4 @@
-"""One trial of the fault campaign with everything on one clock: same loop, driver, desk, servo and rules, no sockets."""
+"""One trial with everything on one clock: the same loop, driver, desk, servo and rules, but no sockets."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from vla.embodiments.panda_arm import LIMITS
 from vla.robot_driver.mujoco_arm import Config, MujocoArm
 from vla.robot_driver.mujoco_arm_lockstep import LockStep, LockStepLink
 from vla.robot_driver.mujoco_arm_servo import ServoLimits
-from vla.runtime import run_episode
+from vla.runtime import Pace, run_episode
 from vla.safety import SafeBody
 from vla.sim.panda_model import FIRST
 
@@ -35,11 +35,11 @@ class Killed(BaseException):
     """The client's process is gone: nothing of it runs any more."""
 
 
-@dataclass
-class Pace:
+class LockStepPace(Pace):
     """The control rate on the trial's clock."""
 
-    lockstep: LockStep
+    def __init__(self, lockstep: LockStep):
+        self.period, self.lockstep = PERIOD, lockstep
 
     def wait(self) -> None:
         """Until the next tick."""
@@ -126,7 +126,7 @@ def trial(kind: str, seed: int, world: MeteredPanda, *, limits: bool = True) -> 
     status = "ended"
     try:
         world_steps = Limited(task, over, lockstep)
-        outcome = run_episode(outer, world_steps, policy, seed=seed, executor=synchronous(None), pace=Pace(lockstep))
+        outcome = run_episode(outer, world_steps, policy, seed=seed, executor=synchronous(None), pace=LockStepPace(lockstep))
         status = outcome.error.split(":")[0] or outcome.status
         ended = lockstep.now
     except Killed:

@@ -328,17 +328,17 @@ def _places(what: str, channels: tuple[Channel, ...], kind: str, wanted: bool) -
 
 
 def _joints(spec: EmbodimentSpec) -> tuple[list[int], list[int], Float64[np.ndarray, "3 j"]]:
-    """Places of the joints in the action and of the same joints in the state; range and largest change of each."""
-    measured = {channel.name: place for place, channel in enumerate(spec.state) if channel.kind == "joint"}
-    action, state, bounds = [], [], []
-    for place, channel in enumerate(spec.action.channels):
-        name = channel.name if channel.name in measured else channel.name.removeprefix("d")
-        if channel.kind != "joint" or name not in measured:
-            continue
-        # of a delta, the range is the state's; of a target, its own
-        ranged = channel if spec.action.mode == "absolute" else spec.state[measured[name]]
-        most = channel.max_rate / spec.action.rate
-        action.append(place)
-        state.append(measured[name])
-        bounds.append((ranged.low, ranged.high, most if spec.action.mode == "absolute" else min(most, channel.high)))
+    """Places of the joints in the action and of the same ones, in the same order, in the state; their bounds.
+
+    A body that does not measure each joint that it is told to move cannot be watched; its own controller has to.
+    """
+    action = [place for place, channel in enumerate(spec.action.channels) if channel.kind == "joint"]
+    state = [place for place, channel in enumerate(spec.state) if channel.kind == "joint"]
+    if len(action) != len(state):
+        return [], [], np.zeros((3, 0))
+    absolute, bounds = spec.action.mode == "absolute", []
+    for told, measured in zip((spec.action.channels[i] for i in action), (spec.state[i] for i in state), strict=True):
+        ranged = told if absolute else measured  # the range of a change says nothing of where it ends
+        most = told.max_rate / spec.action.rate
+        bounds.append((ranged.low, ranged.high, most if absolute else min(most, told.high)))
     return action, state, np.array(bounds, np.float64).reshape(-1, 3).T
