@@ -126,7 +126,9 @@ def trial(kind: str, seed: int, world: MeteredPanda, *, limits: bool = True) -> 
     status = "ended"
     try:
         world_steps = Limited(task, over, lockstep)
-        outcome = run_episode(outer, world_steps, policy, seed=seed, executor=synchronous(None), pace=LockStepPace(lockstep))
+        outcome = run_episode(
+            outer, world_steps, policy, seed=seed, executor=synchronous(None), pace=LockStepPace(lockstep)
+        )
         status = outcome.error.split(":")[0] or outcome.status
         ended = lockstep.now
     except Killed:

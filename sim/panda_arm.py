@@ -39,7 +39,7 @@ OPEN_M = 0.04
 
 _GRIP_STIFFNESS = 1000.0  # [N/m]; robosuite's panda_gripper.xml
 _DAMPING = 0.05  # of the inverse of the Jacobian
-_JAMMED = 1e4  # [N] of friction in a finger's joint
+_JAMMED = 1e6  # [kg] that a finger's motor has to move: it does not
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class PandaArm:
         self._shapes = np.array([self.model.geom(name).id for name in shapes])
         boxes = self.model.geom_aabb[self._shapes]
         self._centres, self._halves = boxes[:, :3].copy(), boxes[:, 3:].copy()
-        self._friction = self.model.dof_frictionloss.copy()
+        self._inertia = self.model.dof_armature[7:9].copy()
         self._jacobian, self._product = np.zeros((6, self.model.nv)), np.zeros(self.model.nv)
         # views: MuJoCo's arrays stay where they are as long as the data lives
         self._x, self._r = self.data.site_xpos[self._tool], self.data.site_xmat[self._tool].reshape(3, 3)
@@ -118,7 +118,9 @@ class PandaArm:
 
     def jam(self, jammed: bool) -> None:
         """Block the fingers where they are, or let them go."""
-        self.model.dof_frictionloss[7:9] = _JAMMED if jammed else self._friction[7:9]
+        self.model.dof_armature[7:9] = _JAMMED if jammed else self._inertia
+        if jammed:
+            self.data.qvel[7:9] = 0.0
 
     def set_goal(self, action: Float32[np.ndarray, "7"]) -> None:
         """Towards a pose beside the present one, inside the tool's box; metres, radians, opening."""

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla.errors import ConfigError
-from vla.safety_limits import JointLimits
 from vla.safety_joints import JointGuard
+from vla.safety_limits import JointLimits
 
 DT = 0.002
 LIMITS = JointLimits(
