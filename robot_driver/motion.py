@@ -216,7 +216,8 @@ class Motion:
 
     def _braked(self, state: MotionState) -> MotionState:
         self._plan_rest(state)
-        return MotionState(*(np.array(one) for one in self._path.at_time(self.period)))
+        moved, velocity, acceleration = (np.array(one) for one in self._path.at_time(self.period))
+        return MotionState(state.position + moved, velocity, acceleration)
 
     def _allowed(self, state: MotionState) -> np.ndarray:
         """Which channels could still end their acceleration in time for the speed, and their speed for the position."""
@@ -224,14 +225,15 @@ class Motion:
         fast = np.abs(peak) <= self._velocity * (1 + 1e-9)
         self._plan_rest(state)
         extremes = self._path.position_extrema
-        least, most = np.array([one.min for one in extremes]), np.array([one.max for one in extremes])
+        least = state.position + [one.min for one in extremes]
+        most = state.position + [one.max for one in extremes]
         slack = 1e-9 * np.maximum(1.0, np.abs(state.position))
         return fast & (least >= self._low - slack) & (most <= self._high + slack)
 
     def _plan_rest(self, state: MotionState) -> None:
+        """The way to rest, counted from where it begins: Ruckig takes 0 for one of the extremes of such a way."""
         values = self._rest
-        values.current_position, values.current_velocity = state.position.tolist(), state.velocity.tolist()
-        values.current_acceleration = state.acceleration.tolist()
+        values.current_velocity, values.current_acceleration = state.velocity.tolist(), state.acceleration.tolist()
         failure = self._failure(values)
         if failure:
             raise BodyFault(f"no way to come to rest within the limits: {failure}")

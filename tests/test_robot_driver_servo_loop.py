@@ -108,7 +108,7 @@ def test_a_late_chunk_is_a_controlled_stop_and_the_next_one_goes_on():
     assert servo.mode == "holding" and servo.report()["stops"]["path over"] == 1
     beyond = arm.sent[-1][0] - 1.0
     assert 0 <= beyond < speed**2 / 10 + speed * 10 / 400  # as far as braking takes it
-    servo.follow(JointPath(np.array([clock.now, clock.now + 1]), np.array([arm.sent[-1], [0.0] * 3])))
+    servo.follow(JointPath(np.array([clock.now, clock.now + 0.8]), np.array([arm.sent[-1], [0.0] * 3])))
     run(servo, clock, 2.0)
     assert arm.sent[-1] == pytest.approx([0.0] * 3, abs=1e-6)
     assert_bounded(arm.sent, LIMITS, DT)
