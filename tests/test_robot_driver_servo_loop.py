@@ -124,6 +124,19 @@ def test_a_policy_that_hangs_stops_the_arm_although_its_path_goes_on():
     assert_bounded(arm.sent, LIMITS, DT)
 
 
+def test_actions_that_come_one_by_one_make_one_motion():
+    arm, clock, servo = make()
+    for step in range(1, 41):  # 20 Hz, a little early or late
+        servo.toward(np.full(3, 0.02 * step), 0.06)
+        run(servo, clock, 0.048 if step % 2 else 0.052)
+    speeds = np.diff(arm.sent, axis=0)[250:, 0] / DT
+    assert speeds == pytest.approx(0.4, rel=0.15)  # no stopping in between
+    assert arm.sent[-1] == pytest.approx([0.8] * 3, abs=0.01)
+    run(servo, clock, 0.5)
+    assert servo.mode == "holding" and servo.report()["stops"]["path over"] == 1
+    assert_bounded(arm.sent, LIMITS, DT)
+
+
 def test_an_arm_that_is_elsewhere_stops_the_motion_until_a_restart():
     arm, clock, servo = make(max_deviation=0.1)
     servo.follow(sweep(clock))
