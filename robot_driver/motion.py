@@ -17,12 +17,14 @@ Ruckig is L. Berscheid and T. Kroeger, "Jerk-limited Real-time Trajectory Genera
 Every channel moves by itself, so that 6 joints, 14 joints of two arms, and joints beside a gripper are the same thing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
+from vla.embodiment import Channel
 from vla.errors import BodyFault, ConfigError, DependencyMissing
 
 _REST = 1e-9
@@ -64,6 +66,30 @@ class MotionLimits:
         for place, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             if not low < high:
                 raise ConfigError(f"channel {place}: low {low} is not below high {high}")
+
+    @classmethod
+    def of(cls, channels: Sequence[Channel], *, rise: float, ease: float) -> "MotionLimits":
+        """Of an action's channels: their ranges and top speeds, and how fast those may be reached.
+
+        Args:
+            channels: positions; in the order of the servo.
+            rise: from rest to top speed at the largest acceleration [s].
+            ease: from none to the largest acceleration at the largest jerk [s].
+
+        Raises:
+            ConfigError: a channel has no range or no top speed.
+        """
+        endless = [one.name for one in channels if not np.isfinite([one.low, one.high, one.max_rate]).all()]
+        if endless or not (rise > 0 and ease > 0):
+            raise ConfigError(f"bounded motion needs ranges, top speeds and times above 0; missing: {endless or 'times'}")
+        velocity = [one.max_rate for one in channels]
+        return cls(
+            tuple(one.low for one in channels),
+            tuple(one.high for one in channels),
+            tuple(velocity),
+            tuple(speed / rise for speed in velocity),
+            tuple(speed / rise / ease for speed in velocity),
+        )
 
     @property
     def size(self) -> int:

@@ -37,7 +37,7 @@ class Target(NamedTuple):
 
     position: Float64[np.ndarray, "n"]
     velocity: Float64[np.ndarray, "n"]
-    acceleration: Float64[np.ndarray, "n"]
+    acceleration: Float64[np.ndarray, "n"] | None = None
 
 
 class Path(Protocol):
