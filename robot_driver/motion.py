@@ -81,7 +81,9 @@ class MotionLimits:
         """
         endless = [one.name for one in channels if not np.isfinite([one.low, one.high, one.max_rate]).all()]
         if endless or not (rise > 0 and ease > 0):
-            raise ConfigError(f"bounded motion needs ranges, top speeds and times above 0; missing: {endless or 'times'}")
+            raise ConfigError(
+                f"bounded motion needs ranges, top speeds and times above 0; missing: {endless or 'times'}"
+            )
         velocity = [one.max_rate for one in channels]
         return cls(
             tuple(one.low for one in channels),
