@@ -147,6 +147,7 @@ class Asynchronous:
         self._new: tuple[ActionChunk, float] | None = None
         self._goes_on = False  # whether the open question is for a chunk that goes on from a plan
         self._warm: set[bool] = set()  # ways of asking that were answered before
+        self._guess = execute  # of the delay, until one is measured; rather too long, which only binds more of a chunk
         self._looking = False
 
     def begin(self, instruction: str, *, seed: int) -> None:
@@ -193,7 +194,7 @@ class Asynchronous:
         if self.continuing and isinstance(self.policy, ContinuingPolicy):
             left = self._plan.left(self._taken)
             if len(left):
-                delay = min(len(left), max(self._recent, default=self.execute))
+                delay = min(len(left), max(self._recent, default=self._guess))
                 work, arguments = self.policy.act_continuing, (seen, left.copy(), delay)
                 self._goes_on = True
         self._asked_at, self._open, self._looking = self._taken, True, False
@@ -210,6 +211,8 @@ class Asynchronous:
             self._delays.append(delay)
             self._recent.append(delay)
             self._latencies.append(latency)
+        else:
+            self._guess = max(self.execute, delay, math.ceil(latency / answer.dt))
         self._warm.add(self._goes_on)
         self._chunks += 1
         if delay < len(answer.actions):
