@@ -30,6 +30,9 @@ from vla.errors import BodyFault, ConfigError, DependencyMissing
 _REST = 1e-9
 """Of a limit; below it a speed or an acceleration is none."""
 
+_BEYOND = 0.01
+"""Of a channel's range; by so much an arm may be measured outside where a motion starts: it is then led back."""
+
 _SHARE = 0.95
 """Of a limit; what a target may use of it: the rest is for catching up with it."""
 
@@ -135,7 +138,6 @@ class Motion:
         if not 0 < period < 1:
             raise ConfigError(f"a servo period lies between 0 and 1 s, found {period}")
         self.limits, self.period = limits, period
-        self._low, self._high = np.array(limits.low), np.array(limits.high)
         self._velocity, self._acceleration = np.array(limits.velocity), np.array(limits.acceleration)
         self._jerk = np.array(limits.jerk)
         self._error, size = ruckig.RuckigError, limits.size
@@ -158,16 +160,19 @@ class Motion:
 
         Raises:
             ConfigError: it has not one number for each channel.
-            BodyFault: it is not finite, or outside the limits.
+            BodyFault: it is not finite, or outside the limits by more than 1 % of the range.
         """
         position = np.array(position, np.float64)
         if position.shape != (self.limits.size,):
             raise ConfigError(f"a position has {self.limits.size} numbers, found shape {position.shape}")
-        outside = ~((position >= self._low) & (position <= self._high))
+        low, high = np.array(self.limits.low), np.array(self.limits.high)
+        beyond = _BEYOND * (high - low)
+        outside = ~((position >= low - beyond) & (position <= high + beyond))
         if outside.any():
             place = int(np.flatnonzero(outside)[0])
-            span = f"[{self._low[place]:g}, {self._high[place]:g}]"
+            span = f"[{low[place]:g}, {high[place]:g}]"
             raise BodyFault(f"channel {place} is at {position[place]:g}, outside of {span}: move it back by hand")
+        self._low, self._high = np.minimum(low, position), np.maximum(high, position)
         self.state = MotionState(position, np.zeros(self.limits.size), np.zeros(self.limits.size))
         return self.state
 
@@ -192,7 +197,7 @@ class Motion:
         push = none if acceleration is None else np.asarray(acceleration, np.float64)
         if not (np.isfinite(position).all() and np.isfinite(speed).all() and np.isfinite(push).all()):
             raise BodyFault(f"a target is finite, found {position} moving at {speed}, accelerating at {push}")
-        target = np.clip(position, self._low, self._high)
+        target = np.clip(position, self.limits.low, self.limits.high)
         inside = target == position  # it does not move on beyond the end
         speed = np.where(inside, np.clip(speed, -_SHARE * self._velocity, _SHARE * self._velocity), 0.0)
         push = np.where(inside, np.clip(push, -_SHARE * self._acceleration, _SHARE * self._acceleration), 0.0)

@@ -109,6 +109,15 @@ def test_a_joint_at_its_end_does_not_hold_the_others_up():
     assert motion.state.position == pytest.approx([0.1, 0.5 * 1000 * PERIOD], abs=1e-6)
 
 
+def test_an_arm_that_stands_a_little_outside_is_led_back():
+    bounds = MotionLimits((0.0, -1.0), (1.0, 1.0), (1, 1), (5, 5), (100, 100))
+    motion = Motion(bounds, PERIOD, np.array([-0.009, 1.015]))
+    sent = [motion.state.position] * 4 + [motion.step(np.array([-1.0, 0.5])).position for _ in range(1000)]
+    assert sent[-1] == pytest.approx([0.0, 0.5], abs=1e-6)
+    wider = MotionLimits((-0.009, -1.0), (1.0, 1.015), (1, 1), (5, 5), (100, 100))
+    assert_bounded(sent, wider, PERIOD)
+
+
 def test_two_arms_are_one_motion():
     arm = limits(7, seed=1)
     both = arm + limits(7, seed=2)
