@@ -75,6 +75,8 @@ class InverseKinematics:
         base: body whose frame poses are given in; the model's world if None. It must not move.
         avoid: see :class:`Avoidance`.
         home: joints that a redundant arm is drawn to as far as the tool allows; None to stay where it comes from.
+        rotation_weight: what a radian beside the pose counts against a metre; small for an arm of fewer than six
+            joints, which then keeps the position and comes as near to the rotation as it can.
         damping: of a step at a singularity [m or rad for each rad].
         singular: smallest singular value of the tool's Jacobian below which damping sets in.
 
@@ -95,6 +97,7 @@ class InverseKinematics:
         base: str | None = None,
         avoid: Avoidance | None = None,
         home: Sequence[float] | None = None,
+        rotation_weight: float = 1.0,
         damping: float = 0.05,
         singular: float = 0.08,
     ):
@@ -129,7 +132,7 @@ class InverseKinematics:
         if base is not None:
             found = self._now.get_transform_frame_to_world(base, "body")
             self._base = Pose(found.translation(), found.rotation().as_matrix())
-        self._task = mink.FrameTask(frame, kind, position_cost=1.0, orientation_cost=1.0)
+        self._task = mink.FrameTask(frame, kind, position_cost=1.0, orientation_cost=rotation_weight)
         self._tasks: list[Any] = [self._task]
         if home is not None:
             posture = mink.PostureTask(model, cost=1e-3)

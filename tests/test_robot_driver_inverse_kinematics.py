@@ -160,6 +160,28 @@ def test_a_chunk_of_a_policy_moves_the_tool_where_it_says():
     assert (Rotation.from_matrix(matrix) * turn.inv()).magnitude() < 5e-3
 
 
+@pytest.mark.parametrize(("without", "weight", "turn"), [((2,), 1.0, 1e-3), ((2, 4), 0.01, np.pi)])
+def test_arms_of_six_and_of_five_joints(without, weight, turn):
+    """The other joints of the model stay; with five, the position counts more than the rotation."""
+    kept = [place for place in range(7) if place not in without]
+    kinematics = InverseKinematics(
+        model(), [JOINTS[i] for i in kept], [SPEEDS[i] for i in kept], frame="tool", rotation_weight=weight
+    )
+    low, high = model().jnt_range.T
+    draw, start = np.random.default_rng(0), np.array(HOME)
+    for _ in range(5):
+        goal = start.copy()
+        goal[kept] = np.clip(start[kept] + draw.uniform(-0.4, 0.4, len(kept)), (low * 0.95)[kept], (high * 0.95)[kept])
+        position, matrix = independent_pose(np.where(np.isin(np.arange(7), without), 0.0, goal))
+        if len(kept) == 5:
+            matrix = Rotation.from_rotvec([0.0, 0.0, 0.3]).as_matrix() @ matrix  # which five joints cannot make as well
+        found = kinematics.reach(start[kept], Pose(position, matrix), steps=400)
+        whole = np.zeros(7)
+        whole[kept] = found.joints
+        assert np.linalg.norm(independent_pose(whole)[0] - position) < 2e-3
+        assert found.rotation_error < turn and inside(whole)
+
+
 def test_poses_are_in_the_base_s_frame():
     turn = Rotation.from_euler("z", 70, degrees=True)
     quaternion = " ".join(map(str, turn.as_quat()[[3, 0, 1, 2]]))
