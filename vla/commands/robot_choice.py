@@ -87,6 +87,7 @@ class Robot:
         task: of a scene; a driver's robot has one whatever the row says.
         paced: whether its clock runs by itself.
         facts: for the summary, JSON values, e.g. its process.
+        report: how it is doing, JSON values, for the summary.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Robot:
     task: Callable[[Row, str, int], Task]
     paced: bool
     facts: dict[str, Any] = field(default_factory=dict)
+    report: Callable[[], dict[str, Any]] = dict
 
     @property
     def spec(self) -> EmbodimentSpec:
@@ -203,7 +205,15 @@ def _simulated(
     host, port = process.address
     arm = mujoco_arm.Config(host, port).make()
     facts = {"arm_pid": process.pid, "policy_pid": os.getpid()}
-    return Robot(options.robot, arm, lambda row, *_: arm.task(row.to_json()), paced=True, facts=facts), allowed
+    robot = Robot(
+        options.robot,
+        arm,
+        lambda row, *_: arm.task(row.to_json()),
+        paced=True,
+        facts=facts,
+        report=lambda: {"arm": arm.telemetry()},
+    )
+    return robot, allowed
 
 
 def _driven(stack: contextlib.ExitStack, options: RobotOptions) -> tuple[Robot, SafetyLimits]:
