@@ -21,8 +21,8 @@ from vla.experience import ActionChunk, Episode
 from vla.protocols import Observer
 from vla.rows import Row
 from vla.runtime import run_episode
-from vla.view import RerunObserver, predicted_path, stream_episode, view_episode, view_episodes
-from vla.view_pose import hands, pose
+from vla.view import RerunObserver, stream_episode, view_episode, view_episodes
+from vla.view_pose import hands, pose, predicted_path
 from vla.view_server import ViewerProcess
 
 
