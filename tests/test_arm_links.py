@@ -6,13 +6,14 @@ import pytest
 from vla.arm_links import CHAINS, PANDA, chain_points, skeleton
 from vla.embodiment import Channel, EmbodimentSpec
 from vla.embodiments.libero_panda import ACTION, libero_panda
-from vla.sim.rendering.mujoco_binding import mujoco
+from vla.sim.rendering.mujoco_binding import load
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_panda_s_joints_are_where_mujoco_has_them(seed):
     from robosuite.models.robots import Panda
 
+    mujoco = load()
     model = mujoco.MjModel.from_xml_string(Panda().get_xml())
     data = mujoco.MjData(model)
     data.qpos[:7] = np.random.default_rng(seed).uniform(-1.5, 1.5, 7)
