@@ -1,0 +1,107 @@
+"""What a lerobot robot's servo bus can say about a failure that lerobot itself does not: which motor, and why.
+
+lerobot's classes name neither the motor that is silent in a read of many, nor a servo's own complaints while it moves
+(they come with every answer and are dropped); a late answer stays in the port's buffer and is taken for the answer to
+the next question. Works on what ``lerobot.motors`` 0.6.1 has: ``bus.motors``, ``bus.packet_handler``, ``port_handler``.
+"""
+
+import os
+import termios
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+PORT_ERRORS = (OSError, termios.error)
+"""What a serial port that is gone raises; ``serial.SerialException`` is an OSError, termios.error is not."""
+
+COMPLAINTS = {
+    1: "its voltage is out of range",
+    2: "its angle sensor fails",
+    4: "it is too hot",
+    8: "its current is too high",
+    32: "it is overloaded",
+}
+"""Bits of the status of Feetech's STS servos."""
+
+OVERLOAD = COMPLAINTS[32]
+
+
+def buses(robot: Any) -> list[Any]:
+    """The serial buses of a lerobot robot or teleoperator: none, one, or one for each arm."""
+    parts = [robot, *(getattr(robot, name, None) for name in ("left_arm", "right_arm"))]
+    found = [getattr(part, "bus", None) for part in parts]
+    return [bus for bus in found if hasattr(bus, "port_handler")]
+
+
+def port_trouble(port: str) -> str:
+    """Why a port cannot be opened; empty if nothing is known against it."""
+    path = Path(port)
+    if not path.exists():
+        there = sorted(
+            str(other) for pattern in ("ttyACM*", "ttyUSB*", "cu.usb*") for other in path.parent.glob(pattern)
+        )
+        return f"there is no port {port}; {'there are ' + ', '.join(there) if there else 'no arm is plugged in'}"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"port {port} may not be opened by this user; on Linux: sudo usermod -aG dialout $USER, then log in anew"
+    return ""
+
+
+def drop_stale(bus: Any) -> None:
+    """Throw away what has arrived unasked: an answer that came too late is not one to the next question."""
+    bus.port_handler.ser.reset_input_buffer()
+    bus.port_handler.is_using = False  # left behind by a failure in the middle of a packet
+
+
+def troubles(bus: Any) -> dict[str, str]:
+    """Ask each motor by itself, twice: what is wrong, by the names of those that are silent or complain.
+
+    Raises:
+        OSError: the port is gone (also ``termios.error``).
+    """
+    found: dict[str, str] = {}
+    for name, motor in bus.motors.items():
+        error, silent = 0, True
+        for _ in range(2):
+            drop_stale(bus)
+            _, result, error = bus.packet_handler.ping(bus.port_handler, motor.id)
+            if not (silent := result != 0):
+                break
+        if silent:
+            found[name] = f"motor {name} (id {motor.id}) does not answer"
+        elif error:
+            found[name] = f"motor {name} (id {motor.id}): {' and '.join(_words(error)) or f'status {error}'}"
+    return found
+
+
+def complaints(bus: Any) -> dict[str, list[str]]:
+    """What Feetech servos say of themselves, by motor; empty for those that are well, and for other makes.
+
+    Raises:
+        ConnectionError: they did not answer.
+    """
+    if type(bus).__name__ != "FeetechMotorsBus" or bus.protocol_version != 0:
+        return {}
+    status = bus.sync_read("Status", normalize=False, num_retry=2)
+    return {name: words for name, bits in status.items() if (words := list(_words(int(bits))))}
+
+
+def let_go(bus: Any) -> None:
+    """Take the power off all motors, each by itself, and close the port, whatever answers and whatever does not."""
+    for name in bus.motors:
+        with suppress(RuntimeError, *PORT_ERRORS):
+            drop_stale(bus)
+            bus.disable_torque(name, num_retry=2)
+    shut(bus)
+
+
+def shut(bus: Any) -> None:
+    """Close the port without a word to the motors; they go on holding their last goal."""
+    with suppress(AttributeError, *PORT_ERRORS):  # AttributeError: it was never open
+        bus.port_handler.is_using = False
+        bus.port_handler.closePort()
+    bus.port_handler.is_open = False
+
+
+def _words(bits: int) -> Iterator[str]:
+    return (words for bit, words in COMPLAINTS.items() if bits & bit)

@@ -1,0 +1,60 @@
+"""The SO-101 (and SO-100): five joints and a gripper, moved by target positions; as many cameras as one screws on.
+
+Ranges of the joints: the arm's own URDF (``SO101/so101_new_calib.urdf``), whose zero is the middle of each range, as
+lerobot's calibration has it. Top speed: Feetech's data sheet of the STS3215 at 7.4 V, 0.222 s for 60 degrees. In place
+of an opening in metres the gripper has its share, as lerobot calibrates it: 0 closed, 1 open.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
+
+RATE_HZ = 30.0
+"""Of commands; lerobot's own default."""
+
+JOINTS = {
+    "shoulder_pan": (-1.91986, 1.91986),
+    "shoulder_lift": (-1.74533, 1.74533),
+    "elbow_flex": (-1.69, 1.69),
+    "wrist_flex": (-1.65806, 1.65806),
+    "wrist_roll": (-2.79253, 2.79253),
+}
+"""From the base on: least and greatest angle [rad]."""
+
+GRIPPER = "gripper"
+GOAL = "goal_"
+"""Before a joint's name: the channel of the action that tells it where to go."""
+
+TOP_SPEED = math.radians(60.0) / 0.222  # [rad/s]
+GRIPPER_TRAVEL = 1.91986
+"""From closed to open [rad]."""
+
+STATE = (
+    # what the encoder can say: an arm's own calibration may reach beyond the drawing
+    *(Channel(name, "rad", "joint", -math.pi, math.pi, max_rate=TOP_SPEED) for name in JOINTS),
+    Channel(GRIPPER, "1", "gripper", 0.0, 1.0, max_rate=TOP_SPEED / GRIPPER_TRAVEL),
+)
+
+ACTION = ActionSpec(
+    channels=(
+        *(Channel(GOAL + name, "rad", "joint", low, high, max_rate=TOP_SPEED) for name, (low, high) in JOINTS.items()),
+        Channel(GOAL + GRIPPER, "1", "gripper", 0.0, 1.0, max_rate=TOP_SPEED / GRIPPER_TRAVEL),
+    ),
+    mode="absolute",
+    frame="joint",
+    rotation=None,
+    gripper=Gripper(),
+    rate=RATE_HZ,
+)
+
+
+def so101(cameras: Sequence[CameraSpec] = (), *, rate: float = RATE_HZ) -> EmbodimentSpec:
+    """The embodiment.
+
+    Args:
+        cameras: those that are on it.
+        rate: of commands [Hz].
+    """
+    return EmbodimentSpec("so101", STATE, None, dataclasses.replace(ACTION, rate=rate), tuple(cameras))
