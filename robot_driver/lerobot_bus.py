@@ -8,9 +8,11 @@ the next question. Works on what ``lerobot.motors`` 0.6.1 has: ``bus.motors``, `
 import os
 import termios
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from vla.errors import BodyFault
 
 PORT_ERRORS = (OSError, termios.error)
 """What a serial port that is gone raises; ``serial.SerialException`` is an OSError, termios.error is not."""
@@ -25,6 +27,36 @@ COMPLAINTS = {
 """Bits of the status of Feetech's STS servos."""
 
 OVERLOAD = COMPLAINTS[32]
+
+
+class PortGone(BodyFault):
+    """The serial port itself does not work any more: somebody pulled the cable."""
+
+
+@contextmanager
+def faults(device: Any, what: str) -> Iterator[None]:
+    """Errors of lerobot and its libraries as ours, with the motors to blame, each asked by itself.
+
+    Args:
+        device: a robot or a teleoperator.
+        what: it is, for messages.
+
+    Raises:
+        PortGone: the port does not work any more.
+        BodyFault: motors or a camera do not answer.
+    """
+    try:
+        yield
+    except TimeoutError as error:  # a camera's; it is an OSError
+        raise BodyFault(f"{what}: a camera stands still: {error}") from error
+    except (ConnectionError, RuntimeError) as error:
+        try:
+            found = [trouble for bus in buses(device) if bus.port_handler.is_open for trouble in troubles(bus).values()]
+        except PORT_ERRORS as gone:
+            raise PortGone(f"{what}: the port is gone: {gone}") from error
+        raise BodyFault(f"{what}: {'; '.join(found) or error}") from error
+    except PORT_ERRORS as error:
+        raise PortGone(f"{what}: the port is gone: {error}") from error
 
 
 def buses(robot: Any) -> list[Any]:
@@ -71,6 +103,24 @@ def troubles(bus: Any) -> dict[str, str]:
             found[name] = f"motor {name} (id {motor.id}) does not answer"
         elif error:
             found[name] = f"motor {name} (id {motor.id}): {' and '.join(_words(error)) or f'status {error}'}"
+    return found
+
+
+def positions(robot: Any) -> dict[str, float]:
+    """Where the joints are, by lerobot's names and in its units; without the cameras where the robot has a bus.
+
+    Raises:
+        ConnectionError: a motor did not answer.
+    """
+    if not buses(robot):
+        return robot.get_observation()
+    arms = {"": robot, "left_": getattr(robot, "left_arm", None), "right_": getattr(robot, "right_arm", None)}
+    found = {}
+    for prefix, arm in arms.items():
+        if hasattr(arm, "bus"):
+            drop_stale(arm.bus)
+            read = arm.bus.sync_read("Present_Position", num_retry=2)
+            found |= {f"{prefix}{name}.pos": value for name, value in read.items()}
     return found
 
 

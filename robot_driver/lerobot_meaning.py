@@ -42,14 +42,14 @@ robot the user says it in a TOML file, and nothing is guessed::
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from vla.embodiment import CameraSpec, EmbodimentSpec
+from vla.embodiment import CameraSpec, EmbodimentSpec, Kind, Unit
 from vla.embodiments.so101 import GRIPPER, JOINTS, RATE_HZ, so101
 from vla.errors import ConfigError, DataError, SpecMismatch
 
@@ -148,15 +148,21 @@ class Meaning:
 
 
 def so_arm(
-    calibration: Mapping[str, Any], *, degrees: bool, cameras: Sequence[CameraSpec] = (), rate: float = RATE_HZ
+    calibration: Mapping[str, Any],
+    *,
+    degrees: bool,
+    cameras: Sequence[CameraSpec] = (),
+    rate: float = RATE_HZ,
+    leader: bool = False,
 ) -> Meaning:
     """An SO-100's or SO-101's numbers.
 
     Args:
-        calibration: lerobot's, by motor: ``range_min`` and ``range_max`` [ticks], ``drive_mode``.
+        calibration: lerobot's, by motor: ``range_min`` and ``range_max`` [ticks].
         degrees: whether lerobot gives degrees from the middle of the range, or -100 ... 100 over it.
         cameras: those on the robot.
         rate: of commands [Hz].
+        leader: its actions are read, not sent.
 
     Raises:
         ConfigError: a motor is not calibrated.
@@ -164,13 +170,18 @@ def so_arm(
     missing = [name for name in (*JOINTS, GRIPPER) if name not in calibration]
     if missing:
         raise ConfigError(f"not calibrated: {', '.join(missing)}")
-    numbers = []
+    ticks = {name: calibration[name].range_max - calibration[name].range_min for name in (*JOINTS, GRIPPER)}
+    state = []
     for name in JOINTS:
-        half = math.pi * (calibration[name].range_max - calibration[name].range_min) / _TURN  # of the range [rad]
-        gain = math.radians(1.0) if degrees else half / 100.0
-        numbers.append(Number(f"{name}.pos", gain, low=-half, high=half))
-    numbers.append(Number(f"{GRIPPER}.pos", 0.01, low=0.0, high=1.0))
-    return Meaning(so101(cameras, rate=rate), tuple(numbers), tuple(numbers))
+        half = math.pi * ticks[name] / _TURN  # of the range [rad]
+        state.append(Number(f"{name}.pos", math.radians(1.0) if degrees else half / 100.0, low=-half, high=half))
+    state.append(Number(f"{GRIPPER}.pos", 0.01, low=0.0, high=1.0))
+    if leader:
+        return Meaning(so101(cameras, rate=rate), tuple(state), tuple(state))
+    # lerobot cuts goals off to whole ticks: an arm told to stay where it is would creep. Half a tick more rounds them
+    shifts = [*(-math.pi / _TURN for _ in JOINTS), -0.5 / ticks[GRIPPER]]
+    action = [replace(number, offset=shift) for number, shift in zip(state, shifts, strict=True)]
+    return Meaning(so101(cameras, rate=rate), tuple(state), tuple(action))
 
 
 def read_meaning(path: Path) -> tuple[Meaning, dict[str, Any]]:
@@ -188,6 +199,9 @@ def read_meaning(path: Path) -> tuple[Meaning, dict[str, Any]]:
         action = {"rotation": None, "gripper": None, **table["action"]}
         state, said_state = _split(table["state"])
         action["channels"], said_action = _split(action["channels"])
+        for channel in (*state, *action["channels"]):
+            _known(channel, "unit", get_args(Unit))
+            _known(channel, "kind", get_args(Kind))
         spec = EmbodimentSpec.from_json(
             {"state_rotation": None, "cameras": [], **table, "state": state, "action": action}
         )
@@ -201,6 +215,11 @@ def features_text(observation: Mapping[str, Any], action: Mapping[str, Any]) -> 
     shown = {key: "a number" if what is float else f"a picture {what}" for key, what in observation.items()}
     lines = [f"  measured: {key}, {what}" for key, what in shown.items()]
     return "\n".join([*lines, *(f"  commanded: {key}" for key in action)])
+
+
+def _known(channel: Mapping[str, Any], name: str, choices: Sequence[str]) -> None:
+    if channel.get(name) not in choices:
+        raise ConfigError(f"{channel.get('name')}: {name} is one of {', '.join(choices)}, found {channel.get(name)!r}")
 
 
 def _split(channels: Any) -> tuple[list[dict[str, Any]], tuple[Number, ...]]:
