@@ -17,8 +17,7 @@ robot the user says it in a TOML file, and nothing is guessed::
     [action]
     mode = "absolute"
     frame = "joint"
-    rate = 30.0
-    gripper = { closed = 0.0, opened = 1.0 }
+    rate = 30.0                 # with a gripper also: gripper = { closed = 0.0, opened = 1.0 }
 
     [[action.channels]]
     name = "goal_elbow"
