@@ -27,9 +27,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla.child_process import become_child, cause_of_death, end_child, start_child
+from vla.embodiments.so101 import GRIPPER_TRAVEL, JOINTS
 from vla.errors import BodyFault, UnknownName
 from vla.robot_driver.feetech_bus import Fault, Line
-from vla.robot_driver.feetech_servo import Servo
+from vla.robot_driver.feetech_servo import RESOLUTION, Servo
 
 PERIOD_S = 0.001
 """Of the servos' own control [s]."""
@@ -37,17 +38,22 @@ PERIOD_S = 0.001
 IDLE_S = 0.01  # without anybody asking, the servos are looked after this often [s]
 _TRACE_S = 120.0
 
-SO101_REACH = ((796, 3299), (910, 3185), (946, 3149), (967, 3128), (0, 4095), (2030, 3281))
-"""Mechanical ends by encoder [ticks]: the joints' ranges in the arm's URDF around the middle of the encoder."""
+_TICKS = RESOLUTION / (2.0 * math.pi)  # per radian
+_MIDDLE = RESOLUTION / 2.0
 
-SO101_REST = (2048.0, 2048.0, 2048.0, 2048.0, 2048.0, 2200.0)
+SO101_REACH = (
+    *((_MIDDLE + low * _TICKS, _MIDDLE + high * _TICKS) for low, high in list(JOINTS.values())[:4]),
+    (0.0, RESOLUTION - 1.0),  # the wrist turns without an end
+    (_MIDDLE, _MIDDLE + GRIPPER_TRAVEL * _TICKS),
+)
+"""Mechanical ends of each joint by its bare encoder [ticks]; a new arm's encoders are in the middle in its middle."""
 
 
 def so101() -> list[Servo]:
     """Six servos with ids 1 to 6, the last one the gripper's, in the middle of their ranges and not calibrated."""
     return [
-        Servo(number, position=rest, reach=(float(reach[0]), float(reach[1])))
-        for number, (rest, reach) in enumerate(zip(SO101_REST, SO101_REACH, strict=True), 1)
+        Servo(number, position=(low + high) / 2.0, reach=(low, high))
+        for number, (low, high) in enumerate(SO101_REACH, 1)
     ]
 
 
@@ -101,13 +107,11 @@ class Arm:
         """End all faults of the line."""
         self.line.faults.clear()
 
-    def set(self, motor: int, **fields: Any) -> None:
-        """Change what happens to a servo: ``jammed``, ``volts``, ``celsius``."""
-        servo = next(servo for servo in self.line.servos if servo.number == motor)
-        for name, value in fields.items():
-            if name not in ("jammed", "volts", "celsius"):
-                raise UnknownName("property of a servo", name, ("jammed", "volts", "celsius"))
-            setattr(servo, name, value)
+    def treat(self, motor: int, *, jammed: bool = False, volts: float = 7.4, celsius: float = 30.0) -> None:
+        """Change what happens to a servo."""
+        for servo in self.line.servos:
+            if servo.number == motor:
+                servo.jammed, servo.volts, servo.celsius = jammed, volts, celsius
 
     def positions(self) -> dict[int, float]:
         """Where the joints are, by id [ticks of the bare encoder]."""
@@ -137,6 +141,8 @@ def serve(arm: Arm, master: int, pipe: Connection | None = None) -> None:
         pipe: brings ``(name, arguments)`` of :class:`Arm`'s methods, and takes what they return.
     """
     watched: list[Any] = [master, *([pipe] if pipe else [])]
+    calls = {"hand": arm.hand, "fault": arm.fault, "mend": arm.mend, "treat": arm.treat}
+    calls |= {"positions": arm.positions, "powered": arm.powered, "trace": arm.trace}
     while True:
         due = arm.line.next_at
         wait = IDLE_S if due is None else min(max(due - time.monotonic(), 0.0), IDLE_S)
@@ -156,7 +162,7 @@ def serve(arm: Arm, master: int, pipe: Connection | None = None) -> None:
                 os.close(master)
                 pipe.send(None)
                 return
-            pipe.send(getattr(arm, name)(**fields))
+            pipe.send(calls[name](**fields))
 
 
 def open_port() -> tuple[int, int, str]:
@@ -192,9 +198,9 @@ class Emulator:
         """See :meth:`Arm.mend`."""
         self._ask("mend")
 
-    def set(self, motor: int, **fields: Any) -> None:
-        """See :meth:`Arm.set`."""
-        self._ask("set", motor=motor, **fields)
+    def treat(self, motor: int, *, jammed: bool = False, volts: float = 7.4, celsius: float = 30.0) -> None:
+        """See :meth:`Arm.treat`."""
+        self._ask("treat", motor=motor, jammed=jammed, volts=volts, celsius=celsius)
 
     def positions(self) -> dict[int, float]:
         """See :meth:`Arm.positions`."""

@@ -20,7 +20,7 @@ robot the user says it in a TOML file, and nothing is guessed::
     rate = 30.0                 # with a gripper also: gripper = { closed = 0.0, opened = 1.0 }
 
     [[action.channels]]
-    name = "goal_elbow"
+    name = "elbow_goal"
     unit = "rad"
     kind = "joint"
     low = -1.5
@@ -183,8 +183,8 @@ def so_arm(
     return Meaning(so101(cameras, rate=rate), tuple(state), tuple(action))
 
 
-def read_meaning(path: Path) -> tuple[Meaning, dict[str, Any]]:
-    """A user's file, and the fields of lerobot's configuration that it has.
+def read_meaning(path: Path) -> tuple[Meaning | None, dict[str, Any]]:
+    """A user's file: its embodiment, None if it has only a table ``lerobot``, and the fields in that table.
 
     Raises:
         DataError: the file is not TOML, or does not describe an embodiment.
@@ -194,6 +194,8 @@ def read_meaning(path: Path) -> tuple[Meaning, dict[str, Any]]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(path, "file", expected="TOML of an embodiment", found=str(error)) from error
     fields = table.pop("lerobot", {})
+    if not table and fields:
+        return None, fields
     try:
         action = {"rotation": None, "gripper": None, **table["action"]}
         state, said_state = _split(table["state"])

@@ -35,7 +35,7 @@ frame = "joint"
 rate = 20.0
 
 [[action.channels]]
-name = "goal_elbow"
+name = "elbow_goal"
 unit = "rad"
 kind = "joint"
 low = -1.0

@@ -24,8 +24,8 @@ JOINTS = {
 """From the base on: least and greatest angle [rad]."""
 
 GRIPPER = "gripper"
-GOAL = "goal_"
-"""Before a joint's name: the channel of the action that tells it where to go."""
+GOAL = "_goal"
+"""After a joint's name: the channel of the action that tells it where to go."""
 
 TOP_SPEED = math.radians(60.0) / 0.222  # [rad/s]
 GRIPPER_TRAVEL = 1.91986
@@ -39,8 +39,8 @@ STATE = (
 
 ACTION = ActionSpec(
     channels=(
-        *(Channel(GOAL + name, "rad", "joint", low, high, max_rate=TOP_SPEED) for name, (low, high) in JOINTS.items()),
-        Channel(GOAL + GRIPPER, "1", "gripper", 0.0, 1.0, max_rate=TOP_SPEED / GRIPPER_TRAVEL),
+        *(Channel(name + GOAL, "rad", "joint", low, high, max_rate=TOP_SPEED) for name, (low, high) in JOINTS.items()),
+        Channel(GRIPPER + GOAL, "1", "gripper", 0.0, 1.0, max_rate=TOP_SPEED / GRIPPER_TRAVEL),
     ),
     mode="absolute",
     frame="joint",
