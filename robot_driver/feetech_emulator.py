@@ -17,20 +17,21 @@ import time
 import tty
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float64
 
 from vla.child_process import become_child, cause_of_death, end_child, start_child
-from vla.embodiments.so101 import GRIPPER_TRAVEL, JOINTS
 from vla.errors import BodyFault, UnknownName
 from vla.robot_driver.feetech_bus import Fault, Line
-from vla.robot_driver.feetech_servo import RESOLUTION, Servo
+from vla.robot_driver.so101_servos import calibrate, so101
 
 PERIOD_S = 0.001
 """Of the servos' own control [s]."""
@@ -38,26 +39,8 @@ PERIOD_S = 0.001
 IDLE_S = 0.01  # without anybody asking, the servos are looked after this often [s]
 _TRACE_S = 120.0
 
-_TICKS = RESOLUTION / (2.0 * math.pi)  # per radian
-_MIDDLE = RESOLUTION / 2.0
-
-SO101_REACH = (
-    *((_MIDDLE + low * _TICKS, _MIDDLE + high * _TICKS) for low, high in list(JOINTS.values())[:4]),
-    (0.0, RESOLUTION - 1.0),  # the wrist turns without an end
-    (_MIDDLE, _MIDDLE + GRIPPER_TRAVEL * _TICKS),
-)
-"""Mechanical ends of each joint by its bare encoder [ticks]; a new arm's encoders are in the middle in its middle."""
-
-
-def so101() -> list[Servo]:
-    """Six servos with ids 1 to 6, the last one the gripper's, in the middle of their ranges and not calibrated."""
-    return [
-        Servo(number, position=(low + high) / 2.0, reach=(low, high))
-        for number, (low, high) in enumerate(SO101_REACH, 1)
-    ]
-
-
 ARMS = {"so101": so101, "so100": so101}
+"""Servos by the name of the arm."""
 
 
 @dataclass
@@ -238,22 +221,25 @@ class Emulator:
             raise BodyFault(f"the emulated arm is gone: {cause_of_death(self._process.exitcode)}") from error
 
 
-def spawn(kind: str = "so101", *, sway: float = 0.0, timeout: float = 60.0) -> Emulator:
+def spawn(
+    kind: str = "so101", *, sway: float = 0.0, calibration: Path | None = None, timeout: float = 60.0
+) -> Emulator:
     """Start an arm in a process of its own; it ends with this one.
 
     Args:
         kind: a name in :data:`ARMS`.
         sway: see :class:`Arm`.
+        calibration: see :func:`make_arm`.
         timeout: for the process to be ready [s].
 
     Raises:
         UnknownName: there is no such arm.
         BodyFault: its process did not start.
     """
-    if kind not in ARMS:
+    if kind not in ARMS:  # said here, not in the process
         raise UnknownName("arm to emulate", kind, ARMS)
     ours, theirs = get_context("spawn").Pipe()
-    process = start_child(_main, (kind, sway, theirs), threads=1)
+    process = start_child(_main, (kind, sway, calibration, theirs), threads=1)
     theirs.close()
     try:
         if not ours.poll(timeout):
@@ -264,9 +250,30 @@ def spawn(kind: str = "so101", *, sway: float = 0.0, timeout: float = 60.0) -> E
         raise BodyFault(f"the emulated arm did not start: {cause_of_death(process.exitcode)}") from error
 
 
-def _main(kind: str, sway: float, pipe: Connection) -> None:
+def make_arm(kind: str, *, sway: float = 0.0, calibration: Path | None = None) -> Arm:
+    """An arm's servos on a line.
+
+    Args:
+        kind: a name in :data:`ARMS`.
+        sway: see :class:`Arm`.
+        calibration: file for lerobot's calibration of this arm, which then comes calibrated; None for a new arm.
+
+    Raises:
+        UnknownName: there is no such arm.
+    """
+    if kind not in ARMS:
+        raise UnknownName("arm to emulate", kind, ARMS)
+    servos = ARMS[kind]()
+    if calibration is not None:
+        calibrate(servos, calibration)
+    return Arm(Line(servos), sway)
+
+
+def _main(kind: str, sway: float, calibration: Path | None, pipe: Connection) -> None:
     become_child(None)
+    with suppress(PermissionError):  # servos answer within a millisecond, whatever else this machine does
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
     master, _slave, port = open_port()
-    arm = Arm(Line(ARMS[kind]()), sway)
+    arm = make_arm(kind, sway=sway, calibration=calibration)
     pipe.send(port)
     serve(arm, master, pipe)

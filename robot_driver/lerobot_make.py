@@ -17,7 +17,7 @@ Sort = Literal["robots", "teleoperators"]
 _CAMERA = re.compile(
     r"(?P<name>[A-Za-z_]\w*)=(?P<device>.+?):(?P<width>\d+)x(?P<height>\d+)@(?P<fps>\d+)(:(?P<role>\w+))?"
 )
-_TRIES = 3
+_TRIES = 5  # lerobot connects with some 130 questions, of which it asks none twice
 _EXTRA = "pip install 'vla-stack[so101]'"
 
 _log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def connect(device: Any, what: str, calibrate: str) -> None:
 
 
 def _tried(device: Any, what: str, call: Callable[[], Any], *, reconnect: bool = True) -> Any:
-    """What a call returns; up to three times where the line is at fault, not a motor."""
+    """What a call returns; several times where the line is at fault, not a motor."""
     for attempt in range(1, _TRIES + 1):
         try:
             with faults(device, what):

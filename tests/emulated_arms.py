@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vla.robot_driver.feetech_emulator import SO101_REACH, Emulator
+from vla.robot_driver.feetech_emulator import Emulator
 from vla.robot_driver.lerobot_bus import buses
 from vla.robot_driver.lerobot_make import Sort, make
+from vla.robot_driver.so101_servos import REACH
 
-MIDDLE = {number: (low + high) / 2.0 for number, (low, high) in enumerate(SO101_REACH, 1)}
+MIDDLE = {number: (low + high) / 2.0 for number, (low, high) in enumerate(REACH, 1)}
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def calibrate(arm: Emulator, sort: Sort, kind: str, name: str, folder: Path) -> 
         os.write(write, b"\n")  # it is in the middle of its range
         wait_for(lambda: len(seen) > 0)
         for end in range(2):
-            arm.hand({motor: SO101_REACH[motor - 1][end] for motor in MIDDLE})
+            arm.hand({motor: REACH[motor - 1][end] for motor in MIDDLE})
             count = len(seen)
             wait_for(lambda count=count: len(seen) > count + 2)
         arm.hand(MIDDLE)

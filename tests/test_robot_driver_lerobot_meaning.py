@@ -121,6 +121,7 @@ def test_a_users_file(tmp_path):
     path = tmp_path / "two.toml"
     path.write_text(FILE)
     meaning, fields = read_meaning(path)
+    assert meaning is not None
     assert fields == {"use_degrees": False}
     assert meaning.spec.camera("front") == CameraSpec("front", 4, 6, role="primary")
     assert meaning.measured({"elbow.pos": 3.0}).tolist() == [2.5]
@@ -156,7 +157,14 @@ def test_the_example_in_the_module_is_one(tmp_path):
     path = Path(tmp_path) / "koch.toml"
     path.write_text("\n".join(line.removeprefix("    ") for line in example.splitlines()))
     meaning, fields = read_meaning(path)
+    assert meaning is not None
     assert meaning.spec.name == "koch" and fields == {"use_degrees": True}
+
+
+def test_a_file_may_have_nothing_but_lerobots_own_fields(tmp_path):
+    path = tmp_path / "so101.toml"
+    path.write_text("[lerobot]\nuse_degrees = false\n")
+    assert read_meaning(path) == (None, {"use_degrees": False})
 
 
 def test_each_channel_has_a_number_of_its_own():

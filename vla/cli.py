@@ -18,6 +18,7 @@ from tyro.conf import subcommand
 
 from vla.commands.data import Data
 from vla.commands.demos import Demos
+from vla.commands.emulate import Emulate
 from vla.commands.eval import Eval, with_run
 from vla.commands.model import Model
 from vla.commands.quickstart import Quickstart
@@ -34,6 +35,7 @@ Command = (
     | Annotated[Model, subcommand("model")]
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[Serve, subcommand("serve")]
+    | Annotated[Emulate, subcommand("emulate")]
     | Annotated[Quickstart, subcommand("quickstart")]
 )
 

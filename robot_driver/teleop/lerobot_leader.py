@@ -2,20 +2,24 @@
 
 A leader's numbers are sent to a follower of its kind as they are: that is lerobot's convention, so a follower's meaning
 (:mod:`vla.robot_driver.lerobot_meaning`) is its leader's too. It was run on lerobot's ``SO101Leader`` with an emulated
-bus of servos.
+bus of servos. A leader has no buttons: keep, discard, clutch and the rest come from the keyboard or from a script.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float32
 
+from vla.embodiment import ActionSpec
+from vla.embodiments.so101 import RATE_HZ
 from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.lerobot_bus import buses, drop_stale, faults, let_go
 from vla.robot_driver.lerobot_make import connect, make
 from vla.robot_driver.lerobot_meaning import Meaning, read_meaning, so_arm
-from vla.teleoperation import Command, Joints
+from vla.robot_driver.teleop import keyboard, scripted
+from vla.teleoperation import Command, Joints, Teleoperator
 
 SO_LEADERS = ("so100_leader", "so101_leader")
 
@@ -30,6 +34,9 @@ class Config:
         name: lerobot's id of this one, which names its calibration file.
         calibration: folder of that file; lerobot's own by default.
         file: TOML that says what the numbers of another leader's follower mean.
+        buttons: where they come from.
+        keys: file of the script, for buttons from one (:mod:`vla.robot_driver.teleop.scripted`).
+        rate: of the script [Hz].
     """
 
     port: str = ""
@@ -37,8 +44,13 @@ class Config:
     name: str = "so101"
     calibration: Path | None = None
     file: Path | None = None
+    buttons: Literal["keyboard", "scripted", "none"] = "keyboard"
+    keys: Path | None = None
+    rate: float = RATE_HZ
 
     def __post_init__(self):
+        if (self.buttons == "scripted") != (self.keys is not None):
+            raise ConfigError("keys are the script of buttons that are scripted: give both, or neither")
         if self.kind not in SO_LEADERS and self.file is None:
             raise ConfigError(f"what the numbers of {self.kind} mean is not known; say it in its follower's file")
 
@@ -55,16 +67,25 @@ class LerobotLeader:
         self._device: Any = None
         self._meaning: Meaning | None = None
         self._what = f"{config.kind} {config.name}"
+        self._buttons: Teleoperator | None = None
+        if config.buttons == "keyboard":
+            self._buttons = keyboard.Config().make()
+        elif config.buttons == "scripted":
+            self._buttons = scripted.Config(config.keys, config.rate, then="nothing").make()
 
     def start(self) -> None:
         """Connect; its motors are without power, so that a hand moves them.
 
         Raises:
             DependencyMissing: lerobot's libraries for it are not installed.
-            BodyFault: its port or a motor is missing, or it is not calibrated.
+            BodyFault: its port or a motor is missing, or it is not calibrated; or there is no keyboard.
         """
+        if self._buttons is not None:
+            self._buttons.start()
         config = self.config
         meaning, fields = read_meaning(config.file) if config.file else (None, {})
+        if meaning is None and config.kind not in SO_LEADERS:
+            raise ConfigError(f"{config.file} does not say what the numbers of {config.kind} mean")
         given = {"port": config.port or None, "id": config.name, "calibration_dir": config.calibration, **fields}
         device = make("teleoperators", config.kind, given)
         calibrate = (
@@ -77,7 +98,9 @@ class LerobotLeader:
         self._device = device
 
     def begin(self) -> None:
-        """Nothing of before counts anyway: each reading is where the arm is."""
+        """What was pressed meanwhile does not count; where the arm is does."""
+        if self._buttons is not None:
+            self._buttons.begin()
 
     def read(self) -> Command:
         """Where its joints are.
@@ -91,22 +114,16 @@ class LerobotLeader:
             for bus in buses(self._device):
                 drop_stale(bus)
             values = self._meaning.sent(self._device.get_action())
-        action = self._meaning.spec.action
-        physical = {channel.name: float(v) * channel.scale for channel, v in zip(action.channels, values, strict=True)}
-        openings = {
-            channel.name: float(
-                np.clip((v - action.gripper.closed) / (action.gripper.opened - action.gripper.closed), 0, 1)
-            )
-            for channel, v in zip(action.channels, values.tolist(), strict=True)
-            if channel.kind == "gripper" and action.gripper is not None
-        }
-        joints = {channel.name: physical[channel.name] for channel in action.channels if channel.kind == "joint"}
+        keys = self._buttons.read() if self._buttons is not None else Command()
+        joints, openings = _targets(self._meaning.spec.action, values)
         if len(openings) == 1:
-            return Command(Joints(joints), gripper=next(iter(openings.values())))
-        return Command(Joints(joints | openings))
+            return replace(keys, motion=Joints(joints), gripper=next(iter(openings.values())))
+        return replace(keys, motion=Joints(joints | openings))
 
     def close(self) -> None:
         """Close its port; safe to call more than once, and without a start."""
+        if self._buttons is not None:
+            self._buttons.close()
         device, self._device = self._device, None
         if device is None:
             return
@@ -114,3 +131,15 @@ class LerobotLeader:
             let_go(bus)
         if not buses(device) and device.is_connected:
             device.disconnect()
+
+
+def _targets(action: ActionSpec, values: Float32[np.ndarray, "a"]) -> tuple[dict[str, float], dict[str, float]]:
+    """Joints in their physical units, and grippers from 0 closed to 1 open, by the channels' names."""
+    joints, openings = {}, {}
+    for channel, value in zip(action.channels, values.tolist(), strict=True):
+        if channel.kind == "joint":
+            joints[channel.name] = value * channel.scale
+        elif channel.kind == "gripper" and action.gripper is not None:
+            share = (value - action.gripper.closed) / (action.gripper.opened - action.gripper.closed)
+            openings[channel.name] = min(max(share, 0.0), 1.0)
+    return joints, openings
