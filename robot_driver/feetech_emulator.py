@@ -123,6 +123,8 @@ def serve(arm: Arm, master: int, pipe: Connection | None = None) -> None:
         master: file descriptor of the terminal's own end.
         pipe: brings ``(name, arguments)`` of :class:`Arm`'s methods, and takes what they return.
     """
+    with suppress(PermissionError):  # servos answer within a millisecond, whatever else this machine does
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
     watched: list[Any] = [master, *([pipe] if pipe else [])]
     calls = {"hand": arm.hand, "fault": arm.fault, "mend": arm.mend, "treat": arm.treat}
     calls |= {"positions": arm.positions, "powered": arm.powered, "trace": arm.trace}
@@ -271,8 +273,6 @@ def make_arm(kind: str, *, sway: float = 0.0, calibration: Path | None = None) -
 
 def _main(kind: str, sway: float, calibration: Path | None, pipe: Connection) -> None:
     become_child(None)
-    with suppress(PermissionError):  # servos answer within a millisecond, whatever else this machine does
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
     master, _slave, port = open_port()
     arm = make_arm(kind, sway=sway, calibration=calibration)
     pipe.send(port)

@@ -17,6 +17,10 @@ from vla.errors import BodyFault
 PORT_ERRORS = (OSError, termios.error)
 """What a serial port that is gone raises; ``serial.SerialException`` is an OSError, termios.error is not."""
 
+LINE_ERRORS = (ConnectionError, RuntimeError, IndexError)
+"""What a motor that is silent, complains or answers late raises: Feetech's library takes a late answer to a ping for the
+numbers it then asks for, and finds none in it."""
+
 COMPLAINTS = {
     1: "its voltage is out of range",
     2: "its angle sensor fails",
@@ -49,7 +53,7 @@ def faults(device: Any, what: str) -> Iterator[None]:
         yield
     except TimeoutError as error:  # a camera's; it is an OSError
         raise BodyFault(f"{what}: a camera stands still: {error}") from error
-    except (ConnectionError, RuntimeError) as error:
+    except LINE_ERRORS as error:
         try:
             found = [trouble for bus in buses(device) if bus.port_handler.is_open for trouble in troubles(bus).values()]
         except PORT_ERRORS as gone:
@@ -96,8 +100,10 @@ def troubles(bus: Any) -> dict[str, str]:
         error, silent = 0, True
         for _ in range(2):
             drop_stale(bus)
-            _, result, error = bus.packet_handler.ping(bus.port_handler, motor.id)
-            if not (silent := result != 0):
+            with suppress(IndexError):
+                _, result, error = bus.packet_handler.ping(bus.port_handler, motor.id)
+                silent = result != 0
+            if not silent:
                 break
         if silent:
             found[name] = f"motor {name} (id {motor.id}) does not answer"
@@ -139,7 +145,7 @@ def complaints(bus: Any) -> dict[str, list[str]]:
 def let_go(bus: Any) -> None:
     """Take the power off all motors, each by itself, and close the port, whatever answers and whatever does not."""
     for name in bus.motors:
-        with suppress(RuntimeError, *PORT_ERRORS):
+        with suppress(*LINE_ERRORS, *PORT_ERRORS):
             drop_stale(bus)
             bus.disable_torque(name, num_retry=2)
     shut(bus)

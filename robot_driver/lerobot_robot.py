@@ -25,6 +25,7 @@ from vla.embodiment import CameraSpec, EmbodimentSpec
 from vla.errors import BodyFault, ConfigError, PolicyFault
 from vla.experience import Image, Observation
 from vla.robot_driver.lerobot_bus import (
+    LINE_ERRORS,
     OVERLOAD,
     PORT_ERRORS,
     PortGone,
@@ -207,7 +208,7 @@ class LerobotRobot:
                 here = positions(self.robot)
                 self.robot.send_action({n.key: here.get(n.key, 0.0) for n in self.meaning.action})
                 self._holds = True
-            except (ConnectionError, TimeoutError, RuntimeError):
+            except (TimeoutError, *LINE_ERRORS):
                 pass  # a motor is silent, which the next observation reports
             except PORT_ERRORS as error:
                 self._lose(f"the port is gone: {error}")
