@@ -1,6 +1,5 @@
 """``vla rollout`` of a policy behind a server: an address as people type it, an arm that needs no simulator."""
 
-import contextlib
 import json
 from typing import Any
 
@@ -9,8 +8,13 @@ import pytest
 from served import SPEC as SLIDER
 from served import KnownTogether, observation, served
 
-from vla.commands import rollout
+from vla.commands import robot_choice
+from vla.datasets.lerobot_v3 import Config
 from vla.embodiments.libero_panda import libero_panda
+from vla.recorder import human_steps
+from vla.robot_driver.mujoco_arm_process import spawn
+from vla.robot_driver.point_world import Factory
+from vla.safety import SafetyLimits
 
 SPEC = libero_panda(32)
 
@@ -53,13 +57,11 @@ class Steady:
 def test_a_server_s_policy_moves_the_arm(vla, tmp_path, monkeypatch, chunking):
     arm, scenes = Steady(), []
 
-    @contextlib.contextmanager
-    def connected(row: Any, config: Any, out: Any):
-        out.mkdir()
-        scenes.append(config.camera_size)
-        yield arm, 0
+    def connected(stack: Any, options: Any, first: Any, out: Any, camera_size: int):
+        scenes.append(camera_size)
+        return robot_choice.Robot("mujoco-arm", arm, lambda *_: arm, paced=True), SafetyLimits()
 
-    monkeypatch.setattr(rollout, "_arm", connected)
+    monkeypatch.setattr(robot_choice, "_simulated", connected)
     options = ["--tasks", 0, "--inits", 1, "--execute", 2, "--recordings", 0, "--unsafe", "--chunking", chunking]
     with served(KnownTogether(spec=SPEC), max_clients=1) as server:
         for name in ("one", "two"):  # the server's only place is free again after the first
@@ -86,3 +88,26 @@ def test_what_does_not_fit_leaves_nothing_behind(vla, tmp_path, spec, options, s
         code, _, err = vla("rollout", server.address, "--out", tmp_path / "out", "--tasks", 0, *options)
     assert code == 2 and said in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_person_corrects_a_policy_on_an_arm_in_a_process_of_its_own(vla, tmp_path, own_cache):
+    script = tmp_path / "keys.txt"
+    script.write_text("0.2 t\n0.3 w 0.3\n0.7 t\n---\n0.1 backspace")
+    with spawn(Factory()) as handle:
+        options = ["--robot", "mujoco_arm", "--robot-set", f"port={handle.address[1]}", "--instruction", "go right"]
+        options += ["--inits", 3, "--seconds", 1.2, "--recordings", 0, "--execute", 1]
+        keys = ["--teleop", "scripted", "--keys", script]
+        code, out, err = vla("--json", "rollout", "hold", "--out", tmp_path / "run", *options, *keys)
+    assert code == 0, err
+    summary = json.loads(out)
+    assert summary["takeovers"] == 1 and summary["dropped_steps"] == 0
+    assert (summary["total"]["n"], summary["total"]["errors"]) == (1, 2)  # help enters no rate
+    assert "with help: a person moved the arm in" in err
+    episodes = Config(tmp_path / "run" / "episodes").make()
+    assert len(episodes) == 2
+    corrected, plain = episodes[0], episodes[1]
+    label = human_steps(corrected)
+    assert label.any() and not label.all() and not human_steps(plain).any()
+    np.testing.assert_allclose(corrected.action[label][:4, 0], 0.0125, atol=1e-6)
+    assert not corrected.action[~label][:, :3].any()
+    assert corrected.info["safety"] == "on" and corrected.instruction == "go right"

@@ -5,47 +5,53 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from tyro.conf import Positional
 
-from vla.commands.policy_choice import Chunking
-from vla.errors import ConfigError, UnknownName
-from vla.protocols import Outcome, Policy
+from vla.commands.policy_choice import Chunking, PolicyConfig
+from vla.commands.robot_choice import CAMERA_SIZE, Robot, RobotOptions
+from vla.commands.teleop_choice import TeleopOptions
+from vla.embodiment import EmbodimentSpec
+from vla.errors import ConfigError
+from vla.operated import Operator
+from vla.protocols import Outcome, Policy, Task
 from vla.results import Result, summarise, write_results
 from vla.rows import Row
 
-ROBOTS = ("mujoco-arm",)
+NOBODY = "none"
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits."""
+    """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits.
+
+    With --teleop a person watches: the key t (button take_over) takes over, once more hands back. What they do is
+    recorded and labelled step by step; an episode with help says nothing of the policy and enters no rate.
+    """
 
     checkpoint: Positional[Path]
     """A training run's folder, one of its checkpoints, a LeRobot policy's folder, the address of a served policy
     (ws://host:port), or the name of a policy, e.g. hold."""
     out: Path
     """Folder for the recording (a LeRobot data set), results and Rerun recordings."""
-    robot: str = "mujoco-arm"
-    """mujoco-arm: a Panda in a LIBERO scene, simulated in real time in a process of its own."""
+    robot: RobotOptions = field(default_factory=RobotOptions)
+    operator: TeleopOptions = field(default_factory=lambda: TeleopOptions(teleop=NOBODY))
+    instruction: str = ""
+    """What a driver's robot is to do; a scene's own task says it."""
     embodiment: str | None = None
     """Which of the checkpoint's embodiments to be, if it has several."""
     features: Path | None = None
     """Of a LeRobot policy: the table of its features, if it is not beside the weights."""
     certificate: Path | None = None
     """Of a server (wss://): PEM file of who signed its certificate, if that is nobody known."""
-    suite: str = "libero_spatial"
-    """LIBERO suite whose scenes are set before the arm."""
-    tasks: tuple[str, ...] = ()
-    """Tasks by number or name; all if none is given."""
     inits: int = 2
-    """The first n of each task's own initial states."""
-    seed: int = 0
-    """Of the first row; the others count up."""
+    """The first n of each task's own initial states; of a driver's robot, n episodes."""
+    seconds: float = 60.0
+    """Of an episode of a driver's robot; a scene's task has a limit of its own."""
     execute: int = 8
     """Actions of each chunk that are executed before the policy looks again."""
     chunking: Chunking = "synchronous"
@@ -57,107 +63,69 @@ class Rollout:
     """cpu or cuda: where the policy runs, unless a server has it."""
     recordings: int = 2
     """Episodes to record for Rerun as well."""
-    unsafe: bool = False
-    """Run without the policy side's limits on step size, workspace and stale observations; noted in the recording."""
-    allow_simulator_drift: bool = False
-    """Simulate with a MuJoCo that LIBERO's numbers do not hold for; every result is marked."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
-        from vla.commands.choices import make_rows, task_names
-        from vla.commands.policy_choice import executor, opened, policy_config
-        from vla.datasets.lerobot_v3 import Writer
-        from vla.embodiments.libero_panda import limits
-        from vla.experience import Episode
-        from vla.files import write_text
-        from vla.recorder import Recorder
-        from vla.runtime import Pace, run_episode
-        from vla.safety import SafeBody
+        from vla.commands.policy_choice import executor, opened
         from vla.sim import simulator_version
         from vla.transforms import connect
-        from vla.view import RerunObserver
 
-        if self.robot not in ROBOTS:
-            raise UnknownName("robot", self.robot, ROBOTS)
-        drift = simulator_version.check(allow_drift=self.allow_simulator_drift)
+        self.robot.check()
+        if self.operator.teleop != NOBODY:
+            self.operator.check()
+        simulated = self.robot.simulated
+        drift = simulator_version.check(allow_drift=self.robot.allow_simulator_drift) if simulated else ""
         if self.out.exists():
             raise ConfigError(f"{self.out} exists already; choose another folder or remove it")
-        rows = make_rows(
-            self.suite, task_names(self.suite, self.tasks), inits=self.inits, sampled=0, widen=1.0, seed=self.seed
-        )
-        # the arm's process simulates on a core of its own; torch shares the rest
-        threads = max(1, (os.cpu_count() or 2) - 1)
-        config = policy_config(
+        rows = self._rows()
+        with contextlib.ExitStack() as stack:
+            if simulated:  # nothing is started for a policy that does not fit
+                policy = stack.enter_context(opened(self._policy(None)))
+                size = self._camera_size(policy)
+                robot = self._opened(stack, rows[0], size)
+            else:
+                robot = self._opened(stack, rows[0], CAMERA_SIZE)
+                policy = stack.enter_context(opened(self._policy(robot.spec)))
+                executor(self.chunking, self.execute)(policy, connect(robot.spec, policy.spec)).close()
+            operator = stack.enter_context(self._watched(robot))
+            return _Run(self, console, policy, robot, operator, drift).run(rows)
+
+    def _policy(self, body: EmbodimentSpec | None) -> PolicyConfig:
+        from vla.commands.policy_choice import policy_config
+
+        return policy_config(
             self.checkpoint,
+            body=body,
             embodiment=self.embodiment,
             features=self.features,
             certificate=self.certificate,
             ode_steps=self.ode_steps,
-            threads=threads,
+            # a simulated arm's process takes a core of its own; torch shares the rest
+            threads=max(1, (os.cpu_count() or 2) - 1),
             device=self.device,
         )
-        results: list[Result] = []
-        notes: list[dict[str, Any]] = []
-        interrupted = False
-        with opened(config) as policy, _arm(rows[0], self._scenes(policy), self.out) as (arm, pid):
-            body = arm if self.unsafe else SafeBody(arm, limits(self.suite))
-            # a first inference is slow (memory, kernels): not while the arm waits for it
-            seen = arm.observe()
-            policy.reset(seen.instruction, seed=self.seed)
-            policy.act(connect(arm.spec, policy.spec).observation(seen))
-            with Writer(self.out / "episodes", arm.spec) as writer:
 
-                def keep(episode: Episode, outcome: Outcome) -> None:
-                    writer.add(episode)
+    def _opened(self, stack: contextlib.ExitStack, first: Row, camera_size: int) -> Robot:
+        from vla.commands.robot_choice import opened_robot
 
-                try:
-                    for number, row in enumerate(rows):
-                        before = len(body.events) if isinstance(body, SafeBody) else 0
-                        info = row.to_json() | {"safety": "off" if self.unsafe else "on"}
-                        observers: list[Any] = [Recorder(keep, source=self.robot, info=info)]
-                        if number < self.recordings:
-                            observers.append(RerunObserver(self.out / "rrd" / f"{number:03d}.rrd"))
-                        outcome = run_episode(
-                            body,
-                            arm.task(row.to_json()),
-                            policy,
-                            seed=row.seed,
-                            executor=executor(self.chunking, self.execute),
-                            observers=observers,
-                            pace=Pace(arm.spec.action.rate),
-                        )
-                        results.append(_result(row, outcome, policy.spec.fingerprint, self.robot, drift))
-                        events = body.events[before:] if isinstance(body, SafeBody) else ()
-                        rules = dict(Counter(event.rule for event in events))
-                        notes.append({"row": row.to_json(), "safety_events": rules, "chunks": outcome.info})
-                        console.print(
-                            f"{number + 1}/{len(rows)} {row.task} init {row.init}: {outcome.status}, {outcome.steps} "
-                            f"steps in {outcome.wall_s:.1f} s{', ' + outcome.error if outcome.error else ''}"
-                        )
-                except KeyboardInterrupt:
-                    interrupted = True
-                if not results:
-                    raise KeyboardInterrupt
-            telemetry = arm.telemetry()
-        write_results(self.out / "results.parquet", results)
-        write_text(self.out / "safety.json", json.dumps(notes, indent=1))
-        total = summarise(results)["total"]
-        console.print(
-            f"{total['successes']} of {total['n']} succeeded, {total['errors']} errors; recorded in {self.out}"
-        )
-        if interrupted:
-            raise KeyboardInterrupt
-        return {
-            "rows": len(rows),
-            "total": total,
-            "arm_pid": pid,
-            "policy_pid": os.getpid(),
-            "arm": telemetry,
-            "recording": str(self.out / "episodes"),
-        }
+        self.out.mkdir(parents=True)
+        stack.enter_context(_removed_if_empty(self.out))
+        return stack.enter_context(opened_robot(self.robot, first=first, out=self.out, camera_size=camera_size))
 
-    def _scenes(self, policy: Policy) -> Any:
-        """How the arm's world is simulated: pictures as large as the policy wants them.
+    def _rows(self) -> list[Row]:
+        """What to run, fixed before anything is started."""
+        from vla.commands.choices import make_rows, task_names
+
+        options = self.robot
+        if options.simulated:
+            names = task_names(options.suite, options.tasks)
+            return make_rows(options.suite, names, inits=self.inits, sampled=0, widen=1.0, seed=options.seed)
+        if not self.instruction:
+            raise ConfigError("say what is to be done: --instruction TEXT")
+        return make_rows(options.robot, [self.instruction], inits=self.inits, sampled=0, widen=1.0, seed=options.seed)
+
+    def _camera_size(self, policy: Policy) -> int:
+        """How a simulated arm's world is rendered: pictures as large as the policy wants them.
 
         Raises:
             SpecMismatch: the policy is none for that arm; nothing is written or started yet.
@@ -166,39 +134,162 @@ class Rollout:
         from vla.commands.named_policy import CAMERA_SIZE
         from vla.commands.policy_choice import executor
         from vla.embodiments.libero_panda import libero_panda
-        from vla.sim import libero
         from vla.transforms import connect
 
         size = max((camera.height for camera in policy.spec.cameras), default=CAMERA_SIZE)
         executor(self.chunking, self.execute)(policy, connect(libero_panda(size), policy.spec)).close()
-        return libero.Config(camera_size=size, allow_simulator_drift=self.allow_simulator_drift)
+        return size
+
+    @contextlib.contextmanager
+    def _watched(self, robot: Robot) -> Iterator[Operator | None]:
+        from vla.commands.teleop_choice import opened_operator
+
+        if self.operator.teleop == NOBODY:
+            yield None
+            return
+        with opened_operator(self.operator, robot.spec, robot.estop, then="nothing") as operator:
+            yield operator
+
+
+class _Run:
+    """All rows on one robot."""
+
+    def __init__(
+        self, options: Rollout, console: Console, policy: Policy, robot: Robot, operator: Operator | None, drift: str
+    ):
+        self.options, self.console, self.policy, self.drift = options, console, policy, drift
+        self.robot, self.operator, self.out = robot, operator, options.out
+        self.results: list[Result] = []
+        self.notes: list[dict[str, Any]] = []
+
+    def run(self, rows: list[Row]) -> dict[str, Any]:
+        """The summary."""
+        from vla.background import BackgroundObserver
+        from vla.datasets.encoded_frames import EncodedFrames
+        from vla.datasets.lerobot_v3 import Writer
+        from vla.files import write_text
+        from vla.recorder import Recorder
+
+        self._warm()
+        interrupted, spec = False, self.robot.spec
+        # a file for each episode: what ends the process leaves the others on disk
+        writer = Writer(self.out / "episodes", spec, key=f"rollout {spec.fingerprint}", file_bytes=1)
+        recorder = Recorder(
+            lambda episode, _: None if self._thrown_away else writer.add(episode),
+            source=self.robot.name,
+            frames=lambda camera: EncodedFrames(camera, "image"),
+        )
+        background = BackgroundObserver(recorder)
+        with contextlib.suppress(_NothingRecorded), contextlib.closing(background), writer:
+            try:
+                for number, row in enumerate(rows):
+                    recorder.info = row.to_json() | {"safety": self.robot.safety}
+                    outcome = self._episode(number, row, background)
+                    background.flush()
+                    self._note(number, len(rows), row, outcome)
+                    if self.operator and (self.operator.quits or self.operator.stopped):
+                        break
+            except KeyboardInterrupt:
+                interrupted = True
+            if not writer.episodes:
+                raise _NothingRecorded
+        if not self.results:
+            raise KeyboardInterrupt
+        report = self.robot.report()
+        write_results(self.out / "results.parquet", self.results)
+        write_text(self.out / "safety.json", json.dumps(self.notes, indent=1))
+        total = summarise(self.results)["total"]
+        self.console.print(
+            f"{total['successes']} of {total['n']} succeeded, {total['errors']} errors, with help or thrown away; "
+            f"recorded in {self.out}"
+        )
+        if interrupted:
+            raise KeyboardInterrupt
+        return {
+            "rows": len(rows),
+            "total": total,
+            "takeovers": sum(note["chunks"].get("takeovers", 0) for note in self.notes),
+            "dropped_steps": background.dropped,
+            **self.robot.facts,
+            **report,
+            "recording": str(self.out / "episodes") if writer.episodes else None,
+        }
+
+    @property
+    def _thrown_away(self) -> bool:
+        return self.operator is not None and self.operator.verdict == "discard"
+
+    def _warm(self) -> None:
+        """A first inference is slow (memory, kernels): not while the arm waits for it."""
+        from vla.transforms import connect
+
+        seen = self.robot.body.observe()
+        self.policy.reset(seen.instruction, seed=self.options.robot.seed)
+        self.policy.act(connect(self.robot.spec, self.policy.spec).observation(seen))
+
+    def _episode(self, number: int, row: Row, recorder: Any) -> Outcome:
+        from vla.commands.policy_choice import executor
+        from vla.operated import Intervention, OperatedTask
+        from vla.runtime import run_episode
+        from vla.view import RerunObserver
+
+        options, operator = self.options, self.operator
+        observers = [recorder]
+        if number < options.recordings:
+            observers.append(RerunObserver(self.out / "rrd" / f"{number:03d}.rrd"))
+        limit = max(1, round(options.seconds * self.robot.spec.action.rate))
+        task: Task = self.robot.task(row, options.instruction, limit)
+        make = executor(options.chunking, options.execute)
+        if operator is not None:
+            task = OperatedTask(task, operator)
+        return run_episode(
+            self.robot.body,
+            task,
+            self.policy,
+            seed=row.seed,
+            executor=make if operator is None else lambda *given: Intervention(operator, make, *given),
+            observers=observers,
+            pace=self.robot.pace(operator is not None),
+        )
+
+    def _note(self, number: int, count: int, row: Row, outcome: Outcome) -> None:
+        status, error = outcome.status, outcome.error
+        if outcome.info.get("human_steps") and status != "error":
+            status, error = (
+                "error",
+                f"{status} with help: a person moved the arm in {outcome.info['human_steps']} steps",
+            )
+        elif self._thrown_away:
+            status, error = "error", "thrown away by the person who watched"
+        result = Result(
+            row,
+            status,
+            steps=outcome.steps,
+            wall_s=outcome.wall_s,
+            error=error,
+            policy=self.robot.name,
+            embodiment=self.policy.spec.fingerprint,
+            versions={"simulator drift": self.drift} if self.drift else {},
+        )
+        self.results.append(result)
+        before = sum(sum(note["safety_events"].values()) for note in self.notes)
+        rules = dict(Counter(event.rule for event in self.robot.events[before:]))
+        self.notes.append({"row": row.to_json(), "safety_events": rules, "chunks": outcome.info})
+        self.console.print(
+            f"{number + 1}/{count} {row.task} init {row.init}: {result.status}, {outcome.steps} "
+            f"steps in {outcome.wall_s:.1f} s{', ' + error if error else ''}"
+        )
+
+
+class _NothingRecorded(Exception):
+    """No episode had a step: there is no data set to finish."""
 
 
 @contextlib.contextmanager
-def _arm(row: Row, scenes: Any, out: Path) -> Iterator[tuple[Any, int]]:
-    """The simulated arm in its own process, connected; both are gone when the block ends."""
-    from vla.commands.libero_arm import LiberoArm
-    from vla.robot_driver import mujoco_arm
-    from vla.robot_driver.mujoco_arm_process import spawn
-
-    out.mkdir(parents=True)
-    with spawn(LiberoArm(row, scenes), log=out / "arm.jsonl") as process:
-        host, port = process.address
-        arm = mujoco_arm.Config(host, port).make()
-        try:
-            yield arm, process.pid
-        finally:
-            arm.close()
-
-
-def _result(row: Row, outcome: Outcome, fingerprint: str, robot: str, drift: str) -> Result:
-    return Result(
-        row,
-        outcome.status,
-        steps=outcome.steps,
-        wall_s=outcome.wall_s,
-        error=outcome.error,
-        policy=robot,
-        embodiment=fingerprint,
-        versions={"simulator drift": drift} if drift else {},
-    )
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """What cannot be started leaves no empty folder behind."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
