@@ -18,8 +18,8 @@ PORT_ERRORS = (OSError, termios.error)
 """What a serial port that is gone raises; ``serial.SerialException`` is an OSError, termios.error is not."""
 
 LINE_ERRORS = (ConnectionError, RuntimeError, IndexError)
-"""What a motor that is silent, complains or answers late raises: Feetech's library takes a late answer to a ping for the
-numbers it then asks for, and finds none in it."""
+"""What a motor that is silent, complains or answers late raises: Feetech's library takes a late answer to a ping for
+the numbers it then asks for, and finds none in it."""
 
 COMPLAINTS = {
     1: "its voltage is out of range",

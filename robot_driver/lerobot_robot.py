@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.embodiment import CameraSpec, EmbodimentSpec
+from vla.embodiments.so101 import LIMITS
 from vla.errors import BodyFault, ConfigError, PolicyFault
 from vla.experience import Image, Observation
 from vla.robot_driver.lerobot_bus import (
@@ -39,6 +40,7 @@ from vla.robot_driver.lerobot_bus import (
 )
 from vla.robot_driver.lerobot_make import cameras_of, connect, make
 from vla.robot_driver.lerobot_meaning import SO_ARMS, Meaning, features_text, read_meaning, so_arm
+from vla.safety_limits import SafetyLimits
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ class Config:
             for bus in buses(robot):
                 let_go(bus)
             raise
+
+    def limits(self) -> SafetyLimits:
+        """Those declared beside the embodiment; of a robot that a file describes, its channels' alone."""
+        return LIMITS if self.kind in SO_ARMS else SafetyLimits()
 
 
 def known_meaning(robot: Any, cameras: tuple[CameraSpec, ...] = ()) -> Meaning:

@@ -11,13 +11,14 @@ import pytest
 from emulated_arms import MIDDLE, calibrate, wait_for
 
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec
-from vla.embodiments.so101 import JOINTS
+from vla.embodiments.so101 import JOINTS, TOP_SPEED
 from vla.errors import BodyFault, ConfigError, PolicyFault, SpecMismatch, UnknownName
 from vla.protocols import Body
 from vla.robot_driver.feetech_emulator import spawn
 from vla.robot_driver.lerobot_make import cameras_of
 from vla.robot_driver.lerobot_meaning import Meaning, Number
 from vla.robot_driver.lerobot_robot import Config, LerobotRobot
+from vla.safety import SafeBody
 
 pytest.importorskip("scservo_sdk", reason="the extra so101 is not installed")
 
@@ -190,6 +191,26 @@ def test_stop_holds_and_told_again_it_holds_the_same_place(robot, arm):
     assert robot.robot.bus.read("Goal_Position", "shoulder_pan", normalize=False) == goal
     rests(arm)
     assert 0.02 < robot.observe().state[0] < 1.0
+
+
+def test_its_limits_shorten_a_leap_and_refuse_what_is_no_action(robot, arm, follower):
+    body = SafeBody(robot, follower[1].limits())
+    most = TOP_SPEED / body.spec.action.rate
+    seen = body.observe()
+    sent = body.command(target(shoulder_pan=1.5, wrist_flex=-9.0))
+    assert sent[0] - seen.state[0] == pytest.approx(most, abs=1e-4)
+    assert {event.rule for event in body.events} == {"joint_velocity"}
+    for _ in range(200):
+        sent, before = body.command(target(wrist_flex=-9.0)), sent
+        if abs(sent[3] - before[3]) < 1e-6 and abs(sent[3] + JOINTS["wrist_flex"][1]) < 0.01:
+            break
+        time.sleep(0.01)
+        body.observe()
+    assert sent[3] == pytest.approx(JOINTS["wrist_flex"][0], abs=2 * TICK)
+    assert {event.rule for event in body.events} == {"joint_velocity", "joint_position"}
+    with pytest.raises(PolicyFault, match="shoulder_pan_goal is nan"):
+        body.command(target(shoulder_pan=np.nan))
+    rests(arm)  # it was stopped
 
 
 def test_two_threads_wait_for_each_other(robot):

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.embodiment import ActionSpec
-from vla.embodiments.so101 import RATE_HZ
 from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.lerobot_bus import buses, drop_stale, faults, let_go
 from vla.robot_driver.lerobot_make import connect, make
@@ -36,7 +35,7 @@ class Config:
         file: TOML that says what the numbers of another leader's follower mean.
         buttons: where they come from.
         keys: file of the script, for buttons from one (:mod:`vla.robot_driver.teleop.scripted`).
-        rate: of the script [Hz].
+        rate: of the script's readings [Hz]; the commands read a device a hundred times a second.
     """
 
     port: str = ""
@@ -46,7 +45,7 @@ class Config:
     file: Path | None = None
     buttons: Literal["keyboard", "scripted", "none"] = "keyboard"
     keys: Path | None = None
-    rate: float = RATE_HZ
+    rate: float = 100.0
 
     def __post_init__(self):
         if (self.buttons == "scripted") != (self.keys is not None):

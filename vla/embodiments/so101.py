@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
+from vla.safety_limits import SafetyLimits
 
 RATE_HZ = 30.0
 """Of commands; lerobot's own default."""
@@ -48,6 +49,17 @@ ACTION = ActionSpec(
     gripper=Gripper(),
     rate=RATE_HZ,
 )
+
+LIMITS = SafetyLimits(
+    max_age=0.5,
+    heartbeat=0.5,
+    clock_jump=0.1,
+    # a camera's noise makes no two pictures alike; one that is as fast as the commands may give the same one twice
+    frozen_pictures=10,
+    black=8,
+)
+"""What it may be told to do, with its channels' ranges and speeds. Not ``stuck``: an arm that hangs in its own weight
+stays a degree or two away from where it was told to go, and its encoder says the same number all the time."""
 
 
 def so101(cameras: Sequence[CameraSpec] = (), *, rate: float = RATE_HZ) -> EmbodimentSpec:
