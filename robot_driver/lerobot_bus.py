@@ -55,7 +55,9 @@ def faults(device: Any, what: str) -> Iterator[None]:
         raise BodyFault(f"{what}: a camera stands still: {error}") from error
     except LINE_ERRORS as error:
         try:
-            found = [trouble for bus in buses(device) if bus.port_handler.is_open for trouble in troubles(bus).values()]
+            found = [
+                said for side, bus in buses(device).items() if bus.port_handler.is_open for said in troubles(bus, side)
+            ]
         except PORT_ERRORS as gone:
             raise PortGone(f"{what}: the port is gone: {gone}") from error
         raise BodyFault(f"{what}: {'; '.join(found) or error}") from error
@@ -63,11 +65,16 @@ def faults(device: Any, what: str) -> Iterator[None]:
         raise PortGone(f"{what}: the port is gone: {error}") from error
 
 
-def buses(robot: Any) -> list[Any]:
-    """The serial buses of a lerobot robot or teleoperator: none, one, or one for each arm."""
-    parts = [robot, *(getattr(robot, name, None) for name in ("left_arm", "right_arm"))]
-    found = [getattr(part, "bus", None) for part in parts]
-    return [bus for bus in found if hasattr(bus, "port_handler")]
+def arms(device: Any) -> dict[str, Any]:
+    """The arms of a lerobot robot or teleoperator by what stands before their numbers' names."""
+    pair = {f"{side}_": getattr(device, f"{side}_arm", None) for side in ("left", "right")}
+    return {"": device} if None in pair.values() else pair
+
+
+def buses(device: Any) -> dict[str, Any]:
+    """The serial buses of its arms, likewise; none where it has no such bus."""
+    found = {side: getattr(arm, "bus", None) for side, arm in arms(device).items()}
+    return {side: bus for side, bus in found.items() if hasattr(bus, "port_handler")}
 
 
 def port_trouble(port: str) -> str:
@@ -89,13 +96,17 @@ def drop_stale(bus: Any) -> None:
     bus.port_handler.is_using = False  # left behind by a failure in the middle of a packet
 
 
-def troubles(bus: Any) -> dict[str, str]:
-    """Ask each motor by itself, twice: what is wrong, by the names of those that are silent or complain.
+def troubles(bus: Any, side: str = "") -> list[str]:
+    """Ask each motor by itself, twice: which are silent, and which complain.
+
+    Args:
+        bus: that they are on.
+        side: before their names.
 
     Raises:
         OSError: the port is gone (also ``termios.error``).
     """
-    found: dict[str, str] = {}
+    found = []
     for name, motor in bus.motors.items():
         error, silent = 0, True
         for _ in range(2):
@@ -106,31 +117,27 @@ def troubles(bus: Any) -> dict[str, str]:
             if not silent:
                 break
         if silent:
-            found[name] = f"motor {name} (id {motor.id}) does not answer"
+            found.append(f"motor {side}{name} (id {motor.id}) does not answer")
         elif error:
-            found[name] = f"motor {name} (id {motor.id}): {' and '.join(_words(error)) or f'status {error}'}"
+            said = " and ".join(_words(error)) or f"status {error}"
+            found.append(f"motor {side}{name} (id {motor.id}): {said}")
     return found
 
 
-def positions(robot: Any) -> dict[str, float]:
-    """Where the joints are, by lerobot's names and in its units; without the cameras where the robot has a bus.
+def positions(device: Any) -> dict[str, float]:
+    """Where the joints are, by lerobot's names and in its units; without the cameras where its arms have buses.
 
     Raises:
         ConnectionError: a motor did not answer.
     """
-    if not buses(robot):
-        return robot.get_observation()
-    arms = {"": robot, "left_": getattr(robot, "left_arm", None), "right_": getattr(robot, "right_arm", None)}
     found = {}
-    for prefix, arm in arms.items():
-        if hasattr(arm, "bus"):
-            drop_stale(arm.bus)
-            read = arm.bus.sync_read("Present_Position", num_retry=2)
-            found |= {f"{prefix}{name}.pos": value for name, value in read.items()}
-    return found
+    for side, bus in buses(device).items():
+        drop_stale(bus)
+        found |= {f"{side}{name}.pos": at for name, at in bus.sync_read("Present_Position", num_retry=2).items()}
+    return found or device.get_observation()
 
 
-def complaints(bus: Any) -> dict[str, list[str]]:
+def complaints(bus: Any, side: str = "") -> dict[str, list[str]]:
     """What Feetech servos say of themselves, by motor; empty for those that are well, and for other makes.
 
     Raises:
@@ -139,7 +146,7 @@ def complaints(bus: Any) -> dict[str, list[str]]:
     if type(bus).__name__ != "FeetechMotorsBus" or bus.protocol_version != 0:
         return {}
     status = bus.sync_read("Status", normalize=False, num_retry=2)
-    return {name: words for name, bits in status.items() if (words := list(_words(int(bits))))}
+    return {f"{side}{name}": words for name, bits in status.items() if (words := list(_words(int(bits))))}
 
 
 def let_go(bus: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 from vla.embodiment import CameraSpec, Role
 from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
-from vla.robot_driver.lerobot_bus import PortGone, buses, faults, let_go, port_trouble, shut
+from vla.robot_driver.lerobot_bus import PortGone, arms, buses, faults, let_go, port_trouble, shut
 
 Sort = Literal["robots", "teleoperators"]
 
@@ -49,6 +49,14 @@ def cameras_of(texts: Sequence[str]) -> tuple[tuple[CameraSpec, ...], dict[str, 
             "fps": int(found["fps"]),
         }
     return tuple(specs), fields
+
+
+def ports(text: str) -> dict[str, Any]:
+    """The fields of lerobot's configuration for a port, or for the ports of two arms with a comma between."""
+    left, comma, right = text.partition(",")
+    if comma:
+        return {"left_arm_config": {"port": left}, "right_arm_config": {"port": right}}
+    return {"port": text or None}
 
 
 def make(sort: Sort, kind: str, fields: Mapping[str, Any]) -> Any:
@@ -97,17 +105,22 @@ def connect(device: Any, what: str, calibrate: str) -> None:
     Raises:
         BodyFault: its port is missing, a motor is (with its name and id), a motor complains, or it is not calibrated.
     """
-    for bus in buses(device):
+    for bus in buses(device).values():
         if trouble := port_trouble(bus.port):
             raise BodyFault(f"{what}: {trouble}")
     _tried(device, what, lambda: device.connect(calibrate=False))
     calibrated = _tried(device, what, lambda: device.is_calibrated, reconnect=False)
     if not calibrated:
-        file = Path(device.calibration_fpath)
-        why = "its motors have other values than its file" if file.is_file() else "it has no file"
-        for bus in buses(device):
+        files = [Path(arm.calibration_fpath) for arm in arms(device).values()]
+        missing = [str(file) for file in files if not file.is_file()]
+        why = (
+            f"there is no {' and no '.join(missing)}"
+            if missing
+            else f"its motors differ from {', '.join(map(str, files))}"
+        )
+        for bus in buses(device).values():
             let_go(bus)
-        raise BodyFault(f"{what} is not calibrated: {why} {file}; run {calibrate}")
+        raise BodyFault(f"{what} is not calibrated: {why}; run {calibrate}")
 
 
 def _tried(device: Any, what: str, call: Callable[[], Any], *, reconnect: bool = True) -> Any:
@@ -117,7 +130,7 @@ def _tried(device: Any, what: str, call: Callable[[], Any], *, reconnect: bool =
             with faults(device, what):
                 return call()
         except BodyFault as fault:
-            for bus in buses(device):
+            for bus in buses(device).values():
                 if reconnect or attempt == _TRIES:
                     shut(bus)
             if attempt == _TRIES or isinstance(fault, PortGone):

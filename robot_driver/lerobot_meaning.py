@@ -52,7 +52,7 @@ from vla.embodiment import CameraSpec, EmbodimentSpec, Kind, Unit
 from vla.embodiments.so101 import GRIPPER, JOINTS, RATE_HZ, so101
 from vla.errors import ConfigError, DataError, SpecMismatch
 
-SO_ARMS = ("so100_follower", "so101_follower")
+SO_ARMS = ("so100_follower", "so101_follower", "bi_so_follower")
 _TURN = 4095.0
 """Ticks that lerobot takes for 360 degrees."""
 
@@ -146,19 +146,13 @@ class Meaning:
         return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
 
 
-def so_arm(
-    calibration: Mapping[str, Any],
-    *,
-    degrees: bool,
-    cameras: Sequence[CameraSpec] = (),
-    rate: float = RATE_HZ,
-    leader: bool = False,
+def so_arms(
+    arms: Mapping[str, Any], *, cameras: Sequence[CameraSpec] = (), rate: float = RATE_HZ, leader: bool = False
 ) -> Meaning:
-    """An SO-100's or SO-101's numbers.
+    """An SO-100's or SO-101's numbers, or those of two.
 
     Args:
-        calibration: lerobot's, by motor: ``range_min`` and ``range_max`` [ticks].
-        degrees: whether lerobot gives degrees from the middle of the range, or -100 ... 100 over it.
+        arms: lerobot's, calibrated, by what stands before their numbers' names.
         cameras: those on the robot.
         rate: of commands [Hz].
         leader: its actions are read, not sent.
@@ -166,21 +160,39 @@ def so_arm(
     Raises:
         ConfigError: a motor is not calibrated.
     """
-    missing = [name for name in (*JOINTS, GRIPPER) if name not in calibration]
+    numbers = [so_arm(arm.bus.calibration, side, degrees=arm.config.use_degrees) for side, arm in arms.items()]
+    state = tuple(number for measured, _ in numbers for number in measured)
+    action = state if leader else tuple(number for _, sent in numbers for number in sent)
+    return Meaning(so101(cameras, rate=rate, arms=tuple(arms)), state, action)
+
+
+def so_arm(
+    calibration: Mapping[str, Any], side: str = "", *, degrees: bool
+) -> tuple[tuple[Number, ...], tuple[Number, ...]]:
+    """One SO-100's or SO-101's numbers, measured and sent.
+
+    Args:
+        calibration: lerobot's, by motor: ``range_min`` and ``range_max`` [ticks].
+        side: before the numbers' names.
+        degrees: whether lerobot gives degrees from the middle of the range, or -100 ... 100 over it.
+
+    Raises:
+        ConfigError: a motor is not calibrated.
+    """
+    missing = [side + name for name in (*JOINTS, GRIPPER) if name not in calibration]
     if missing:
         raise ConfigError(f"not calibrated: {', '.join(missing)}")
     ticks = {name: calibration[name].range_max - calibration[name].range_min for name in (*JOINTS, GRIPPER)}
     state = []
     for name in JOINTS:
         half = math.pi * ticks[name] / _TURN  # of the range [rad]
-        state.append(Number(f"{name}.pos", math.radians(1.0) if degrees else half / 100.0, low=-half, high=half))
-    state.append(Number(f"{GRIPPER}.pos", 0.01, low=0.0, high=1.0))
-    if leader:
-        return Meaning(so101(cameras, rate=rate), tuple(state), tuple(state))
+        gain = math.radians(1.0) if degrees else half / 100.0
+        state.append(Number(f"{side}{name}.pos", gain, low=-half, high=half))
+    state.append(Number(f"{side}{GRIPPER}.pos", 0.01, low=0.0, high=1.0))
     # lerobot cuts goals off to whole ticks: an arm told to stay where it is would creep. Half a tick more rounds them
     shifts = [*(-math.pi / _TURN for _ in JOINTS), -0.5 / ticks[GRIPPER]]
     action = [replace(number, offset=shift) for number, shift in zip(state, shifts, strict=True)]
-    return Meaning(so101(cameras, rate=rate), tuple(state), tuple(action))
+    return tuple(state), tuple(action)
 
 
 def read_meaning(path: Path) -> tuple[Meaning | None, dict[str, Any]]:

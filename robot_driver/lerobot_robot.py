@@ -30,6 +30,7 @@ from vla.robot_driver.lerobot_bus import (
     OVERLOAD,
     PORT_ERRORS,
     PortGone,
+    arms,
     buses,
     complaints,
     drop_stale,
@@ -38,8 +39,8 @@ from vla.robot_driver.lerobot_bus import (
     positions,
     shut,
 )
-from vla.robot_driver.lerobot_make import cameras_of, connect, make
-from vla.robot_driver.lerobot_meaning import SO_ARMS, Meaning, features_text, read_meaning, so_arm
+from vla.robot_driver.lerobot_make import cameras_of, connect, make, ports
+from vla.robot_driver.lerobot_meaning import SO_ARMS, Meaning, features_text, read_meaning, so_arms
 from vla.safety_limits import SafetyLimits
 
 
@@ -48,11 +49,12 @@ class Config:
     """A robot of lerobot's.
 
     Attributes:
-        port: serial port, e.g. ``/dev/ttyACM0``; empty for robots that have none.
+        port: serial port, e.g. ``/dev/ttyACM0``; of two arms the left one's and the right one's with a comma between;
+            empty for robots that have none.
         kind: lerobot's type of robot.
         name: lerobot's id of this one, which names its calibration file.
         calibration: folder of that file; lerobot's own by default.
-        cameras: of an SO-100 or SO-101, each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g.
+        cameras: of SO-100s or SO-101s, each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g.
             ``front=0:640x480@30:primary``.
         file: TOML that says what the numbers of another robot mean (:mod:`vla.robot_driver.lerobot_meaning`).
         release: take the power off the motors when closed, as lerobot does: the arm sinks.
@@ -84,7 +86,7 @@ class Config:
         """
         specs, cameras = cameras_of(self.cameras)
         meaning, fields = read_meaning(self.file) if self.file else (None, {})
-        given = {"port": self.port or None, "id": self.name, "calibration_dir": self.calibration, **fields}
+        given = {**ports(self.port), "id": self.name, "calibration_dir": self.calibration, **fields}
         robot = make("robots", self.kind, given | ({"cameras": cameras} if cameras else {}))
         if meaning is None and self.kind not in SO_ARMS:
             said = features_text(robot.observation_features, robot.action_features)
@@ -98,7 +100,7 @@ class Config:
                 meaning = known_meaning(robot, specs)
             return LerobotRobot(robot, meaning, release=self.release, health=self.health)
         except BaseException:
-            for bus in buses(robot):
+            for bus in buses(robot).values():
                 let_go(bus)
             raise
 
@@ -108,8 +110,8 @@ class Config:
 
 
 def known_meaning(robot: Any, cameras: tuple[CameraSpec, ...] = ()) -> Meaning:
-    """What the numbers of a connected SO-100 or SO-101 mean; see :func:`~vla.robot_driver.lerobot_meaning.so_arm`."""
-    return so_arm(robot.bus.calibration, degrees=robot.config.use_degrees, cameras=cameras)
+    """What the numbers of a connected SO-100 or SO-101, or of two, mean; see :func:`.lerobot_meaning.so_arms`."""
+    return so_arms(arms(robot), cameras=cameras)
 
 
 class LerobotRobot:
@@ -172,7 +174,7 @@ class LerobotRobot:
                 where the arm could still be told to, it holds.
         """
         with self._lock, self._watched():
-            for bus in self._buses:
+            for bus in self._buses.values():
                 drop_stale(bus)
             begin = self._clock()
             values = self.robot.get_observation()
@@ -222,15 +224,14 @@ class LerobotRobot:
     def close(self) -> None:
         """Stop, take the power off if that was asked for, and close ports and cameras. Safe to call more than once."""
         with self._lock:
-            if self._lost:
-                return
             self.stop()
-            self._lost = self._lost or "it was closed"
+            if not self._lost:
+                self._lost = "it was closed"
+                for bus in self._buses.values():
+                    let_go(bus) if self._release else shut(bus)
             for camera in getattr(self.robot, "cameras", {}).values():
                 if camera.is_connected:
                     camera.disconnect()
-            for bus in self._buses:
-                let_go(bus) if self._release else shut(bus)
             if not self._buses and self.robot.is_connected:
                 self.robot.disconnect()
 
@@ -238,7 +239,9 @@ class LerobotRobot:
         if now - self._asked_at < self._health:
             return
         self._asked_at = now
-        self.complaints = {name: words for bus in self._buses for name, words in complaints(bus).items()}
+        self.complaints = {
+            name: words for side, bus in self._buses.items() for name, words in complaints(bus, side).items()
+        }
         # a gripper that holds something is overloaded for as long as it does: Feetech's word for pushing without moving
         serious = {
             name: words for name, words in self.complaints.items() if words != [OVERLOAD] or name not in self._grippers
@@ -271,5 +274,5 @@ class LerobotRobot:
 
     def _lose(self, why: str) -> None:
         self._lost = self._lost or why
-        for bus in self._buses:
+        for bus in self._buses.values():
             shut(bus)

@@ -15,7 +15,28 @@ from vla.robot_driver.lerobot_bus import buses
 from vla.robot_driver.lerobot_make import Sort, make
 from vla.robot_driver.so101_servos import REACH
 
+PATIENCE_MS = 150.0
+"""lerobot gives a servo 50 ms to answer, which is too little where many programs share the processor."""
+
 MIDDLE = {number: (low + high) / 2.0 for number, (low, high) in enumerate(REACH, 1)}
+
+
+@contextmanager
+def patient_buses() -> Iterator[None]:
+    """Buses that lerobot makes inside wait longer for an answer."""
+    from lerobot.motors.feetech import feetech
+
+    impatient = feetech.patch_setPacketTimeout
+
+    def patient(self: Any, packet_length: int) -> None:
+        impatient(self, packet_length)
+        self.packet_timeout += PATIENCE_MS - 50.0
+
+    feetech.patch_setPacketTimeout = patient
+    try:
+        yield
+    finally:
+        feetech.patch_setPacketTimeout = impatient
 
 
 @contextmanager
@@ -36,7 +57,7 @@ def typed() -> Iterator[int]:
 def calibrate(arm: Emulator, sort: Sort, kind: str, name: str, folder: Path) -> Any:
     """Run lerobot's own calibration of an arm, moved by hand; leaves the file in ``folder``, the port closed."""
     device = make(sort, kind, {"port": arm.port, "id": name, "calibration_dir": folder})
-    (bus,) = buses(device)
+    bus = buses(device)[""]
     bus.connect()
 
     def operator(write: int) -> None:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from emulated_arms import patient_buses
 
 from vla.embodiments.so101 import so101
 from vla.plugins import open_source
@@ -17,6 +18,7 @@ def pair(tmp_path_factory):
     """A leader that a hand moves to and fro, and a follower, both calibrated; the options that name them."""
     folder = tmp_path_factory.mktemp("calibration")
     with (
+        patient_buses(),
         spawn(sway=0.3, calibration=folder / "leader.json") as leader,
         spawn(calibration=folder / "follower.json") as follower,
     ):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from emulated_arms import MIDDLE, calibrate, wait_for
+from emulated_arms import MIDDLE, calibrate, patient_buses, wait_for
 
 from vla.chunking import Decision
 from vla.datasets.lerobot_v3 import Writer
@@ -42,7 +42,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibration")
-    with spawn() as leader_arm, spawn() as follower_arm:
+    with patient_buses(), spawn() as leader_arm, spawn() as follower_arm:
         calibrate(leader_arm, "teleoperators", "so101_leader", "leader", folder)
         calibrate(follower_arm, "robots", "so101_follower", "follower", folder)
         leader = Config(leader_arm.port, name="leader", calibration=folder, buttons="none").make()
@@ -197,10 +197,11 @@ def test_teleoperate_record_reload_and_replay(pair, tmp_path, lerobot_dataset):
     go_to(follower, ours.action[0])
     again = recorded(follower, None, ReplayPolicy(ours), len(ours))
     np.testing.assert_allclose(again.action, ours.action, atol=1e-5)
-    # the same commands at the same rate lead along the same path, to what two clocks of 30 Hz differ by
-    shifted = np.array([np.interp(ours.time, again.time, again.state[:, joint]) for joint in range(6)]).T
-    rms = np.sqrt(np.mean((shifted - ours.state) ** 2, axis=0))
-    assert (rms < 0.05).all(), rms
+    # the same commands lead along the same path, to what an arm that lags behind its goals moves within a late step
+    assert np.ptp(again.state, axis=0) == pytest.approx(moved, abs=0.1)
+    rms = np.sqrt(np.mean((again.state - ours.state) ** 2, axis=0))
+    assert (rms < 0.2 * np.maximum(moved, 0.05)).all(), rms
+    wait_for(lambda: np.abs(follower.observe().state - again.action[-1]).max() < 0.01)
 
 
 def settle(follower, leader):

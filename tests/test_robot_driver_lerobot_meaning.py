@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from vla.embodiment import CameraSpec
 from vla.embodiments.so101 import JOINTS, so101
 from vla.errors import ConfigError, DataError, SpecMismatch
-from vla.robot_driver.lerobot_meaning import Meaning, Number, read_meaning, so_arm
+from vla.robot_driver.lerobot_meaning import Meaning, Number, read_meaning, so_arm, so_arms
 
 NAMES = (*JOINTS, "gripper")
 TICK = 2 * math.pi / 4095
@@ -84,7 +85,7 @@ def test_radians_are_the_encoders_and_what_was_measured_is_sent_back_to_the_same
     pytest.importorskip("scservo_sdk", reason="the extra so101 is not installed")
     calibration = data.draw(calibrations())
     bus = bus_of(calibration, degrees)
-    meaning = so_arm(calibration, degrees=degrees)
+    meaning = Meaning(so101(), *so_arm(calibration, degrees=degrees))
     # the channels' own limits are another matter
     wide = tuple(replace(channel, low=-9.0, high=9.0) for channel in meaning.spec.action.channels)
     meaning = replace(meaning, spec=replace(meaning.spec, action=replace(meaning.spec.action, channels=wide)))
@@ -104,7 +105,7 @@ def test_radians_are_the_encoders_and_what_was_measured_is_sent_back_to_the_same
 
 @given(calibrations(), st.lists(st.floats(-20, 20, width=32), min_size=6, max_size=6))
 def test_goals_stay_within_the_drawings_and_the_calibrations_limits(calibration, action):
-    meaning = so_arm(calibration, degrees=True)
+    meaning = Meaning(so101(), *so_arm(calibration, degrees=True))
     sent = meaning.sent(meaning.goals(np.array(action, np.float32)))
     for value, (name, limits) in zip(sent, JOINTS.items(), strict=False):
         half = (calibration[name].range_max - calibration[name].range_min) / 2 * TICK
@@ -115,6 +116,21 @@ def test_goals_stay_within_the_drawings_and_the_calibrations_limits(calibration,
 def test_an_arm_that_lacks_a_motors_calibration_is_refused():
     with pytest.raises(ConfigError, match="shoulder_pan"):
         so_arm({}, degrees=True)
+
+
+@given(calibrations(), calibrations())
+def test_two_arms_are_one_beside_the_other(left, right):
+    arms = {
+        side: SimpleNamespace(bus=SimpleNamespace(calibration=calibration), config=SimpleNamespace(use_degrees=True))
+        for side, calibration in (("left_", left), ("right_", right))
+    }
+    both = so_arms(arms)
+    assert both.spec.name == "bi_so101" and len(both.state) == both.spec.action.size == 12
+    for side, calibration, half in (("left_", left, slice(0, 6)), ("right_", right, slice(6, 12))):
+        alone = so_arm(calibration, side, degrees=True)
+        assert (both.state[half], both.action[half]) == alone
+        assert all(number.key.startswith(side) for number in both.action[half])
+    assert so_arms(arms, leader=True).action == both.state
 
 
 def test_a_users_file(tmp_path):

@@ -1,14 +1,14 @@
 """lerobot's SO-101 follower and Feetech's library, talking to emulated servos over a pseudo-terminal."""
 
-import itertools
 import re
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from emulated_arms import MIDDLE, calibrate, wait_for
+from emulated_arms import MIDDLE, calibrate, patient_buses, wait_for
 
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec
 from vla.embodiments.so101 import JOINTS, TOP_SPEED
@@ -23,6 +23,12 @@ from vla.safety import SafeBody
 pytest.importorskip("scservo_sdk", reason="the extra so101 is not installed")
 
 TICK = 2 * np.pi / 4095
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patience():
+    with patient_buses():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,8 @@ def arm(follower):
 @pytest.fixture
 def robot(arm, follower):
     robot = follower[1].make()
+    for name in (*JOINTS, "gripper"):
+        robot.robot.bus.write("Goal_Velocity", name, 0)
     yield robot
     robot.close()
 
@@ -55,6 +63,13 @@ def truth(arm, at):
     trace = arm.trace()
     ticks = np.array([np.interp(at, trace[:, 0], trace[:, place]) for place in range(1, 6)])
     return (ticks - np.array([MIDDLE[number] for number in range(1, 6)])) * TICK
+
+
+def slowly(robot):
+    """No joint goes faster than 300 ticks a second (0.46 rad/s), so that a pause of this process matters little."""
+    for name in JOINTS:
+        robot.robot.bus.write("Goal_Velocity", name, 300)
+    return robot
 
 
 def rests(arm):
@@ -75,18 +90,16 @@ def target(**joints):
 
 def test_it_is_a_body_that_measures_where_the_arm_is_while_it_moves(robot, arm):
     assert isinstance(robot, Body)
-    sent = robot.command(target(shoulder_pan=1.0, elbow_flex=-0.8, gripper=1.0))
-    np.testing.assert_allclose(sent, target(shoulder_pan=1.0, elbow_flex=-0.8, gripper=1.0), atol=1e-5)
-    seen = []
-    for _ in range(25):
-        seen.append(robot.observe())
+    goal = target(shoulder_pan=0.6, elbow_flex=-0.4, gripper=1.0)
+    np.testing.assert_allclose(slowly(robot).command(goal), goal, atol=1e-5)
+    seen = [robot.observe()]
+    while np.abs(seen[-1].state - goal).max() > 0.01:
         time.sleep(0.02)
-    speeds = [np.abs(b.state[:5] - a.state[:5]).max() / (b.time - a.time) for a, b in itertools.pairwise(seen)]
-    assert max(speeds) > 2.0  # it was really moving
+        seen.append(robot.observe())
     # the measured angle is the true one at the measured time, to what the joint moves within a reading
-    off = [np.abs(o.state[:5] - truth(arm, o.time)).max() for o in seen]
-    assert np.median(off) < 0.02
-    np.testing.assert_allclose(seen[-1].state, target(shoulder_pan=1.0, elbow_flex=-0.8, gripper=1.0), atol=0.01)
+    moving = [observation for observation in seen if 0.1 < observation.state[0] < 0.5]
+    off = [np.abs(observation.state[:5] - truth(arm, observation.time)).max() for observation in moving]
+    assert np.median(off) < 0.01
 
 
 def test_what_is_returned_is_what_was_sent_within_the_limits(robot, arm):
@@ -146,7 +159,7 @@ def test_a_late_answer_is_not_taken_for_the_answer_to_the_next_question(robot, a
 def test_a_servo_in_trouble_stops_the_arm_and_is_named(arm, follower, trouble, said):
     robot = LerobotRobot(*_parts(follower), health=1e-9)
     try:
-        robot.command(target(shoulder_pan=1.5))
+        slowly(robot).command(target(shoulder_pan=1.5))
         time.sleep(0.1)
         arm.treat(4, **trouble)
         with pytest.raises(BodyFault, match=f"motor wrist_flex: {said}; it was told to hold"):
@@ -181,7 +194,7 @@ def _parts(follower):
 
 
 def test_stop_holds_and_told_again_it_holds_the_same_place(robot, arm):
-    robot.command(target(shoulder_pan=1.5))
+    slowly(robot).command(target(shoulder_pan=1.5))
     time.sleep(0.15)
     robot.stop()
     goal = robot.robot.bus.read("Goal_Position", "shoulder_pan", normalize=False)
@@ -190,11 +203,11 @@ def test_stop_holds_and_told_again_it_holds_the_same_place(robot, arm):
         robot.stop()
     assert robot.robot.bus.read("Goal_Position", "shoulder_pan", normalize=False) == goal
     rests(arm)
-    assert 0.02 < robot.observe().state[0] < 1.0
+    assert 0.01 < robot.observe().state[0] < 1.0
 
 
 def test_its_limits_shorten_a_leap_and_refuse_what_is_no_action(robot, arm, follower):
-    body = SafeBody(robot, follower[1].limits())
+    body = SafeBody(robot, replace(follower[1].limits(), max_age=30.0))
     most = TOP_SPEED / body.spec.action.rate
     seen = body.observe()
     sent = body.command(target(shoulder_pan=1.5, wrist_flex=-9.0))
@@ -266,11 +279,11 @@ def test_connecting_bears_a_damaged_answer(arm, follower):
 
 
 def test_an_arm_without_calibration_is_told_how(arm, follower, tmp_path):
-    with pytest.raises(BodyFault, match=r"has no file .*other.json; run lerobot-calibrate --robot.type=so101_follower"):
+    with pytest.raises(BodyFault, match=r"there is no .*other.json; run lerobot-calibrate --robot.type=so101_follower"):
         Config(arm.port, name="other", calibration=tmp_path).make()
     text = (follower[1].calibration / "follower.json").read_text()
     (tmp_path / "other.json").write_text(re.sub(r'"range_min": \d+', '"range_min": 1000', text))
-    with pytest.raises(BodyFault, match="other values than its file"):
+    with pytest.raises(BodyFault, match="its motors differ from"):
         Config(arm.port, name="other", calibration=tmp_path).make()
     assert not any(arm.powered().values())
 
@@ -280,13 +293,9 @@ def test_no_such_port(tmp_path):
         Config(f"{tmp_path}/tty", calibration=tmp_path).make()
 
 
-def test_a_pulled_cable_is_one_error_and_closing_is_quiet(follower):
-    with spawn() as arm:
-        config = follower[1]
-        calibration = config.calibration
-        device = calibrate(arm, "robots", "so101_follower", "pulled", calibration)
-        del device
-        robot = Config(arm.port, name="pulled", calibration=calibration).make()
+def test_a_pulled_cable_is_one_error_and_closing_is_quiet(tmp_path):
+    with spawn(calibration=tmp_path / "pulled.json") as arm:
+        robot = Config(arm.port, name="pulled", calibration=tmp_path).make()
         robot.observe()
         arm.unplug()
         with pytest.raises(BodyFault, match="so_follower pulled: the port is gone"):
@@ -299,13 +308,53 @@ def test_a_pulled_cable_is_one_error_and_closing_is_quiet(follower):
         robot.close()
 
 
+def test_two_arms_are_a_robot_whose_motors_are_named_with_their_side(tmp_path):
+    names = [tmp_path / f"pair_{side}.json" for side in ("left", "right")]
+    with spawn(calibration=names[0]) as left, spawn(calibration=names[1]) as right:
+        config = Config(f"{left.port},{right.port}", kind="bi_so_follower", name="pair", calibration=tmp_path)
+        robot = config.make()
+        action = np.concatenate([target(shoulder_pan=0.4), target(elbow_flex=-0.4)])
+        robot.command(action)
+        wait_for(lambda: np.allclose(robot.observe().state, action, atol=0.01))
+        robot.stop()
+        right.fault("drop", motor=6, count=None)
+        with pytest.raises(BodyFault, match=r"pair: motor right_gripper \(id 6\) does not answer$"):
+            robot.observe()
+        right.mend()
+        robot.close()
+        assert not any((left.powered() | right.powered()).values())
+
+
 def test_a_robot_that_nobody_described_is_told_what_it_says(tmp_path):
     with pytest.raises(UnknownName, match="so101_follower"):
         Config("/dev/null", kind="so101_folower", calibration=tmp_path).make()
-    path = tmp_path / "bi.toml"
-    path.write_text("[lerobot]\nleft_arm_config = { port = '/dev/null' }\nright_arm_config = { port = '/dev/null' }\n")
-    with pytest.raises(ConfigError, match=r"say it in a file:\n  measured: left_shoulder_pan.pos, a number"):
-        Config(kind="bi_so_follower", calibration=tmp_path, file=path).make()
+    with pytest.raises(ConfigError, match=r"say it in a file:\n  measured: "):
+        Config("/dev/null", kind="hope_jr_arm", calibration=tmp_path).make()
+
+
+def test_a_camera_of_lerobots_is_one_of_the_embodiments(tmp_path, monkeypatch):
+    """All but the device itself: there is no camera here."""
+    opencv = pytest.importorskip("lerobot.cameras.opencv", reason="lerobot's cameras are not installed")
+    picture = np.full((48, 64, 3), 7, np.uint8)
+    opened = []
+    camera = opencv.OpenCVCamera
+    monkeypatch.setattr(camera, "connect", lambda self, *_: opened.append(self))
+    monkeypatch.setattr(camera, "disconnect", lambda self: opened.remove(self))
+    monkeypatch.setattr(camera, "is_connected", property(lambda self: self in opened))
+    monkeypatch.setattr(camera, "read_latest", lambda self: picture)
+    with spawn(calibration=tmp_path / "seeing.json") as arm:
+        cameras = ("front=3:64x48@30:primary",)
+        robot = Config(arm.port, name="seeing", calibration=tmp_path, cameras=cameras).make()
+        assert robot.spec.cameras == (CameraSpec("front", 48, 64, role="primary"),)
+        assert [each.config.index_or_path for each in opened] == [3]
+        seen = robot.observe()
+        np.testing.assert_array_equal(seen.images["front"], picture)
+        picture = np.full((48, 64), 7, np.uint8)
+        with pytest.raises(BodyFault, match="camera front: expected uint8 of shape"):
+            robot.observe()
+        arm.unplug()
+        robot.close()
+        assert not opened  # whatever became of the port
 
 
 def test_cameras_are_written_in_one_way():

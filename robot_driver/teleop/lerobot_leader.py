@@ -14,13 +14,13 @@ from jaxtyping import Float32
 
 from vla.embodiment import ActionSpec
 from vla.errors import BodyFault, ConfigError
-from vla.robot_driver.lerobot_bus import buses, drop_stale, faults, let_go
-from vla.robot_driver.lerobot_make import connect, make
-from vla.robot_driver.lerobot_meaning import Meaning, read_meaning, so_arm
+from vla.robot_driver.lerobot_bus import arms, buses, drop_stale, faults, let_go
+from vla.robot_driver.lerobot_make import connect, make, ports
+from vla.robot_driver.lerobot_meaning import Meaning, read_meaning, so_arms
 from vla.robot_driver.teleop import keyboard, scripted
 from vla.teleoperation import Command, Joints, Teleoperator
 
-SO_LEADERS = ("so100_leader", "so101_leader")
+SO_LEADERS = ("so100_leader", "so101_leader", "bi_so_leader")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Config:
     """A leader arm of lerobot's.
 
     Attributes:
-        port: serial port, e.g. ``/dev/ttyACM1``.
+        port: serial port, e.g. ``/dev/ttyACM1``; of two arms the left one's and the right one's with a comma between.
         kind: lerobot's type of teleoperator.
         name: lerobot's id of this one, which names its calibration file.
         calibration: folder of that file; lerobot's own by default.
@@ -85,7 +85,7 @@ class LerobotLeader:
         meaning, fields = read_meaning(config.file) if config.file else (None, {})
         if meaning is None and config.kind not in SO_LEADERS:
             raise ConfigError(f"{config.file} does not say what the numbers of {config.kind} mean")
-        given = {"port": config.port or None, "id": config.name, "calibration_dir": config.calibration, **fields}
+        given = {**ports(config.port), "id": config.name, "calibration_dir": config.calibration, **fields}
         device = make("teleoperators", config.kind, given)
         calibrate = (
             f"lerobot-calibrate --teleop.type={config.kind} --teleop.port={config.port} --teleop.id={config.name}"
@@ -93,7 +93,7 @@ class LerobotLeader:
         if config.calibration:
             calibrate += f" --teleop.calibration_dir={config.calibration}"
         connect(device, self._what, calibrate)
-        self._meaning = meaning or so_arm(device.bus.calibration, degrees=device.config.use_degrees, leader=True)
+        self._meaning = meaning or so_arms(arms(device), leader=True)
         self._device = device
 
     def begin(self) -> None:
@@ -110,7 +110,7 @@ class LerobotLeader:
         if self._device is None or self._meaning is None:
             raise BodyFault(f"{self._what} was not started")
         with faults(self._device, self._what):
-            for bus in buses(self._device):
+            for bus in buses(self._device).values():
                 drop_stale(bus)
             values = self._meaning.sent(self._device.get_action())
         keys = self._buttons.read() if self._buttons is not None else Command()
@@ -126,7 +126,7 @@ class LerobotLeader:
         device, self._device = self._device, None
         if device is None:
             return
-        for bus in buses(device):
+        for bus in buses(device).values():
             let_go(bus)
         if not buses(device) and device.is_connected:
             device.disconnect()

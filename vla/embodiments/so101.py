@@ -1,11 +1,10 @@
-"""The SO-101 (and SO-100): five joints and a gripper, moved by target positions; as many cameras as one screws on.
+"""The SO-101 (and SO-100), or two of them: five joints and a gripper, moved by target positions; cameras as one likes.
 
 Ranges of the joints: the arm's own URDF (``SO101/so101_new_calib.urdf``), whose zero is the middle of each range, as
 lerobot's calibration has it. Top speed: Feetech's data sheet of the STS3215 at 7.4 V, 0.222 s for 60 degrees. In place
 of an opening in metres the gripper has its share, as lerobot calibrates it: 0 closed, 1 open.
 """
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -32,26 +31,8 @@ TOP_SPEED = math.radians(60.0) / 0.222  # [rad/s]
 GRIPPER_TRAVEL = 1.91986
 """From closed to open [rad]."""
 
-STATE = (
-    # what the encoder can say: an arm's own calibration may reach beyond the drawing
-    *(Channel(name, "rad", "joint", -math.pi, math.pi, max_rate=TOP_SPEED) for name in JOINTS),
-    Channel(GRIPPER, "1", "gripper", 0.0, 1.0, max_rate=TOP_SPEED / GRIPPER_TRAVEL),
-)
-
-ACTION = ActionSpec(
-    channels=(
-        *(Channel(name + GOAL, "rad", "joint", low, high, max_rate=TOP_SPEED) for name, (low, high) in JOINTS.items()),
-        Channel(GRIPPER + GOAL, "1", "gripper", 0.0, 1.0, max_rate=TOP_SPEED / GRIPPER_TRAVEL),
-    ),
-    mode="absolute",
-    frame="joint",
-    rotation=None,
-    gripper=Gripper(),
-    rate=RATE_HZ,
-)
-
 LIMITS = SafetyLimits(
-    max_age=0.5,
+    max_age=1.0,
     heartbeat=0.5,
     clock_jump=0.1,
     # a camera's noise makes no two pictures alike; one that is as fast as the commands may give the same one twice
@@ -62,11 +43,27 @@ LIMITS = SafetyLimits(
 stays a degree or two away from where it was told to go, and its encoder says the same number all the time."""
 
 
-def so101(cameras: Sequence[CameraSpec] = (), *, rate: float = RATE_HZ) -> EmbodimentSpec:
+def so101(cameras: Sequence[CameraSpec] = (), *, rate: float = RATE_HZ, arms: Sequence[str] = ("",)) -> EmbodimentSpec:
     """The embodiment.
 
     Args:
         cameras: those that are on it.
         rate: of commands [Hz].
+        arms: what stands before the channels' names; ``("left_", "right_")`` for two arms.
     """
-    return EmbodimentSpec("so101", STATE, None, dataclasses.replace(ACTION, rate=rate), tuple(cameras))
+    opening = TOP_SPEED / GRIPPER_TRAVEL
+    state, action = [], []
+    for arm in arms:
+        for name, (low, high) in JOINTS.items():
+            # measured is what the encoder can say: an arm's own calibration may reach beyond the drawing
+            state.append(Channel(arm + name, "rad", "joint", -math.pi, math.pi, max_rate=TOP_SPEED))
+            action.append(Channel(arm + name + GOAL, "rad", "joint", low, high, max_rate=TOP_SPEED))
+        state.append(Channel(arm + GRIPPER, "1", "gripper", 0.0, 1.0, max_rate=opening))
+        action.append(Channel(arm + GRIPPER + GOAL, "1", "gripper", 0.0, 1.0, max_rate=opening))
+    return EmbodimentSpec(
+        name="so101" if len(arms) == 1 else "bi_so101",
+        state=tuple(state),
+        state_rotation=None,
+        action=ActionSpec(tuple(action), "absolute", "joint", rotation=None, gripper=Gripper(), rate=rate),
+        cameras=tuple(cameras),
+    )
