@@ -18,6 +18,7 @@ from tyro.conf import subcommand
 
 from vla.commands.data import Data
 from vla.commands.demos import Demos
+from vla.commands.emulate import Emulate
 from vla.commands.eval import Eval, with_run
 from vla.commands.model import Model
 from vla.commands.quickstart import Quickstart
@@ -40,6 +41,7 @@ Command = (
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[Serve, subcommand("serve")]
+    | Annotated[Emulate, subcommand("emulate")]
     | Annotated[Quickstart, subcommand("quickstart")]
 )
 
