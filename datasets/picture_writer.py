@@ -118,7 +118,7 @@ def encode_jpeg(picture: Image, quality: int) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality, "RGB", "444")
 
 
-def checked_picture(picture: Image, size: tuple[int, int], file: Path, field: str) -> Image:
+def checked_picture(picture: Image, size: tuple[int, int], file: str | Path, field: str) -> Image:
     """The picture if it is UInt8 of that height and width.
 
     Raises:

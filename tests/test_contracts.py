@@ -12,7 +12,7 @@ from vla.errors import UnknownName
 from vla.plugins import plugin, plugin_names, plugins
 from vla.rows import Simulator
 
-FOLDERS = ("datasets", "sim", "policies", "robot_driver")
+FOLDERS = ("datasets", "sim", "policies", "robot_driver", "robot_driver/teleop")
 ALL = [(folder, name) for folder in FOLDERS for name in plugin_names(folder)]
 
 
@@ -21,6 +21,7 @@ def test_the_plugins_that_must_be_there():
     assert "libero" in plugin_names("sim")
     assert {"vla_policy", "hold", "replay"} <= set(plugin_names("policies"))
     assert "mujoco_arm" in plugin_names("robot_driver")
+    assert {"keyboard", "scripted"} <= set(plugin_names("robot_driver/teleop"))
 
 
 @pytest.mark.parametrize(("folder", "name"), ALL, ids=lambda value: value)

@@ -34,11 +34,13 @@ class Decision:
         action: in the body's units; None if there is none in time: the body must hold still.
         chunk: that came in this step, in the body's units.
         latency: time it took to infer [s].
+        human: whether a person decided, not the policy.
     """
 
     action: Float32[np.ndarray, "a"] | None
     chunk: ActionChunk | None = None
     latency: float | None = None
+    human: bool = False
 
 
 class Executor(Protocol):

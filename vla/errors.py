@@ -11,7 +11,7 @@
     ├── DependencyMissing    a library or a system package that is not installed
     ├── ChecksFailed         the work was done and its answer is no; the command line answers with exit code 1
     ├── PolicyFault          a policy that returned something no arm may be sent
-    └── BodyFault            an arm or a simulator that stopped answering, or was stopped for safety
+    └── BodyFault            an arm, a simulator or an operator's device that stopped answering, or a safety stop
 """
 
 import difflib

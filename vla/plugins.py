@@ -1,4 +1,4 @@
-"""Plug-ins by file name: a module with a ``Config`` in one of the four folders is one, and nothing registers it."""
+"""Plug-ins by file name: a module with a ``Config`` in one of these folders is one, and nothing registers it."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from vla.errors import ConfigError, DataError, UnknownName
 from vla.protocols import EpisodeSource, Progress
 
-Folder = Literal["datasets", "sim", "policies", "robot_driver"]
+Folder = Literal["datasets", "sim", "policies", "robot_driver", "robot_driver/teleop"]
 
 _CONFIG = re.compile(r"^class Config\b", re.MULTILINE)
 
@@ -33,7 +33,7 @@ def plugin(folder: Folder, name: str) -> ModuleType:
     names = plugin_names(folder)
     if name not in names:
         raise UnknownName(f"plug-in of {folder}", name, names)
-    return importlib.import_module(f"vla.{folder}.{name}")
+    return importlib.import_module(f"vla.{folder.replace('/', '.')}.{name}")
 
 
 def plugins(folder: Folder) -> dict[str, ModuleType]:

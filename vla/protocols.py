@@ -213,6 +213,7 @@ class Step:
         chunk: the policy's answer if it was asked in this step, in the body's units; else None.
         action: what was really sent, in the body's units.
         latency: time the policy took [s]; None in steps without inference.
+        human: whether a person decided on the action, not the policy.
     """
 
     index: int
@@ -220,6 +221,7 @@ class Step:
     chunk: ActionChunk | None
     action: Float32[np.ndarray, "a"]
     latency: float | None = None
+    human: bool = False
 
 
 @dataclass(frozen=True)

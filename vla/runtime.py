@@ -72,7 +72,7 @@ def run_episode(
             else:
                 sent = body.command(decision.action)
                 for observer in observers:
-                    observer.step(Step(steps, observation, decision.chunk, sent, decision.latency))
+                    observer.step(Step(steps, observation, decision.chunk, sent, decision.latency, decision.human))
             steps += 1
             if task.succeeded():
                 status = "success"
