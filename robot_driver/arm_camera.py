@@ -5,14 +5,16 @@
     device ─▶ thread: grab, stamp, decode ─▶ the newest picture ◀─ newest(): never waits for the device
 """
 
+import re
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
-from vla.embodiment import CameraSpec
+from vla.embodiment import CameraSpec, Role
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Image
 from vla.transforms import resize
@@ -41,30 +43,40 @@ class Camera(Protocol):
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """One camera, as ``name=device``.
+    """One camera.
 
     Attributes:
         spec: its name and the size that its pictures are brought to.
         device: number of a Video4Linux device, or a path or URL that OpenCV opens.
+        rate: pictures each second that are asked for [Hz].
         max_age: oldest picture that counts [s].
     """
 
     spec: CameraSpec
     device: str
+    rate: float
     max_age: float = 0.5
 
-    @classmethod
-    def parse(cls, text: str, *, height: int, width: int) -> "CameraConfig":
-        """From ``name=device``; the name ``wrist`` is the wrist's, any other one a view of the scene.
 
-        Raises:
-            ConfigError: it is not of that form.
-        """
-        name, equals, device = text.partition("=")
-        if not (name and equals and device):
-            raise ConfigError(f"a camera is given as name=device, e.g. wrist=0, found {text!r}")
-        role = "wrist" if "wrist" in name else "primary"
-        return cls(CameraSpec(name, height, width, role=role), device)
+_FORM = re.compile(r"(?P<name>[^=]+)=(?P<device>.+?):(?P<width>\d+)x(?P<height>\d+)@(?P<rate>\d+)(:(?P<role>\w+))?")
+
+
+def parse_cameras(texts: Sequence[str] | str) -> tuple[CameraConfig, ...]:
+    """Cameras from ``NAME=DEVICE:WIDTHxHEIGHT@FPS``, each perhaps with ``:ROLE``.
+
+    Raises:
+        ConfigError: one is not of that form.
+    """
+    found = []
+    for text in [texts] if isinstance(texts, str) else texts:
+        match = _FORM.fullmatch(text)
+        role = match["role"] or "other" if match else ""
+        if match is None or role not in get_args(Role):
+            form = f"NAME=DEVICE:WIDTHxHEIGHT@FPS, perhaps with :ROLE ({', '.join(get_args(Role))})"
+            raise ConfigError(f"a camera is given as {form}, found {text!r}")
+        spec = CameraSpec(match["name"], int(match["height"]), int(match["width"]), role=role)
+        found.append(CameraConfig(spec, match["device"], float(match["rate"])))
+    return tuple(found)
 
 
 class OpenCvCamera:
@@ -86,6 +98,9 @@ class OpenCvCamera:
         if not self._capture.isOpened():
             raise BodyFault(f"camera {config.spec.name}: {config.device!r} cannot be opened")
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # an old picture is of no use
+        self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.spec.width)
+        self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.spec.height)
+        self._capture.set(cv2.CAP_PROP_FPS, config.rate)
         exposure = self._capture.get(cv2.CAP_PROP_EXPOSURE)
         # Video4Linux counts in units of 100 us; files and most other devices say 0 or -1
         self._exposure = exposure * 1e-4 if exposure > 0 and isinstance(device, int) else None

@@ -9,7 +9,7 @@ changes add up as they were recorded, and nothing is left over from a motion tha
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,12 +39,20 @@ class ToolLimits:
         turn: [rad/s].
         acceleration: [m/s2] and, four times it, [rad/s2].
         jerk: [m/s3] and, four times it, [rad/s3].
+
+    Raises:
+        ConfigError: one is not above 0, or faster than any arm beside people.
     """
 
     speed: float = 0.25
     turn: float = 1.0
     acceleration: float = 1.5
     jerk: float = 20.0
+
+    def __post_init__(self):
+        for name, most in (("speed", 2.0), ("turn", 6.3), ("acceleration", 20.0), ("jerk", 2000.0)):
+            if not 0 < getattr(self, name) <= most:
+                raise ConfigError(f"{name} is above 0 and at most {most:g}, found {getattr(self, name)}")
 
     @property
     def motion(self) -> MotionLimits:
@@ -167,6 +175,11 @@ class StreamedArm:
             self.link.grip(float(parts["gripper"][0]))
         return sent
 
+    @property
+    def exposures(self) -> dict[str, float | None]:
+        """Exposure times of its cameras [s]; None where the device does not say."""
+        return {name: camera.exposure for name, camera in self._cameras.items()}
+
     def stop(self) -> None:
         """Brake within the limits and hold; by the controller's own means if the servo no longer runs."""
         try:
@@ -259,6 +272,16 @@ class StreamedArm:
             raise ConfigError(f"{spec.name}: actions are {known}")
         if set(self._cameras) != set(spec.camera_names):
             raise ConfigError(f"{spec.name} has cameras {spec.camera_names}, given are {tuple(self._cameras)}")
+
+
+def check_tool(tool: Sequence[float] | None) -> None:
+    """See that a tool centre point is a position [m] and a rotation vector [rad].
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if tool is not None and not (len(tool) == 6 and np.isfinite(tool).all()):
+        raise ConfigError(f"tool is x, y, z [m] and a rotation vector [rad], six finite numbers, found {tool}")
 
 
 def _nearest_turn(turn: Float64[np.ndarray, "3"], near: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:

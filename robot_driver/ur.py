@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -20,17 +20,15 @@ from jaxtyping import Float64
 
 from vla import mounting
 from vla.embodiment import EmbodimentSpec
-from vla.embodiments.ur import MAX_SPEED, RANGE, REACH_M, ur
+from vla.embodiments.ur import MAX_SPEED, RANGE, REACH_M, limits, ur
 from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
-from vla.robot_driver.arm_camera import CameraConfig, open_cameras
+from vla.robot_driver.arm_camera import open_cameras, parse_cameras
 from vla.robot_driver.arm_link import Measured
 from vla.robot_driver.motion import MotionLimits
 from vla.robot_driver.robotiq import Robotiq
-from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits
+from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool
 from vla.robot_driver.ur_kinematics import pose_matrix, pose_vector
-
-HARDWARE = "not run on hardware; run with ur-rtde against an emulated controller"
-"""What this driver has been run on."""
+from vla.safety import SafetyLimits
 
 _PORT = 30004
 _PROTECTIVE, _EMERGENCY, _FAULT = 1 << 2, (1 << 5) | (1 << 6) | (1 << 7), 1 << 9
@@ -59,13 +57,14 @@ class Config:
         servo_rate: of what is streamed to the controller [Hz]; it interpolates to its own 500 Hz.
         tool: pose of the tool centre point in the flange's frame, position [m] and rotation vector [rad]; what the
             controller has if None.
-        limits: of the tool's motion.
-        joint_speed: of every joint, where joints are driven [rad/s].
+        speed: largest of the tool along each axis [m/s].
+        turn: largest of the tool around each axis [rad/s].
+        joint_speed: largest of every joint, where joints are driven [rad/s].
+        table: height of what the arm stands on or over, below which nothing is aimed [m].
         lookahead: of the controller's servo [s], 0.03 to 0.2; more is smoother and later.
         gain: of the controller's servo, 100 to 2000.
         watchdog: a silence for so long ends the controller's program [s].
-        cameras: each as name=device, e.g. ``wrist=0``.
-        camera_size: side of the pictures [pixels].
+        cameras: each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g. ``front=0:640x480@30:primary``.
     """
 
     host: str = "127.0.0.1"
@@ -75,17 +74,20 @@ class Config:
     rate: float = 10.0
     servo_rate: float = 125.0
     tool: tuple[float, float, float, float, float, float] | None = None
-    limits: ToolLimits = field(default_factory=ToolLimits)
+    speed: float = 0.25
+    turn: float = 1.0
     joint_speed: float = 1.0
     lookahead: float = 0.1
     gain: float = 300.0
     watchdog: float = 0.2
+    table: float = 0.0
     cameras: tuple[str, ...] = ()
-    camera_size: int = 256
 
     def __post_init__(self):
         if self.model not in REACH_M:
             raise UnknownName("model of Universal Robots", self.model, REACH_M)
+        check_tool(self.tool)
+        ToolLimits(self.speed, self.turn)
         if not 0.03 <= self.lookahead <= 0.2 or not 100 <= self.gain <= 2000:
             raise ConfigError(f"lookahead is 0.03 to 0.2 s, gain 100 to 2000; found {self.lookahead} and {self.gain}")
         if not (50 <= self.servo_rate <= 500 and 2 / self.servo_rate < self.watchdog <= 10):
@@ -103,15 +105,14 @@ class Config:
             DependencyMissing: ur-rtde is not installed.
             BodyFault: the arm cannot be reached, or is stopped.
         """
-        side = self.camera_size
-        cameras = tuple(CameraConfig.parse(text, height=side, width=side) for text in self.cameras)
+        cameras = parse_cameras(self.cameras)
         spec = ur(
             self.model,
             joints=self.joints,
             gripper=self.gripper != "none",
             rate=self.rate,
-            speed=self.limits.speed,
-            turn=self.limits.turn,
+            speed=self.speed,
+            turn=self.turn,
             cameras=tuple(camera.spec for camera in cameras),
         )
         opened = open_cameras(cameras)
@@ -127,9 +128,13 @@ class Config:
                 link.close()
             raise
 
+    def limits(self) -> SafetyLimits:
+        """What the arm may be told; see :func:`vla.embodiments.ur.limits`."""
+        return limits(self.model, table=self.table)
+
     def _motion(self) -> MotionLimits:
         if not self.joints:
-            return self.limits.motion
+            return ToolLimits(self.speed, self.turn).motion
         low, high = zip(*RANGE, strict=True)
         speed = self.joint_speed
         return MotionLimits(low, high, (speed,) * 6, (4 * speed,) * 6, (40 * speed,) * 6)

@@ -18,7 +18,6 @@ from hypothesis.extra.numpy import arrays
 from vla.embodiment import Offset
 from vla.errors import BodyFault, ConfigError, DependencyMissing, PolicyFault, SpecMismatch, UnknownName
 from vla.robot_driver import rtde_format, ur
-from vla.robot_driver.streamed_arm import ToolLimits
 from vla.robot_driver.ur_emulated_arm import HOME, EmulatedArm
 from vla.robot_driver.ur_kinematics import flange_to_base, jacobian, nearest_joints, pose_matrix, pose_vector
 from vla.transforms import connect
@@ -149,7 +148,9 @@ def test_settings_out_of_range_are_refused():
     }.items():
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(ur.Config(), **{name: value})
-    assert max(ToolLimits().motion.velocity) <= 1.0
+    with pytest.raises(ConfigError, match="six finite numbers"):
+        dataclasses.replace(ur.Config(), tool=(0.0, 0.1))
+    assert ur.Config(table=0.1).limits().low[2] == 0.1
 
 
 @given(arrays(np.float64, 6, elements=st.floats(-2.5, 2.5)))
