@@ -21,8 +21,11 @@ from vla.commands.demos import Demos
 from vla.commands.eval import Eval, with_run
 from vla.commands.model import Model
 from vla.commands.quickstart import Quickstart
+from vla.commands.record import Record
+from vla.commands.replay import Replay
 from vla.commands.rollout import Rollout
 from vla.commands.serve import Serve
+from vla.commands.teleop import Teleop
 from vla.commands.train import Train
 from vla.errors import ChecksFailed, VlaError
 
@@ -32,6 +35,9 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[Model, subcommand("model")]
+    | Annotated[Teleop, subcommand("teleop")]
+    | Annotated[Record, subcommand("record")]
+    | Annotated[Replay, subcommand("replay")]
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[Quickstart, subcommand("quickstart")]
