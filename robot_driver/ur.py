@@ -129,8 +129,10 @@ class Config:
             raise
 
     def limits(self) -> SafetyLimits:
-        """What the arm may be told; see :func:`vla.embodiments.ur.limits`."""
-        return limits(self.model, table=self.table)
+        """What the arm may be told; see :func:`vla.embodiments.ur.limits`. Joints have no box but their ranges."""
+        if self.joints:
+            return SafetyLimits(max_age=1.0)
+        return limits(self.model, table=self.table, rate=self.rate, speed=self.speed, turn=self.turn)
 
     def _motion(self) -> MotionLimits:
         if not self.joints:

@@ -103,10 +103,17 @@ def ur(
     )
 
 
-def limits(model: str = "ur5e", *, table: float = 0.0) -> SafetyLimits:
-    """For an arm that stands on its table: what it reaches, in front of it and beside it, above ``table`` [m]."""
+def limits(
+    model: str = "ur5e", *, table: float = 0.0, rate: float = 10.0, speed: float = SPEED, turn: float = TURN_SPEED
+) -> SafetyLimits:
+    """For an arm that stands on its table: what it reaches, in front of it and beside it, above ``table`` [m].
+
+    Steps are as large as all axes together make at their full speed: nothing that :func:`ur` accepts is shortened.
+    """
     reach = REACH_M[model]
     return SafetyLimits(
+        max_translation=math.sqrt(3) * speed / rate,
+        max_rotation=math.sqrt(3) * turn / rate,
         low=(-reach, -reach, table),
         high=(reach, reach, reach + 0.2),
         max_age=1.0,
