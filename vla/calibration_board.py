@@ -73,7 +73,10 @@ class Board:
         points, pixels = board.matchImagePoints(found, numbers)
         if points is None or len(points) < _MIN_CORNERS:
             return None
-        return Corners(np.asarray(points, np.float64).reshape(-1, 3), np.asarray(pixels, np.float64).reshape(-1, 2))
+        where = np.asarray(pixels, np.float64).reshape(-1, 2)
+        if self.kind == "charuco":
+            where = where - 0.5  # OpenCV counts these from a pixel's corner, all else from its centre
+        return Corners(np.asarray(points, np.float64).reshape(-1, 3), where)
 
     def _library(self) -> Any:
         import cv2
@@ -91,7 +94,7 @@ class Corners:
 
     Attributes:
         points: on the board [m].
-        pixels: in the picture, x to the right, y downwards.
+        pixels: in the picture, x to the right, y downwards; whole numbers are centres of pixels.
     """
 
     points: Float64[np.ndarray, "n 3"]

@@ -5,9 +5,9 @@
     wrist: board ─Y─▶ base ─inv(A_i)─▶ tool ─inv(X)─▶ camera      X: camera to tool, Y: board to base, A_i: tool to base
     scene: board ─Y─▶ tool ───A_i────▶ base ─inv(X)─▶ camera      X: camera to base, Y: board to tool
 
-A closed solution (Park and Martin 1994, by OpenCV's ``calibrateHandEye``) is the start; then X and Y are moved until the
-board's corners are where the pictures have them (least squares of the reprojection error, all pictures together), as in
-Tabb and Ahmad Yousef, "Solving the Robot-World Hand-Eye(s) Calibration Problem with Iterative Methods" (2017).
+A closed solution (Park and Martin 1994, by OpenCV's ``calibrateHandEye``) is the start; then X and Y are moved until
+the board's corners are where the pictures have them: least squares of the reprojection error, all pictures together, as
+in Tabb and Ahmad Yousef, "Solving the Robot-World Hand-Eye(s) Calibration Problem with Iterative Methods" (2017).
 """
 
 from collections.abc import Sequence
@@ -154,7 +154,7 @@ def check_poses(arm: Sequence[Pose]) -> None:
     between = np.arccos(np.clip(np.abs(axes @ axes.T), 0.0, 1.0)).max()
     if between < MIN_TURN:
         raise ConfigError(
-            f"the arm's poses are turned about one axis only (others within {np.degrees(between):.1f} degrees); {needed}"
+            f"the arm's poses are turned about one axis only, to {np.degrees(between):.1f} degrees; {needed}"
         )
 
 
