@@ -14,7 +14,7 @@ from vla.sim.expert.grasps import Grasp, grasps, tilted, upright
 from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits, up
 from vla.sim.expert.joints import joint_of
 from vla.sim.expert.motion import Actions, Arm, close, descend, go, release, travel
-from vla.sim.expert.placing import REACH, SWEEP, Placement, heading, placements, region
+from vla.sim.expert.placing import SWEEP, Placement, far, heading, placements, region
 from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position
 from vla.sim.expert.solids import Cloud
 from vla.sim.expert.subtasks import Step, Steps, Subtask, during
@@ -24,7 +24,6 @@ BACK = 0.09  # [m] of the pose before a grasp
 RAISED = 0.09  # [m] that a thing is lifted first
 LIFTED = 0.03  # [m] by which it must have come along
 HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
-EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
 LYING, STILL = 20, 0.001  # steps at most until what was dropped lies, and what it moves in one then [m]
 FALL = 0.8  # cost of a metre of falling
 CHECKS = 500  # pairs of a grasp and a placement looked at
@@ -110,7 +109,7 @@ def _pair(
 ) -> Plan | None:
     base = np.asarray(arm.world.env.robots[0].base_pos)[:2]
     heap = [
-        (grasp.cost + option.cost + _far(grasp.pose.position, base) + _far(option.origin, base), first, second)
+        (grasp.cost + option.cost + far(grasp.pose.position, base), first, second)
         for first, grasp in enumerate(found)
         for second, option in enumerate(options)
     ]
@@ -120,6 +119,7 @@ def _pair(
             break
         grasp, option = found[first], options[second]
         pose = _carried(grasp.pose, origin, option)
+        cost += far(pose.position, base)
         if grasp.tilt == 0 and not _turnable(grasp.yaw + option.turn, pose, base):
             continue
         sideways = option.way[2] < 0.5
@@ -218,12 +218,6 @@ def _carried(pose: Pose, origin: Float64[np.ndarray, "3"], option: Placement) ->
 def _turnable(yaw: float, pose: Pose, base: Float64[np.ndarray, "2"]) -> bool:
     bearing = float(np.arctan2(*(pose.position[:2] - base)[::-1]))
     return YAWS[0] < yaw - bearing < YAWS[1]
-
-
-def _far(position: Float64[np.ndarray, "3"], base: Float64[np.ndarray, "2"]) -> float:
-    """What a grasp or a placement beyond easy reach costs."""
-    away = float(np.linalg.norm(position[:2] - base))
-    return 0.5 * max(0.0, away - EASY_REACH) + 3.0 * max(0.0, away - REACH)
 
 
 def _tried(grasp: Grasp, origin: Float64[np.ndarray, "3"], turned: Float64[np.ndarray, "3 3"], failed: Tried) -> bool:

@@ -20,7 +20,8 @@ LIFT = 0.010  # [m] above where the thing will rest, for the check of what it wo
 TURNS_DEG = (0.0, 90.0, -90.0, 45.0, -45.0, 180.0)
 WAYS = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))  # out of where it was put
 SWEEP = (0.0, 0.05, 0.11, 0.18, 0.25)  # [m] along a way
-REACH = 0.80  # [m] horizontally from the arm's base; beyond it a hand that points down sinks under its own weight
+EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
+REACH = 0.80  # [m] likewise; beyond it a hand that points down sinks under its own weight
 UNDER = 0.10  # [m] that LIBERO's "on" allows above a region
 
 
@@ -106,6 +107,7 @@ def placements(solids: Solids, source: str, where: Region, *, most: int = 25) ->
     """Ways to put an object down there without it touching anything else, the best first."""
     world = solids.world
     still, thing = solids.boxes_around(source), solids.boxes(source).moved(np.eye(3), -world.position(source))
+    base = np.asarray(world.env.robots[0].base_pos)[:2]
     floor = solids.floor - float((thing.middles - thing.reach)[:, 2].min())
     anchor = where.spots.mean(axis=0)
     corners = np.array([[*where.spots.min(axis=0), where.centre[2]], [*where.spots.max(axis=0), where.centre[2]]])
@@ -126,7 +128,7 @@ def placements(solids: Solids, source: str, where: Region, *, most: int = 25) ->
             swept = rests[:, None] + up(LIFT) + np.array(SWEEP[1:])[:, None] * way
             free = (room.gaps(swept.reshape(-1, 3)) > CLEAR).reshape(len(rests), len(SWEEP) - 1).all(axis=1)
             for rest, gap in zip(rests[free], gaps[free], strict=True):
-                away = float(np.linalg.norm(rest[:2] - anchor)) + TIGHT * max(0.0, LIFT - float(gap))
+                away = float(np.linalg.norm(rest[:2] - anchor)) + TIGHT * max(0.0, LIFT - float(gap)) + far(rest, base)
                 found.append(Placement(rest, float(turn), way, away + taken + 0.02 * abs(turn) + 0.05 * (index > 0)))
             rests, gaps = rests[~free], gaps[~free]
     if not found:  # a rack is meant to be touched on all sides: lower it there and see
@@ -135,6 +137,12 @@ def placements(solids: Solids, source: str, where: Region, *, most: int = 25) ->
     lowest = min((option.origin[2] for option in found), default=0.0)
     found.sort(key=lambda option: option.cost + PERCHED * (option.origin[2] - lowest))
     return found[:most]
+
+
+def far(position: Float64[np.ndarray, "3"], base: Float64[np.ndarray, "2"]) -> float:
+    """What a grasp or a placement beyond easy reach costs."""
+    away = float(np.linalg.norm(position[:2] - base))
+    return 0.5 * max(0.0, away - EASY_REACH) + 3.0 * max(0.0, away - REACH)
 
 
 def turns(turned: Float64[np.ndarray, "3 3"], yaw: float) -> list[float]:
