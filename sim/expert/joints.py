@@ -14,7 +14,7 @@ from vla.sim.libero_world import LiberoWorld
 
 SLIDE = 2  # MuJoCo's number of the kind; a hinge is 3
 BEYOND_M, BEYOND_RAD = 0.012, 0.2  # past where a goal begins to hold
-ENDED_M, ENDED_RAD = 0.004, 0.05
+ENDED_M, ENDED_RAD = 0.0015, 0.05
 
 
 @dataclass(frozen=True)
