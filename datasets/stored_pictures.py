@@ -6,7 +6,7 @@ from typing import overload
 import numpy as np
 
 from vla.datasets.picture import decode_picture
-from vla.datasets.storage import Stored, read_range
+from vla.datasets.storage import Stored, read_ranges
 from vla.errors import DataError, SpecMismatch
 from vla.experience import Image
 
@@ -66,8 +66,7 @@ class StoredPictures(Sequence[Image]):
         for memory in out:
             if memory.shape != size:
                 raise SpecMismatch([f"{size} here, {memory.shape} there"], have="a picture", want="its place")
-        pairs = zip(self.files[first:last], self.ranges[first:last], strict=True)
-        read = [read_range(file, offset, length) for file, (offset, length) in pairs]
+        read = read_ranges(self.files[first:last], self.ranges[first:last])
         (height, width), bgr, number = self.size, self.bgr, first
         try:
             for data, memory in zip(read, out, strict=True):
