@@ -104,7 +104,7 @@ class LiveLoader:
     """
 
     def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig, shard: Shard):
-        self.examples = ExampleReader(source, encoder, config, shard)
+        self.examples = ExampleReader(source, encoder.without_words(), config, shard)
         self.encoder, self.config, self.shard = encoder, config, shard
         self.state_mask = _state_mask(encoder)
 
@@ -114,7 +114,7 @@ class LiveLoader:
         for number, made in zip(_count(start), examples, strict=False):
             tokens, mask = self.encoder.words(made.sentences, made.body.tolist(), made.state)
             arrays = (made.images, made.present, made.state, made.actions, made.valid, made.body)
-            images, present, state, actions, valid, body = (torch.from_numpy(np.asarray(array)) for array in arrays)
+            images, present, state, actions, valid, body = (torch.from_numpy(array) for array in arrays)
             state = _noisy(state, self.state_mask[body], self.config, self.shard.places(number))
             yield Batch(Inputs(images, None, present, tokens, mask, state, body), actions, valid)
 
