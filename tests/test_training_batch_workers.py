@@ -15,10 +15,11 @@ import torch
 from batch_makers import broken, odd, pids_of, squares
 from two_arms import Arms, encoder_of
 
-from vla.errors import DataError, VlaError
+from vla.errors import ConfigError, DataError, VlaError
 from vla.training.config import TrainConfig
 from vla.training.examples import ExampleReader
 from vla.training.loader import LiveLoader
+from vla.training.prepare import workers_of
 from vla.training.read_ahead import read_ahead
 from vla.training.shard import Shard
 
@@ -74,6 +75,19 @@ def test_an_error_that_cannot_travel_becomes_its_text():
         next(read_ahead(odd, 3, workers=1))
 
 
+def test_what_cannot_go_to_another_process_is_refused():
+    with pytest.raises(ConfigError, match="use threads"):
+        next(read_ahead(lambda number, _: number, 0, workers=1))
+
+
+@pytest.mark.parametrize(
+    ("said", "device", "share", "workers"),
+    [(None, "cpu", 64, 0), (None, "cuda", 2, 0), (None, "cuda", 6, 5), (None, "cuda", 64, 8), (3, "cpu", 2, 3)],
+)
+def test_processes_decode_beside_a_gpu(said, device, share, workers):
+    assert workers_of(TrainConfig(steps=1, workers=said), device, share) == workers
+
+
 @pytest.mark.parametrize("victim", ["pid", "parent"])
 def test_a_killed_process_is_one_clear_error(victim):
     results = read_ahead(squares, 0, workers=2)
@@ -123,8 +137,8 @@ def test_a_training_gets_the_same_batches_and_resumes_in_the_middle_of_an_epoch(
     encoder = encoder_of(source)
 
     def batches(start: int, count: int, **settings: Any) -> list[Any]:
-        config = TrainConfig(steps=1, seed=5, **settings)
-        return list(itertools.islice(LiveLoader(source, encoder, config, shard).batches(start), count))
+        config = TrainConfig(steps=1, seed=5)
+        return list(itertools.islice(LiveLoader(source, encoder, config, shard, **settings).batches(start), count))
 
     alone = batches(0, 7)
     assert all(map(same, batches(0, 7, workers=2), alone))

@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from vla.child_process import STOP_S, become_child, cause_of_death, die_with_parent, end_child, start_child
-from vla.errors import VlaError
+from vla.errors import ConfigError, VlaError
 from vla.training.malloc import keep_freed_memory
 from vla.training.slot import Empty, Packed, Slot
 
@@ -43,6 +43,7 @@ def made_by_processes(make: Make, start: int, workers: int, ahead: int) -> Gener
         ahead: results for each worker that may be in the making, waiting, or in the caller's hands.
 
     Raises:
+        ConfigError: ``make`` cannot be pickled.
         VlaError: that ``make`` raised, when its turn comes; or a process died.
     """
     team = _Team(make, start, workers, ahead)
@@ -71,6 +72,8 @@ class _Team:
         theirs = [end for _, end in pipes]
         try:
             self._process = start_child(_lead, (theirs, make), threads=1)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:  # pickle has no error of its own for most
+            raise ConfigError(f"what makes the batches cannot go to another process, use threads: {error}") from error
         finally:
             for end in theirs:
                 end.close()  # or the end of a worker would go unnoticed

@@ -99,18 +99,19 @@ class LiveLoader:
     Args:
         source: of the windows.
         encoder: of the model.
-        config: seed, augmentation and workers.
+        config: seed and augmentation.
         shard: which examples each batch holds.
+        workers: processes that decode; 0 for threads of this one.
     """
 
-    def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig, shard: Shard):
+    def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig, shard: Shard, workers: int = 0):
         self.examples = ExampleReader(source, encoder.without_words(), config, shard)
-        self.encoder, self.config, self.shard = encoder, config, shard
+        self.encoder, self.config, self.shard, self.workers = encoder, config, shard, workers
         self.state_mask = _state_mask(encoder)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """See :class:`Loader`."""
-        examples = read_ahead(self.examples, start, workers=self.config.workers)
+        examples = read_ahead(self.examples, start, workers=self.workers)
         for number, made in zip(_count(start), examples, strict=False):
             tokens, mask = self.encoder.words(made.sentences, made.body.tolist(), made.state)
             arrays = (made.images, made.present, made.state, made.actions, made.valid, made.body)
