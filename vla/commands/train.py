@@ -109,12 +109,28 @@ class Train:
             paths, split=self.data.split, tolerate=self.data.tolerate, descriptions=self.data.description
         )
         names = dict.fromkeys(source.spec.name for source in sources)
+        if self.data.statistics is not None:
+            return sources, {next(iter(names)): self._given(self.data.statistics, paths, sources)}
         with counted(console, "measuring", "steps") as show:
             measured = {
                 name: pooled([one for one in sources if one.spec.name == name], cache=cache_folder(), progress=show)
                 for name in names
             }
         return sources, measured
+
+    def _given(self, file: Path, paths: tuple[str, ...], sources: list[Any]) -> Any:
+        """The statistics in a file, as those of the one embodiment there is."""
+        from vla.statistics_layout import read_statistics
+
+        specs = {source.spec.fingerprint: source.spec for source in sources}
+        if len({spec.name for spec in specs.values()}) > 1:
+            raise ConfigError(f"{file} has statistics of one embodiment; the data sets have several")
+        data = self.data
+        (stored,) = open_data(
+            paths[:1], split=data.split, raw=True, tolerate=data.tolerate, descriptions=data.description
+        )
+        steps = sum(int(source.lengths.sum()) for source in sources)
+        return read_statistics(file, stored=stored.spec, canonical=sources[0].spec, count=steps)
 
     def _chosen(self) -> tuple[tuple[str, ...], tuple[float, ...], WeightKind]:
         """The data sets, their weights and what these mean."""

@@ -52,6 +52,8 @@ class DataOptions:
     """Kinds of quirks of the data sets to read around, or: all."""
     description: Files = ()
     """Files (TOML) that say what the fields of unknown data sets mean."""
+    statistics: MaybePath = None
+    """To normalise with, not measured: a file of openpi, OpenVLA, LeRobot or data stats."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ class MachineOptions:
     """A process has the whole model (ddp) or a part of it (fsdp)."""
     threads: MaybeInt = None
     """CPU threads of torch."""
-    workers: int = 0
-    """Processes that decode pictures; 0: threads, mostly enough."""
+    workers: MaybeInt = None
+    """Processes that decode pictures; 0: threads. None: processes beside a GPU."""
 
 
 @dataclass(frozen=True)
