@@ -22,6 +22,7 @@ from torch import Tensor
 from vla.model.action_expert import Plan, time_embedding
 from vla.model.attention import additive
 from vla.model.backbone import Backbone, Inputs, Prefix
+from vla.model.fused_expert import FusedLayers
 
 if TYPE_CHECKING:
     from vla.model.action_network import ActionNetwork
@@ -62,18 +63,16 @@ class ExpertSteps:
         condition = expert.time(embedded) if adaptive else None
         own, width = self.first + network.horizon, expert.config.width
         self.x = plan.keys[0].new_empty(batch, own, width)
-        self.h = torch.empty_like(self.x)
-        self.state = None if network.state_in is None else network.state_in(inputs.state[:, None], self.body)
+        state = inputs.state[:, None].to(self.x.dtype)
+        self.state = None if network.state_in is None else network.state_in(state, self.body)
         self.time = None if adaptive else _FusedTime(network, embedded, self.body)
-        layers: Any = expert.layers
-        self.layers = [
-            _LayerSteps(layer, plan, place, condition, own, len(times)) for place, layer in enumerate(layers)
-        ]
-        self.final = _norm(expert.final, condition, len(times))
+        layers = FusedLayers if self.x.is_cuda else _LayersInPlace
+        self.layers = layers(expert, plan, condition, own, len(times))
 
     def __call__(self, x: Float[Tensor, "b h a"], place: int) -> Float[Tensor, "b h a"]:
         """What the plain network answers for ``x`` and ``times[place]``."""
-        network = self.network
+        network, dtype = self.network, x.dtype
+        x = x.to(self.x.dtype)
         if not network.noisy_padding:
             x = torch.where(self.real, x, 0.0)
         if self.state is not None:
@@ -85,9 +84,7 @@ class ExpertSteps:
             actions.copy_(network.action_in(x, self.body))
             if network.places is not None:
                 actions.add_(network.places)
-        for layer in self.layers:
-            layer(self.x, self.h, place)
-        return network.action_out(_normed(self.x, self.final, place, self.h)[:, self.first :], self.body)
+        return network.action_out(self.layers(self.x, place)[:, self.first :], self.body).to(dtype)
 
 
 class _FusedTime:
@@ -105,6 +102,23 @@ class _FusedTime:
     def enter(self, x: Float[Tensor, "b h a"], place: int, out: Float[Tensor, "b h w"]) -> None:
         hidden = F.silu(torch.matmul(x, self.weight).add_(self.offsets[place]), inplace=True)
         out.copy_(self.last(hidden))
+
+
+class _LayersInPlace:
+    """All layers and the last norm, each step into buffers that are there already."""
+
+    def __init__(self, expert: Any, plan: Plan, condition: Tensor | None, own: int, times: int):
+        self.layers = [
+            _LayerSteps(layer, plan, place, condition, own, times) for place, layer in enumerate(expert.layers)
+        ]
+        self.final = _norm(expert.final, condition, times)
+        self.h = plan.keys[0].new_empty(len(plan.keys[0]), own, expert.config.width)
+
+    def __call__(self, x: Float[Tensor, "b n w"], place: int) -> Float[Tensor, "b n w"]:
+        """Changes ``x`` in place."""
+        for layer in self.layers:
+            layer(x, self.h, place)
+        return _normed(x, self.final, place, self.h)
 
 
 class _LayerSteps:
