@@ -22,6 +22,7 @@ from torch import Tensor
 from vla.model.action_expert import Plan, time_embedding
 from vla.model.attention import additive
 from vla.model.backbone import Backbone, Inputs, Prefix
+from vla.model.cpu_products import product
 from vla.model.fused_expert import FusedLayers
 
 if TYPE_CHECKING:
@@ -143,25 +144,23 @@ class _LayerSteps:
         self.turned = torch.empty(len(keys), own, rotated, layer.head_dim, dtype=dtype, device=device)
         self.change = torch.empty(size, layer.out.weight.shape[0], dtype=dtype, device=device)
         self.opened = torch.empty(size, layer.gate_up.weight.shape[0], dtype=dtype, device=device)
-        self.projection = projection.weight.t()
+        self.projection = projection.weight
 
     def __call__(self, x: Float[Tensor, "b n w"], h: Float[Tensor, "b n w"], place: int) -> None:
         """Changes ``x`` in place; ``h`` is room for something of the same shape."""
         layer = self.layer
         _normed(x, self.before_attention, place, h)
         mixed = self._attend(h)
-        torch.mm(mixed.flatten(0, 1), layer.out.weight.t(), out=self.change)
-        _add(x, self.change.view_as(x), self.before_attention.gate, place)
+        change = product(mixed.flatten(0, 1), layer.out.weight, self.change)
+        _add(x, change.view_as(x), self.before_attention.gate, place)
         _normed(x, self.before_mlp, place, h)
-        torch.mm(h.flatten(0, 1), layer.gate_up.weight.t(), out=self.opened)
-        first, second = self.opened.chunk(2, -1)
-        torch.mm(layer.activation(first).mul_(second), layer.down.weight.t(), out=self.change)
-        _add(x, self.change.view_as(x), self.before_mlp.gate, place)
+        first, second = product(h.flatten(0, 1), layer.gate_up.weight, self.opened).chunk(2, -1)
+        change = product(layer.activation(first).mul_(second), layer.down.weight, self.change)
+        _add(x, change.view_as(x), self.before_mlp.gate, place)
 
     def _attend(self, h: Float[Tensor, "b n w"]) -> Float[Tensor, "b n hd"]:
         batch, own, _ = h.shape
-        torch.mm(h.flatten(0, 1), self.projection, out=self.projected)
-        split = self.projected.view(batch, own, -1, self.layer.head_dim)
+        split = product(h.flatten(0, 1), self.projection, self.projected).view(batch, own, -1, self.layer.head_dim)
         rotated = self.turned.shape[2]
         _rotate(split[:, :, :rotated], self.cos, self.sin, self.turned)
         if not self.layer.cross:

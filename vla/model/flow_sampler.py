@@ -5,7 +5,7 @@
     pictures, words, state, noise ─▶ [ prefix ─▶ all steps of the flow ] ─▶ actions      one graph: PaliGemma
                         prefix, as it ships ─▶ [ all steps of the flow ] ─▶ actions      other backbones
 
-Prompts are padded to the model's full length, so that one recording serves every instruction.
+On a GPU prompts are padded to the model's full length, so that one recording serves every instruction.
 """
 
 import itertools
@@ -62,8 +62,9 @@ class FlowSampler:
         if steps not in self._chunks:
             chunk = self._whole(steps) if self.fused else self._steps(steps)
             self._chunks[steps] = Graphed(chunk) if self.device == "cuda" else chunk
-        if self.fused:
+        if self.device == "cuda":
             inputs = padded(inputs, self.length)
+        if self.fused:
             return self._chunks[steps](*_tensors(inputs), noise)
         prefix = self.model.prefix(replace(inputs.to(self.device), state=inputs.state.to(self.device, self._dtype)))
         after = () if prefix.after is None else (prefix.after,)
