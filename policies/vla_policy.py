@@ -27,6 +27,7 @@ from vla.model.backbone import Inputs
 from vla.model.checkpoint import Checkpoint, fingerprint, load
 from vla.model.config import HfConfig, VlaConfig
 from vla.model.flow_sampler import FlowSampler
+from vla.model.fused_prefix import fusible
 from vla.model.head_config import L1Config
 from vla.model.inpainting import continue_chunk
 from vla.model.noise import normal
@@ -76,8 +77,9 @@ class VlaPolicy:
         self.body = self.encoder.index(embodiment or names[0])
         self.ode_steps, self.temperature, self.blank_images, self.device = ode_steps, temperature, blank_images, device
         dtype = _dtype(self.model.config, device, precision)
-        recorded = self.model.config.head.kind == "flow" and (device == "cuda" or dtype == torch.bfloat16)
-        self._sampler = FlowSampler(self.model, device, dtype) if recorded else None
+        faster = device == "cuda" or dtype == torch.bfloat16 or fusible(self.model.backbone)
+        flow = self.model.config.head.kind == "flow"
+        self._sampler = FlowSampler(self.model, device, dtype) if flow and faster else None
         self._autocast = torch.autocast(device, dtype, enabled=dtype == torch.bfloat16)
         self._fingerprint = fingerprint(checkpoint.path)
         self._instruction, self._seed, self._chunks = "", 0, 0

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vla.model.action_expert import Plan, time_embedding
+from vla.model.action_expert import Plan, gelu, time_embedding
 from vla.model.attention import additive
 from vla.model.backbone import Backbone, Inputs, Prefix
-from vla.model.cpu_products import product
+from vla.model.cpu_products import attention, fast, gated, product
 from vla.model.fused_expert import FusedLayers
 
 if TYPE_CHECKING:
@@ -154,8 +154,12 @@ class _LayerSteps:
         change = product(mixed.flatten(0, 1), layer.out.weight, self.change)
         _add(x, change.view_as(x), self.before_attention.gate, place)
         _normed(x, self.before_mlp, place, h)
-        first, second = product(h.flatten(0, 1), layer.gate_up.weight, self.opened).chunk(2, -1)
-        change = product(layer.activation(first).mul_(second), layer.down.weight, self.change)
+        if fast(h) and layer.activation is gelu:
+            opened = gated(h.flatten(0, 1), *layer.gate_up.weight.chunk(2))
+        else:
+            first, second = product(h.flatten(0, 1), layer.gate_up.weight, self.opened).chunk(2, -1)
+            opened = layer.activation(first).mul_(second)
+        change = product(opened, layer.down.weight, self.change)
         _add(x, change.view_as(x), self.before_mlp.gate, place)
 
     def _attend(self, h: Float[Tensor, "b n w"]) -> Float[Tensor, "b n hd"]:
@@ -167,7 +171,7 @@ class _LayerSteps:
             for room, written in ((self.keys, self.turned[:, :, self.heads :]), (self.values, split[:, :, rotated:])):
                 room[:, :, self.prefix :] = written.transpose(1, 2)
         q = self.turned[:, :, : self.heads].transpose(1, 2).unflatten(1, (self.kv_heads, self.group)).flatten(2, 3)
-        mixed = F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=self.allowed)
+        mixed = attention(q, self.keys, self.values, self.allowed)
         return mixed.unflatten(2, (self.group, own)).flatten(1, 2).transpose(1, 2).flatten(2)
 
 

@@ -18,6 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from vla.model.action_expert import gelu
+from vla.model.cpu_products import fast, gated
+
 
 class Norm(NamedTuple):
     """RMSNorm with whatever its scale, shift and the gate of what follows are now; all of float32."""
@@ -200,6 +203,8 @@ def fused(function: Callable[..., Any], device: str) -> Callable[..., Any]:
 
 
 def _mlp(h: Tensor, layer: GatedLayer) -> Tensor:
+    if fast(h) and layer.activation is gelu:
+        return F.linear(gated(h, *layer.gate_up.chunk(2)), layer.down)
     first, second = F.linear(h, layer.gate_up).chunk(2, -1)
     return F.linear(layer.activation(first) * second, layer.down)
 

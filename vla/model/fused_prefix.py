@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vla.model.action_expert import gelu
 from vla.model.attention import PrefixAttention, additive, within_prefix
 from vla.model.backbone import Backbone, Inputs, Prefix
+from vla.model.cpu_products import fast_products
 from vla.model.fused_layers import (
     GatedLayer,
     Norm,
@@ -32,7 +33,7 @@ class FusedPrefix:
     """What :meth:`HfBackbone.prefix` gives, for a backbone that is :func:`fusible`.
 
     Args:
-        backbone: whose weights are used, as they are now; those that are fused are copied.
+        backbone: whose weights are used, as they are now; those that are fused become parts of one tensor.
         dtype: of weights and products.
     """
 
@@ -53,6 +54,10 @@ class FusedPrefix:
 
     def __call__(self, inputs: Inputs) -> Prefix:
         """The prefix of ``inputs``, its keys and values of the chosen type."""
+        with fast_products(inputs.state.device):
+            return self._run(inputs)
+
+    def _run(self, inputs: Inputs) -> Prefix:
         assert inputs.images is not None  # this backbone has no cached features
         batch, cameras = inputs.images.shape[:2]
         seen = self.see(inputs.images.flatten(0, 1)).unflatten(0, (batch, cameras))
@@ -101,7 +106,7 @@ def fusible(backbone: Backbone) -> bool:
 def _gated(layer: Any, dtype: torch.dtype) -> GatedLayer:
     attention, mlp = layer.self_attn, layer.mlp
     return GatedLayer(
-        _stacked(dtype, attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight),
+        _stacked(dtype, *(part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj))),
         _stacked(dtype, attention.o_proj.weight),
         _stacked(dtype, mlp.gate_proj.weight, mlp.up_proj.weight),
         _stacked(dtype, mlp.down_proj.weight),
@@ -124,8 +129,12 @@ def _vision(layer: Any, dtype: torch.dtype) -> VisionLayer:
 
 
 def _stacked(dtype: torch.dtype, *parts: Tensor) -> Tensor:
-    """Rows one after the other; the tensor itself where there is nothing to do."""
-    return parts[0].detach().to(dtype) if len(parts) == 1 else torch.cat([part.detach().to(dtype) for part in parts])
+    """Rows one after the other; of the same type, the parts share its memory from now on."""
+    whole = torch.cat([part.detach().to(dtype) for part in parts]) if len(parts) > 1 else parts[0].detach().to(dtype)
+    for part, rows in zip(parts, whole.split([len(part) for part in parts]), strict=True):
+        if part.dtype == dtype:
+            part.data = rows
+    return whole
 
 
 def _gemma_norm(norm: Any) -> Norm:
