@@ -92,7 +92,7 @@ class _Team:
 class _Worker:
     """One of them, with its slots.
 
-    No other worker writes to these: memory that another core wrote to last costs a tenth of the decoding to write to.
+    No other worker writes to these: memory that another core wrote to last is slower to write to.
     """
 
     def __init__(self, pipe: Connection, number: int, step: int, slots: int):
