@@ -1,13 +1,14 @@
 """How many training windows a second, in how much memory, from the same frames?
 
-Contestants: ``rlds`` (a: our RLDS reader); ``tfdata`` (b: tf.data and TFDS as Octo and OpenVLA use them, with a
-shuffle buffer as large as a full shuffle needs, ``--buffer`` for a smaller one) and ``tfdata_plain``, the same without
-their resizing, which the others do not do; ``lerobot`` (c: our LeRobot reader); ``lerobot_own`` (d: ``LeRobotDataset``
-with torch's ``DataLoader``); both again on video if asked for; and ``ceiling``: the same JPEGs, only decoded, on all
-cores. Frames are made (``loading_frames.py``) on the first run and kept in ``--folder``. Each contestant is a process
-that works only in its turns; figures are medians over the rounds, ratios medians of the rounds' ratios. Memory is the
-peak of the proportional set size of all its processes; ``rlds_tenth`` reads a tenth of the frames, to show that memory
-does not grow. ``cpu_us`` is processor time for a window, which depends less on what else the machine does.
+Contestants: ``rlds`` (a: our RLDS reader, in a process a core) and ``rlds_threads`` (the same in threads of one);
+``tfdata`` (b: tf.data and TFDS as Octo and OpenVLA use them, with a shuffle buffer as large as a full shuffle needs,
+``--buffer`` for a smaller one) and ``tfdata_plain``, the same without their resizing, which the others do not do;
+``lerobot`` (c: our LeRobot reader); ``lerobot_own`` (d: ``LeRobotDataset`` with torch's ``DataLoader``); both again on
+video if asked for; and ``ceiling``: some of the set's own JPEGs, as long and as short as all of them are, only decoded,
+on all cores. Frames are made (``loading_frames.py``) on the first run and kept in ``--folder``. Each contestant is a
+process that works only in its turns; figures are medians over the rounds, ratios medians of the rounds' ratios. Memory
+is the peak of the proportional set size of all its processes; ``rlds_tenth`` reads a tenth of the frames, to show that
+memory does not grow. ``cpu_us`` is processor time for a window, which depends less on what else the machine does.
 
 A trial: ``python benchmarks/loading.py`` (5,000 frames). The full run, on a quiet machine:
 ``python benchmarks/loading.py --frames 100000 --rounds 5 --seconds 20 --folder <15 GB of space>``.
@@ -27,18 +28,19 @@ from loading_frames import Size, make_lerobot, make_rlds
 from loading_process import Contestant
 
 HERE = Path(__file__).parent
-KINDS = ("ceiling", "rlds", "tfdata", "tfdata_plain", "lerobot", "lerobot_own", "rlds_tenth")
+KINDS = ("ceiling", "rlds", "rlds_threads", "tfdata", "tfdata_plain", "lerobot", "lerobot_own", "rlds_tenth")
 VIDEO = ("lerobot_video", "lerobot_own_video")
 BATCH, HORIZON = 64, 8
 RATIOS = (
     ("rlds", "ceiling"),
+    ("rlds_threads", "ceiling"),
     ("rlds", "tfdata"),
     ("rlds", "tfdata_plain"),
     ("lerobot", "ceiling"),
     ("lerobot", "lerobot_own"),
     ("lerobot_video", "lerobot_own_video"),
 )
-MEMORY = (("tfdata", "rlds"), ("lerobot_own", "lerobot"), ("rlds", "rlds_tenth"))
+MEMORY = (("tfdata", "rlds"), ("tfdata", "rlds_threads"), ("lerobot_own", "lerobot"), ("rlds", "rlds_tenth"))
 
 
 def main() -> None:
@@ -85,11 +87,12 @@ def command_of(kind: str, size: Size, options: argparse.Namespace) -> list[str]:
         shared += ["--no-resize"] if kind == "tfdata_plain" else []
         return [str(tensorflow_python(folder)), str(HERE / "loading_tfdata.py"), *shared]
     ours = [sys.executable, str(HERE / "loading_contestants.py")]
-    shared += ["--workers", str(options.workers), "--threads", str(options.threads)]
+    workers = 0 if kind.endswith("_threads") else options.workers
+    shared += ["--workers", str(workers), "--threads", str(options.threads)]
     if kind == "ceiling" or kind.startswith("rlds"):
         part = Size(size.frames // 10, size.steps, size.pixels) if kind == "rlds_tenth" else size
         index(path := make_rlds(folder, part), folder / "cache")
-        return [*ours, kind.removesuffix("_tenth"), "--path", str(path), "--cache", str(folder / "cache"), *shared]
+        return [*ours, kind.split("_")[0], "--path", str(path), "--cache", str(folder / "cache"), *shared]
     path = make_lerobot(folder, size, "video" if kind.endswith("video") else "image")
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     index(path, None)

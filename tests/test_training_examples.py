@@ -44,6 +44,18 @@ def test_batches_are_the_windows_one_by_one(side, shift):
     assert not have.present.all() and have.present.any()
 
 
+@pytest.mark.parametrize("fit", ["centre", "corner"])
+def test_pictures_are_fitted_as_the_model_will_see_them(fit):
+    """A policy that keeps the aspect ratio when it runs must not be trained on stretched pictures."""
+    source, config, shard = Arms(), TrainConfig(steps=1, shift=0), Shard(6)
+    encoder = encoder_of(source, 16)
+    stretched = ExampleReader(source, encoder, config, shard)(0).images
+    encoder.fit = fit
+    have = ExampleReader(source, encoder, config, shard)(0).images
+    np.testing.assert_array_equal(have, one_by_one(source, encoder, config, shard.places(0))[1])
+    assert (have != stretched).any()
+
+
 def test_windows_of_another_horizon_are_refused():
     source = FakeWindows(horizon=5)
     with pytest.raises(ConfigError, match="windows hold 5 actions; the model's horizon is 8"):

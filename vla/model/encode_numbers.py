@@ -1,6 +1,6 @@
 """The part of the model's border that needs neither a tokenizer nor torch: numbers normalised, pictures by slot.
 
-Processes that read data for a training have only this part, and so hold some 30 MB instead of 250.
+Processes that read data for a training have only this part: without torch they hold some 30 MB.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@
     trainer ── spawns ─▶ leader ── reads what is needed once, then forks ─▶ workers
        │  ▲                                                                    │
        │  └── a result: a few bytes, and where its arrays lie in the slot ─────┘
-       └───── a number, and a slot whose arrays nobody has any more ──────────▶ worker (number modulo workers)
+       └───── a number, and a slot of the worker's whose arrays nobody has ───▶ worker (number modulo workers)
 
 A worker writes pictures where the trainer finds them: nothing is copied, no page is fresh, and nobody waits for another
 one's interpreter lock. Workers share the pages of the leader, which has no threads when it forks. Whoever dies takes
@@ -15,6 +15,7 @@ way, and all with the trainer.
 
 import faulthandler
 import gc
+import itertools
 import os
 import pickle
 import signal
@@ -40,7 +41,7 @@ def made_by_processes(make: Make, start: int, workers: int, ahead: int) -> Gener
         make: picklable; arrays that it has from its second argument are not copied.
         start: first number.
         workers: processes that make results.
-        ahead: results for each worker that may be in the making, waiting, or in the caller's hands.
+        ahead: results of each worker that may be in the making, waiting, or in the caller's hands.
 
     Raises:
         ConfigError: ``make`` cannot be pickled.
@@ -55,20 +56,12 @@ def made_by_processes(make: Make, start: int, workers: int, ahead: int) -> Gener
 
 
 class _Team:
-    """All the workers and slots, as the trainer sees them.
-
-    There is one slot more than there are workers at least, since the caller holds one. With no more than that each
-    worker waits whenever another one takes longer; twice as many even that out.
-    """
+    """All the workers, as the trainer sees them."""
 
     def __init__(self, make: Make, start: int, workers: int, ahead: int):
         pipes = [get_context("spawn").Pipe() for _ in range(workers)]
-        self._workers = [_Worker(ours) for ours, _ in pipes]
-        self._slots = [Slot() for _ in range(max(workers * ahead, workers + 1))]
-        self._free = list(range(len(self._slots)))[::-1]
-        self._lent: set[int] = set()
-        self._begun = deque[int]()  # slots of the results that were asked for, in their order
-        self._number = start  # of the result to be handed out next
+        self._workers = [_Worker(ours, start + place, workers, ahead) for place, (ours, _) in enumerate(pipes)]
+        self._turns = itertools.cycle(self._workers)
         theirs = [end for _, end in pipes]
         try:
             self._process = start_child(_lead, (theirs, make), threads=1)
@@ -80,54 +73,67 @@ class _Team:
 
     def next(self) -> Any:
         """The next result."""
-        returned = [slot for slot in self._lent if self._slots[slot].returned()]
-        self._lent -= set(returned)
-        self._free += returned
-        if not self._free and not self._begun:  # the caller keeps all that it was given
-            self._free.append(len(self._slots))
-            self._slots.append(Slot())
         try:
-            while self._free:
-                number, slot = self._number + len(self._begun), self._free.pop()
-                self._begun.append(slot)
-                self._worker(number).ask(number, slot, self._slots[slot].handle)
-            answer = self._worker(self._number).pipe.recv()
+            for worker in self._workers:
+                worker.ask()
+            return next(self._turns).receive()
         except (EOFError, OSError) as error:
             self._process.join(STOP_S)
             cause = cause_of_death(self._process.exitcode)
             raise VlaError(f"a process that makes batches died ({cause})") from error
-        self._number += 1
+
+    def close(self) -> None:
+        """End the processes, and give the memory back."""
+        for worker in self._workers:
+            worker.close()
+        end_child(self._process, at_once=True)
+
+
+class _Worker:
+    """One of them, with its slots.
+
+    No other worker writes to these: memory that another core wrote to last is slower to write to.
+    """
+
+    def __init__(self, pipe: Connection, number: int, step: int, slots: int):
+        self._pipe = pipe
+        self._number, self._step = number, step  # of the result that it is asked for next
+        self._slots = [Slot() for _ in range(slots)]
+        self._known = 0  # slots that it has a handle of
+        self._free = list(range(slots))[::-1]
+        self._lent: list[int] = []
+        self._begun = deque[int]()
+
+    def ask(self) -> None:
+        """For a result in each slot that nobody has an array of any more; and for one at least."""
+        self._free += [slot for slot in self._lent if self._slots[slot].returned()]
+        self._lent = [slot for slot in self._lent if slot not in self._free]
+        if not self._free and not self._begun:  # the caller keeps all that it was given
+            self._free.append(len(self._slots))
+            self._slots.append(Slot())
+        while self._free:
+            slot = self._free.pop()
+            self._pipe.send((self._number, slot))
+            if slot == self._known:
+                reduction.send_handle(self._pipe, self._slots[slot].handle, 0)
+                self._known += 1
+            self._number += self._step
+            self._begun.append(slot)
+
+    def receive(self) -> Any:
+        """The first of the results that it was asked for."""
+        answer = self._pipe.recv()
         slot = self._begun.popleft()
-        self._lent.add(slot)
+        self._lent.append(slot)
         if isinstance(answer, Packed):
             return self._slots[slot].unpack(answer)
         raise answer
 
     def close(self) -> None:
-        """End the processes, and give the memory back."""
-        for worker in self._workers:
-            worker.pipe.close()
+        """Give the memory back; the process sees the pipe's end."""
+        self._pipe.close()
         for slot in self._slots:
             slot.close()
-        end_child(self._process, at_once=True)
-
-    def _worker(self, number: int) -> "_Worker":
-        return self._workers[number % len(self._workers)]
-
-
-class _Worker:
-    """One of them."""
-
-    def __init__(self, pipe: Connection):
-        self.pipe = pipe
-        self._known: set[int] = set()  # slots that it has a handle of
-
-    def ask(self, number: int, slot: int, handle: int) -> None:
-        """Have it make a result in a slot, after those that it was asked for before."""
-        self.pipe.send((number, slot, slot not in self._known))
-        if slot not in self._known:
-            reduction.send_handle(self.pipe, handle, 0)
-            self._known.add(slot)
 
 
 def _lead(pipes: Sequence[Connection], make: Make) -> None:
@@ -173,12 +179,12 @@ def _become_worker(leader: int, pipes: Sequence[Connection], make: Make) -> None
 
 def _work(pipe: Connection, make: Make) -> None:
     """A worker: makes the results that it is asked for, until the trainer is gone."""
-    slots: dict[int, Slot] = {}
+    slots: list[Slot] = []
     try:
         while True:
-            number, place, new = pipe.recv()
-            if new:
-                slots[place] = Slot(reduction.recv_handle(pipe))
+            number, place = pipe.recv()
+            if place == len(slots):
+                slots.append(Slot(reduction.recv_handle(pipe)))
             slots[place].begin()
             try:
                 answer = slots[place].pack(make(number, slots[place].empty))
