@@ -53,7 +53,7 @@ class DataOptions:
     description: Files = ()
     """Files (TOML) that say what the fields of unknown data sets mean."""
     statistics: MaybePath = None
-    """To normalise with, not measured: a file of openpi, OpenVLA, LeRobot or data stats."""
+    """File to normalise with: openpi, OpenVLA, LeRobot or ours."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class MachineOptions:
     threads: MaybeInt = None
     """CPU threads of torch."""
     workers: MaybeInt = None
-    """Processes that decode pictures; 0: threads. None: processes beside a GPU."""
+    """Processes that decode pictures, 0: threads; some beside a GPU."""
 
 
 @dataclass(frozen=True)
