@@ -12,6 +12,9 @@ from vla.embodiments.panda_arm import LIMITS
 from vla.robot_driver.mujoco_arm import MujocoArm
 from vla.safety import SafeBody
 
+LOAD = 3.0
+"""Most that the arm carries and its controller does not know of [N]."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -23,6 +26,7 @@ class Draw:
         pause: of a process [s].
         other: the second of two ways to go wrong, where there are two.
         share: of packets that it happens to.
+        load: that the arm carries and its controller does not know of [N]; in half of the trials none.
     """
 
     safe: bool
@@ -30,14 +34,16 @@ class Draw:
     pause: float
     other: bool
     share: float
+    load: float
 
 
 def draw(kind: str, seed: int, limits: bool) -> tuple[Draw, np.random.Generator]:
     """The trial's dice, and what they have shown so far."""
     rng = np.random.default_rng([seed, *kind.encode()])
     safe = limits and (not KINDS[kind].bare or bool(rng.random() < 0.7))
-    shown = rng.uniform((0.3, 0.8, 0.0, 0.3), (0.9, 3.0, 1.0, 1.0))
-    return Draw(safe, float(shown[0]), float(shown[1]), bool(shown[2] < 0.3), float(shown[3])), rng
+    shown = rng.uniform((0.3, 0.8, 0.0, 0.3, -LOAD), (0.9, 3.0, 1.0, 1.0, LOAD))
+    load = max(0.0, float(shown[4]))
+    return Draw(safe, float(shown[0]), float(shown[1]), bool(shown[2] < 0.3), float(shown[3]), load), rng
 
 
 @dataclass

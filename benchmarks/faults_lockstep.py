@@ -1,5 +1,6 @@
 """One trial with everything on one clock: the same loop, driver, desk, servo and rules, but no sockets."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def trial(kind: str, seed: int, world: MeteredPanda, *, limits: bool = True) -> 
     """
     (drawn, rng), promise = draw(kind, seed, limits), KINDS[kind]
     lockstep = LockStep(world, ServoLimits(joints=limits, max_speed=1.7 if limits else 1e9))
-    world.clock, world.found[-1] = lockstep.clock, 0.0
+    world.clock, world.found[-2:] = lockstep.clock, (0.0, drawn.load)
     network = FaultyNetwork(rng, kind, share=drawn.share)
     links: list[LockStepLink] = []
 
@@ -70,7 +71,7 @@ def trial(kind: str, seed: int, world: MeteredPanda, *, limits: bool = True) -> 
         elif kind == "clock jump" and drawn.other:
             lockstep.arm_clock_off = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 5.0))
         elif kind == "gripper jam":
-            world.found[-1] = 1.0
+            world.found[-2] = 1.0
         elif kind == "operator e-stop":
             side.estop()
         elif kind == "process paused" and drawn.other:  # the arm's
@@ -78,7 +79,7 @@ def trial(kind: str, seed: int, world: MeteredPanda, *, limits: bool = True) -> 
         elif kind == "process paused":
             lockstep.wait(drawn.pause)
             # it stood meanwhile; what it does now, it does until the run ends
-            paused.append(world.found[8] - fault_at[0])
+            paused.append(read(world.found)["moving_at"] - fault_at[0])
             fault_at[0] = np.inf
         elif kind == "client killed":
             for one in links:
@@ -99,10 +100,12 @@ def trial(kind: str, seed: int, world: MeteredPanda, *, limits: bool = True) -> 
         status = outcome.error.split(":")[0] or outcome.status
     except Killed:
         status = "killed"
-    if promise.effect == "clamped" or paused:
+    if promise.effect == "clamped" or paused or np.isinf(fault_at[0]):  # the last: it ended before the fault
         fault_at[0] = lockstep.now
-    lockstep.run(max(lockstep.now, fault_at[0]) + promise.declared + BRAKING + AFTER)
-    row = {"kind": kind, "mode": "lock-step", "seed": seed, "limits": limits, "safe_body": drawn.safe, "status": status}
+    with contextlib.suppress(Killed):  # a client that had ended before
+        lockstep.run(max(lockstep.now, fault_at[0]) + promise.declared + BRAKING + AFTER)
+    row = {"kind": kind, "mode": "lock-step", "seed": seed, "limits": limits, "safe_body": drawn.safe}
+    row |= {"load_n": round(drawn.load, 2), "status": status}
     return row | judged(
         kind, read(world.found), fault_at[0], lockstep.servo.telemetry(), side.rules(), paused, slack=0.0
     )

@@ -29,6 +29,7 @@ FIELDS = (
     "moving_at",  # clock when it last moved [s]
     "goal_at",  # clock when it was last told where to go [s]
     "jammed",  # whether the campaign wants the fingers blocked; read, not written
+    "load",  # downward force on the hand that the controller's model does not know [N]; read, not written
 )
 SHARES = FIELDS[1:6]
 BEYOND = FIELDS[6:9]
@@ -78,6 +79,7 @@ class MeteredPanda(PandaArm):
         self._arrays = {name: limits.array(name) for name in ("velocity", "acceleration", "torque", "low", "high")}
         self._box = limits.array("workspace_low"), limits.array("workspace_high")
         self._before = np.zeros(7)
+        self._hand = self.model.body("right_hand").id
         self._corners = _corners(self.model.geom_aabb[self._shapes])
         self.start()
 
@@ -85,9 +87,9 @@ class MeteredPanda(PandaArm):
         """Forget what was found."""
         if not hasattr(self, "_own"):
             return
-        jammed = self.found[-1]
+        asked = self.found[-2:].copy()
         self.found[:] = 0.0
-        self.found[6:9], self.found[-1] = -np.inf, jammed
+        self.found[6:9], self.found[-2:] = -np.inf, asked
         self._before = self.data.qvel[:7].copy()
         self._own.qpos[:] = self.data.qpos
         self._mujoco.mj_kinematics(self.model, self._own)
@@ -104,8 +106,9 @@ class MeteredPanda(PandaArm):
         self.found[10] = self.clock()
 
     def wish(self) -> Any:
-        """As the arm's; the campaign's jam takes hold."""
-        self.jam(bool(self.found[-1]))
+        """As the arm's; the campaign's jam and load take hold."""
+        self.jam(bool(self.found[-2]))
+        self.data.xfrc_applied[self._hand, 2] = -self.found[-1]
         return super().wish()
 
     def drive(self, acceleration: np.ndarray, grip: np.ndarray) -> None:

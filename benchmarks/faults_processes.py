@@ -151,7 +151,7 @@ def trials(todo: list[tuple[str, int]]) -> Iterator[dict[str, Any]]:
 
 def _trial(context: Any, arm: ServerHandle, found: np.ndarray, kind: str, seed: int) -> dict[str, Any]:
     (drawn, rng), promise = draw(kind, seed, True), KINDS[kind]
-    found[-1] = 0.0
+    found[-2:] = 0.0, drawn.load
     monitor, proxy = ArmMonitor(Config(*arm.address)), Proxy(arm.address)
     rules_before = monitor.telemetry()["rules"]
     processes: list[Any] = []
@@ -178,7 +178,7 @@ def _trial(context: Any, arm: ServerHandle, found: np.ndarray, kind: str, seed: 
         elif kind == "server killed" and server is not None:
             os.kill(server.pid, signal.SIGSTOP if drawn.other else signal.SIGKILL)
         elif kind == "gripper jam":
-            found[-1] = 1.0
+            found[-2] = 1.0
         elif kind == "operator e-stop" and drawn.other:
             monitor.estop("the operator pressed it, in a process of their own")
         elif kind == "client killed":
@@ -205,7 +205,7 @@ def _trial(context: Any, arm: ServerHandle, found: np.ndarray, kind: str, seed: 
         acted = telemetry["rules"].items()
         telemetry["rules"] = {rule: n - rules_before.get(rule, 0) for rule, n in acted if n > rules_before.get(rule, 0)}
         row = {"kind": kind, "mode": "real time", "seed": seed, "limits": True, "safe_body": drawn.safe}
-        row |= {"status": status, "slipped_s": round(telemetry["slipped"], 3)}
+        row |= {"load_n": round(drawn.load, 2), "status": status, "slipped_s": round(telemetry["slipped"], 3)}
         return row | judged(kind, read(found), fault_at, telemetry, rules, paused, slack=slack)
     finally:
         for one in processes:

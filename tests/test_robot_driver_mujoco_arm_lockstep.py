@@ -208,6 +208,23 @@ def test_joint_limits_hold_at_every_step_and_without_them_they_do_not():
     assert worst[True] <= 1.0 < worst[False]
 
 
+def test_a_load_that_the_model_does_not_know_does_not_drag_it_away():
+    pytest.importorskip("robosuite")
+    from vla.sim.panda_arm import Config as Panda
+
+    world = Panda()()
+    aside = np.array([0.0, 0.05, 0.0, 0.0, 0.0, 0.0, 1.0], np.float32)
+    rig = Rig(world, right=aside)
+    world.data.xfrc_applied[world.model.body("right_hand").id, 2] = -3.0  # 0.3 kg
+    rig.drive(4)
+    rig.arm.stop()
+    rig.lockstep.wait(0.5)
+    assert rig.servo.telemetry()["stopped"] and not rig.servo.telemetry()["fault"]
+    where = world.state()[:3]
+    rig.lockstep.wait(2.0)
+    np.testing.assert_allclose(world.state()[:3], where, atol=1e-4)
+
+
 def test_a_push_that_breaks_a_limit_stops_it_until_the_reset():
     pytest.importorskip("robosuite")
     from vla.sim.panda_arm import Config as Panda

@@ -108,6 +108,7 @@ def test_braking_keeps_its_direction_and_ends_exactly_at_rest():
     np.testing.assert_allclose(brake / v, brake[0] / v[0])
     assert (np.abs(brake) <= np.array(LIMITS.acceleration) * LIMITS.effort + 1e-12).all()
     tiny = np.array([1e-4, 0.0])
+    assert GUARD.ends(tiny) and not GUARD.ends(v)
     np.testing.assert_allclose(tiny + GUARD.brake(tiny) * DT, 0.0, atol=1e-18)
 
 

@@ -85,7 +85,8 @@ class SafeBody:
     Args:
         body: what moves.
         limits: see :class:`SafetyLimits`.
-        on_event: told of every intervention as it happens; ``events`` has them all.
+        on_event: told of every intervention as it happens, of the e-stop in the thread that pressed it; ``events``
+            has them all.
         clock: of this process [s]; ages are measured on it.
 
     Raises:
@@ -178,10 +179,10 @@ class SafeBody:
         first, self._pressed = not self._pressed, self._pressed or reason
         if isinstance(self.body, Estoppable):
             self.body.estop(reason)
-        with self._lock:
-            if first:
+        if first:
+            self._log(Alarm("estop", f"e-stop: {reason}", math.nan))  # before a busy body lets go of the lock
+            with self._lock:
                 self._stop()
-                self._log(Alarm("estop", f"e-stop: {reason}", math.nan))
 
     def reset(self) -> None:
         """The operator says that it may move again.

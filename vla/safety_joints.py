@@ -87,6 +87,10 @@ class JointGuard:
         longest = float(np.max(np.abs(velocity) / self._strong))
         return velocity * (-1.0 / max(longest, self._dt))
 
+    def ends(self, velocity: Joints) -> bool:
+        """Whether braking brings all joints to rest within this very step."""
+        return float(np.max(np.abs(velocity) / self._strong)) <= self._dt
+
     def allow(
         self, position: Joints, velocity: Joints, wanted: Joints, torque: Callable[[Joints], Joints] | None = None
     ) -> Allowed:

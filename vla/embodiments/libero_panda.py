@@ -82,7 +82,7 @@ LIMITS = SafetyLimits(
     clock_jump=1.0,  # the simulated arm's clock waits while a picture is drawn, and makes up for it
     frozen_pictures=4,
     black=0,
-    stuck=20,
+    stuck=40,  # an arm that presses against something may well stand for a second
 )
 """For the kitchen table. Targets may lie 0.02 m below it: the controller is compliant, and pressing needs a target.
 
