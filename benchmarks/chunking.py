@@ -119,18 +119,22 @@ def cell(method: str, delay_ms: int, episodes: int) -> dict[str, Any]:
 
 def main() -> None:
     episodes = int(sys.argv[1]) if len(sys.argv) > 1 else EPISODES
-    table = [cell(method, delay, episodes) for delay in DELAYS_MS for method in METHODS]
     titles = f"{'success':>8} {'95 %':>8} {'jump':>8} {'inside':>8} {'jerk':>6} {'95 %':>12} {'error':>7}"
     print(f"{'delay':>6} {'method':19} {titles}", file=sys.stderr)
-    for row in table:
-        inside = row.get("inside", [float("nan")])[0]
-        share, low, high = (round(100 * value) for value in row["success"])
-        jerk, least, most = row["jerk"]
-        print(
-            f"{row['delay_ms']:3} ms {row['method']:19} {share:6} % {f'{low}-{high}':>8} {row['jump'][0]:8.4f} "
-            f"{inside:8.4f} {jerk:6.2f} {f'{least:.2f}-{most:.2f}':>12} {row['error'][0]:7.4f}",
-            file=sys.stderr,
-        )
+    table = []
+    for delay in DELAYS_MS:
+        for method in METHODS:
+            row = cell(method, delay, episodes)
+            table.append(row)
+            share, low, high = (round(100 * value) for value in row["success"])
+            jerk, least, most = row["jerk"]
+            print(
+                f"{delay:3} ms {method:19} {share:6} % {f'{low}-{high}':>8} {row['jump'][0]:8.4f} "
+                f"{row.get('inside', [float('nan')])[0]:8.4f} {jerk:6.2f} {f'{least:.2f}-{most:.2f}':>12} "
+                f"{row['error'][0]:7.4f}",
+                file=sys.stderr,
+                flush=True,
+            )
     slowest = {row["method"]: row for row in table if row["delay_ms"] == max(DELAYS_MS)}
     behind, ahead = slowest["asynchronous"], slowest["real-time chunking"]
     result = {"question": "jumps between chunks and success with slow inference", "episodes": episodes, "table": table}

@@ -179,6 +179,8 @@ def main() -> None:
         for _ in range(rounds):
             for kind in LOOPS:
                 results[kind].append(turn(kind, seconds))
+                late = results[kind][-1]["late"]
+                print(f"  {kind:14} late p99 {late['p99']:9.1f} max {late['max']:9.1f} us", file=sys.stderr, flush=True)
     table = {kind: summary(found) for kind, found in results.items()}
     for kind, row in table.items():
         late, interval = row["late_us"], row["interval_us"]
