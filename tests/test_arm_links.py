@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from vla.arm_links import CHAINS, PANDA, chain_points, skeleton
+from vla.commands.view_choice import arm_skeleton
 from vla.embodiment import Channel, EmbodimentSpec
 from vla.embodiments.libero_panda import ACTION, libero_panda
+from vla.embodiments.ur import ur
 from vla.sim.rendering.mujoco_binding import load
 
 
@@ -33,3 +35,16 @@ def test_only_an_arm_whose_joints_are_measured_is_drawn():
     state = np.array([9.0, 0.2, 0.4, 0, -1, 0, 1, 0], np.float32)
     np.testing.assert_allclose(draw(state), chain_points(PANDA, state[1:].astype(np.float64) / 2), atol=1e-6)
     assert skeleton(libero_panda()) is None
+
+
+def test_a_ur_is_drawn_from_base_to_flange():
+    draw = arm_skeleton(ur("ur5e"))
+    assert draw is not None
+    spec = ur("ur5e")
+    state = np.zeros(len(spec.state), np.float32)
+    points = draw(state)
+    assert points is not None and points.shape == (7, 3)
+    np.testing.assert_allclose(points[0], 0.0)
+    # all joints at 0: stretched along -x, the flange 0.8172 m out (the sum of both lengths)
+    np.testing.assert_allclose(points[-1][0], -0.8172, atol=1e-6)
+    assert arm_skeleton(libero_panda()) is None

@@ -249,14 +249,14 @@ def test_a_watched_device_stops_at_once_and_forgets_no_press():
     np.testing.assert_allclose(moved.values[5] / moved.values[0], 10, rtol=1e-6)
     device.command = Command(Rate(np.eye(6)[0]), pressed=frozenset({"gripper"}))
     until(lambda: "gripper" in watched._told.pressed)
-    device.command = Command(Rate(np.eye(6)[1]), pressed=frozenset({"estop"}))
+    device.command = Command(Rate(np.eye(6)[1]), pressed=frozenset({"estop", "quit"}))
     until(stopped.is_set)
     device.command = Command(Rate(np.zeros(6)))
     reads = device.reads
     until(lambda: device.reads > reads + 1)
-    watched.begin()  # presses before an episode do not count, but for one
+    watched.begin()  # presses before an episode do not count, but for these
     told = watched.read()
-    assert told.pressed == {"estop"} and not watched.read().pressed
+    assert told.pressed == {"estop", "quit"} and not watched.read().pressed
     device.dead = True
     until(lambda: watched._error is not None)
     with pytest.raises(BodyFault, match="unplugged"):

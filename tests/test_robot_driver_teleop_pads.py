@@ -116,7 +116,7 @@ def test_a_pad_is_read_until_it_is_unplugged(sdl):
 class Mouse:
     """As pyspacemouse's: one report a reading."""
 
-    def __init__(self, reports):
+    def __init__(self, reports: list[Any]):
         self.reports, self.state = (
             reports,
             SimpleNamespace(t=0.0, x=0, y=0, z=0, roll=0, pitch=0, yaw=0, buttons=[0, 0]),

@@ -24,7 +24,7 @@ from vla.protocols import Observer, Outcome, Step
 from vla.rows import Row
 from vla.runtime import run_episode
 from vla.safety import SafetyEvent
-from vla.view import LiveObserver, RerunObserver, stream_episode, view_episode, view_episodes
+from vla.view import RerunObserver, stream_episode, view_episode, view_episodes
 from vla.view_pose import commanded, hands, pose, predicted_path
 from vla.view_server import ViewerProcess
 
@@ -269,7 +269,7 @@ def test_safety_events_links_and_what_was_dropped_are_told(tmp_path):
 
 def test_a_run_is_shown_while_it_happens():
     with ViewerProcess("web", port=free_port(), web_port=free_port()) as viewer:
-        live = LiveObserver(viewer.address)
+        live = RerunObserver(viewer.address, images=True)
         assert isinstance(live, Observer) and live.wants_images
         observer = BackgroundObserver(live, capacity=10, essential=False)
         body, task = fake.Config(size=32, max_steps=5).make().open(Row("points", "reach left", 0, 0))
@@ -281,7 +281,7 @@ def test_a_run_is_shown_while_it_happens():
 def test_a_viewer_that_is_gone_stops_nobody():
     with ViewerProcess("web", port=free_port(), web_port=free_port()) as viewer:
         address = viewer.address
-    observer = BackgroundObserver(LiveObserver(address), capacity=10, essential=False)
+    observer = BackgroundObserver(RerunObserver(address, images=True), capacity=10, essential=False)
     body, task = fake.Config(size=32, max_steps=5).make().open(Row("points", "reach left", 0, 0))
     outcome = run_episode(body, task, fake.PolicyConfig(size=32).make(), seed=0, observers=[observer])
     observer.close(0.5)

@@ -9,6 +9,8 @@ from vla.errors import BodyFault, ConfigError
 from vla.teleoperation import Button, Command, Shift, Teleoperator
 
 RATE_HZ = 100.0
+LASTING: tuple[Button, ...] = ("estop", "quit")
+"""What is meant whether an episode runs or not."""
 
 
 class Watched:
@@ -44,11 +46,17 @@ class Watched:
         self._thread.start()
 
     def begin(self) -> None:
-        """See :class:`~vla.teleoperation.Teleoperator`; an emergency stop that was pressed meanwhile does count."""
+        """See :class:`~vla.teleoperation.Teleoperator`; to stop or to quit counts whenever it was pressed.
+
+        Raises:
+            BodyFault: the device no longer answers.
+        """
         with self._lock:
-            stopped: frozenset[Button] = frozenset({"estop"}) if "estop" in self._told.pressed else frozenset()
+            pressed = _joined(self._told, self.device.read()).pressed
+            if "estop" in pressed - self._told.pressed:
+                self._estop()
             self.device.begin()
-            self._told = Command(pressed=stopped)
+            self._told = Command(pressed=frozenset(button for button in LASTING if button in pressed))
 
     def read(self) -> Command:
         """What the thread has read since the last call.

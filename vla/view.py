@@ -32,12 +32,14 @@ from vla.view_stream import RecordingWriter, Sink, Skeleton
 
 
 class RerunObserver:
-    """An observer that writes one ``.rrd``, whole or not at all; open it with ``rerun FILE``.
+    """An observer that writes one ``.rrd``, whole or not at all, or shows a run in a viewer while it happens.
 
-    A second episode replaces the first one's file.
+    Open a file with ``rerun FILE``. A second episode replaces the first one's file; in a viewer each is a recording of
+    its own.
 
     Args:
-        path: ends in ``.rrd``; its folder is made if need be.
+        where: a file that ends in ``.rrd``, whose folder is made if need be, or the address of a viewer
+            (:class:`~vla.view_server.ViewerProcess`).
         images: take pictures at every step; otherwise only those are shown that the policy asked for.
         facts: shown beside the instruction, e.g. the row or the source.
         skeleton: of the arm, if its state tells how it stands.
@@ -45,13 +47,13 @@ class RerunObserver:
 
     def __init__(
         self,
-        path: Path,
+        where: Path | str,
         *,
         images: bool = False,
         facts: dict[str, Any] | None = None,
         skeleton: Skeleton | None = None,
     ):
-        self.path, self.images, self.facts, self.skeleton = path, images, dict(facts or {}), skeleton
+        self.where, self.images, self.facts, self.skeleton = where, images, dict(facts or {}), skeleton
         self._stack = ExitStack()
         self._writer: RecordingWriter | None = None
         self._events: deque[SafetyEvent] = deque()
@@ -64,8 +66,11 @@ class RerunObserver:
     def start(self, spec: EmbodimentSpec, instruction: str) -> None:
         """Begin a new recording."""
         self.abandon()
-        temporary = self._stack.enter_context(whole_file(self.path))
-        self._writer = RecordingWriter(_to_file(temporary, spec), spec, instruction, self.facts, self.skeleton)
+        if isinstance(self.where, Path):
+            sink = _to_file(self._stack.enter_context(whole_file(self.where)), spec)
+        else:
+            sink = _to_viewer(self.where, spec)
+        self._writer = RecordingWriter(sink, spec, instruction, self.facts, self.skeleton)
 
     def event(self, event: SafetyEvent) -> None:
         """A safety rule intervened; from any thread. It is shown with the next step."""
@@ -96,59 +101,6 @@ class RerunObserver:
         if self._writer is None:
             raise RuntimeError("the recording was not started")
         return self._writer
-
-
-class LiveObserver:
-    """An observer that shows a run in a viewer while it happens; each episode is a recording of its own there.
-
-    Args:
-        address: of the viewer (:class:`~vla.view_server.ViewerProcess`).
-        images: take pictures at every step.
-        facts: shown beside the instruction.
-        skeleton: of the arm, if its state tells how it stands.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        images: bool = True,
-        facts: dict[str, Any] | None = None,
-        skeleton: Skeleton | None = None,
-    ):
-        self.address, self.images, self.facts, self.skeleton = address, images, dict(facts or {}), skeleton
-        self._writer: RecordingWriter | None = None
-        self._events: deque[SafetyEvent] = deque()
-
-    @property
-    def wants_images(self) -> bool:
-        """As was asked for."""
-        return self.images
-
-    def start(self, spec: EmbodimentSpec, instruction: str) -> None:
-        """Begin a new recording in the viewer."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = RecordingWriter(_to_viewer(self.address, spec), spec, instruction, self.facts, self.skeleton)
-
-    def event(self, event: SafetyEvent) -> None:
-        """A safety rule intervened; from any thread. It is shown with the next step."""
-        self._events.append(event)
-
-    def step(self, step: Step) -> None:
-        """Show one step."""
-        if self._writer is None:
-            raise RuntimeError("the view was not started")
-        self._writer.step(step)
-        _tell(self._writer, self._events)
-
-    def finish(self, outcome: Outcome) -> None:
-        """Say how it ended."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            _tell(writer, self._events)
-            writer.finish(outcome)
-            writer.close()
 
 
 def view_episode(episode: Episode, path: Path) -> None:

@@ -20,6 +20,8 @@ HOST = "127.0.0.1"
 START_S = 30.0
 """Time after which a viewer that does not listen is given up."""
 STOP_S = 5.0
+WINDOW_S = 1.5
+"""Time in which a window that cannot be opened ends by itself."""
 
 
 class ViewerProcess:
@@ -93,14 +95,25 @@ class ViewerProcess:
     def _await(self) -> None:
         end = time.monotonic() + START_S
         while not all(map(_listens, self._ports)):
-            ended = self._process is None or self._process.poll() is not None
-            if ended or time.monotonic() > end:
-                self._errors.seek(0)
-                lines = self._errors.read().decode(errors="replace").strip().splitlines()
-                said = lines[-1] if lines else "nothing"
-                hint = " (a window needs a display; --serve needs none)" if self.kind == "native" else ""
-                raise DependencyMissing(f"Rerun's viewer did not start{hint}; it said: {said}")
+            if self._ended() or time.monotonic() > end:
+                raise self._failure()
             time.sleep(0.05)
+        if self.kind == "native":  # it listens before it finds out that there is no display
+            end = time.monotonic() + WINDOW_S
+            while time.monotonic() < end:
+                if self._ended():
+                    raise self._failure()
+                time.sleep(0.05)
+
+    def _ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def _failure(self) -> DependencyMissing:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        said = lines[-1] if lines else "nothing"
+        hint = " (a window needs a display; --serve needs none)" if self.kind == "native" else ""
+        return DependencyMissing(f"Rerun's viewer did not start{hint}; it said: {said}")
 
 
 def viewer_program() -> str:

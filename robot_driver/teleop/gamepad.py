@@ -83,7 +83,7 @@ def command_of(axes: Mapping[str, float], down: Set[str], before: Set[str], dead
             -sticks["RIGHTX"],
         ]
     )
-    pressed = frozenset(BUTTONS[name] for name in down - before if name in BUTTONS)
+    pressed: frozenset[Button] = frozenset(BUTTONS[name] for name in down - before if name in BUTTONS)
     return Command(Rate(np.clip(rate, -1.0, 1.0)), pressed=pressed)
 
 

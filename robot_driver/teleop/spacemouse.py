@@ -53,7 +53,7 @@ def command_of(deflection: Sequence[float], down: Sequence[bool], before: Sequen
     rate = np.sign(values) * np.clip((np.abs(values) - dead_zone) / (1 - dead_zone), 0.0, 1.0)
     now = [bool(each) for each in down]
     last = [*map(bool, before), *[False] * len(now)]
-    pressed = frozenset(name for name, a, b in zip(BUTTONS, now, last, strict=False) if a and not b)
+    pressed: frozenset[Button] = frozenset(name for name, a, b in zip(BUTTONS, now, last, strict=False) if a and not b)
     return Command(Rate(rate), pressed=pressed)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from vla.chunking import Decision
 from vla.commands.robot_choice import RobotOptions
 from vla.commands.source import SourceOptions
+from vla.commands.view_choice import ViewOptions
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Episode, Observation
 from vla.protocols import Policy, Task
@@ -32,6 +33,7 @@ class Replay:
     episode: int = 0
     """Its number in the data set."""
     robot: RobotOptions = field(default_factory=RobotOptions)
+    view: ViewOptions = field(default_factory=ViewOptions)
     out: Path | None = None
     """Folder for the recording of the replay (a LeRobot data set) and comparison.json."""
     fast: bool = False
@@ -46,6 +48,7 @@ class Replay:
             BodyFault: the replay did not come to its end.
         """
         from vla.commands.robot_choice import opened_robot
+        from vla.commands.view_choice import opened_view
         from vla.files import write_text
         from vla.path_comparison import compare_paths
         from vla.policies.replay import ReplayPolicy
@@ -68,7 +71,10 @@ class Replay:
             images=self.out is not None,
         )
         size = max((camera.height for camera in source.spec.cameras), default=128)
-        with opened_robot(self.robot, first=row, camera_size=size) as robot:
+        with (
+            opened_view(self.view, console) as view,
+            opened_robot(self.robot, first=row, camera_size=size, on_event=view.event) as robot,
+        ):
             task = _Whole(robot.task(row, episode.instruction, len(episode)), len(episode))
 
             def make(_: Policy, adapter: Adapter) -> _Rows:
@@ -76,8 +82,17 @@ class Replay:
 
             policy = ReplayPolicy(episode)
             pace = robot.pace(not self.fast)
-            outcome = run_episode(robot.body, task, policy, seed=0, executor=make, observers=[keep], pace=pace)
+            outcome = run_episode(
+                robot.body,
+                task,
+                policy,
+                seed=0,
+                executor=make,
+                observers=[keep, *view.observers(robot.spec, f"{self.episode:03d}")],
+                pace=pace,
+            )
             solved = outcome.status != "error" and task.task.succeeded()
+            shown = view.summary()
             spec, rules = robot.spec, Counter(event.rule for event in robot.events)
         if not got:
             raise BodyFault(f"nothing was replayed: {outcome.error}")
@@ -89,6 +104,7 @@ class Replay:
             "recorded_steps": len(episode),
             "changed_actions": int((got[0].action != episode.action[: len(got[0])]).any(axis=1).sum()),
             "safety_events": dict(rules),
+            **shown,
             **compare_paths(spec, episode.state, got[0].state),
         }
         _print(console, summary)

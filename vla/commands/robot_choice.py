@@ -10,6 +10,7 @@ any other  a driver's file name: its settings by --robot-set NAME=VALUE         
 """
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from vla.protocols import Body, Task
 from vla.rows import EVALUATION_SEEDS, Row
 from vla.runtime import Pace
 from vla.safety import SafeBody, SafetyEvent, SafetyLimits
+from vla.safety_watch import Estoppable
 
 SIMULATED = ("mujoco-arm", "libero")
 CAMERA_SIZE = 256
@@ -125,15 +127,6 @@ class Robot:
 
 
 @runtime_checkable
-class Estoppable(Protocol):
-    """A body with an emergency stop, which works from any thread."""
-
-    def estop(self, reason: str) -> None:
-        """Stop now and refuse to move."""
-        ...
-
-
-@runtime_checkable
 class Limited(Protocol):
     """A driver's ``Config`` that knows what its robot may be told to do."""
 
@@ -178,7 +171,11 @@ def opened_robot(
         robot, limits = opened
         stack.callback(robot.body.close)
         if not options.unsafe:
-            robot.body = SafeBody(robot.body, _by_hand(limits) if by_hand else limits, on_event=on_event)
+            if by_hand:  # a key that is held down says the same again and again
+                limits = dataclasses.replace(limits, repeated=0)
+            safe = SafeBody(robot.body, limits, on_event=on_event)
+            stack.enter_context(safe.watched())
+            robot.body = safe
         yield robot
 
 
@@ -224,14 +221,6 @@ def _driven(stack: contextlib.ExitStack, options: RobotOptions) -> tuple[Robot, 
     body: Body = config.make()
     limits = config.limits() if isinstance(config, Limited) else SafetyLimits()
     return Robot(options.robot, body, lambda _, said, steps: BareTask(said, steps), paced=True), limits
-
-
-def _by_hand(limits: SafetyLimits) -> SafetyLimits:
-    """Without the rule that a policy never says exactly the same twice: a key that is held down does."""
-    import dataclasses
-
-    known = {item.name for item in dataclasses.fields(limits)}
-    return dataclasses.replace(limits, **({"repeated": 0} if "repeated" in known else {}))
 
 
 class _Stepped:

@@ -242,9 +242,9 @@ class _Run:
         self.policy.act(connect(self.robot.spec, self.policy.spec).observation(seen))
 
     def _episode(self, number: int, row: Row, recorder: Any) -> Outcome:
-        from vla.arm_links import skeleton
         from vla.background import BackgroundObserver
         from vla.commands.policy_choice import executor
+        from vla.commands.view_choice import arm_skeleton
         from vla.operated import Intervention, OperatedTask
         from vla.runtime import run_episode
         from vla.view import RerunObserver
@@ -257,7 +257,7 @@ class _Run:
         if operator is not None:
             task = OperatedTask(task, operator)
         path = self.out / "rrd" / f"{number:03d}.rrd"
-        file = BackgroundObserver(RerunObserver(path, skeleton=skeleton(self.robot.spec)), essential=False)
+        file = BackgroundObserver(RerunObserver(path, skeleton=arm_skeleton(self.robot.spec)), essential=False)
         try:
             return run_episode(
                 self.robot.body,

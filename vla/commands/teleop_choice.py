@@ -16,6 +16,8 @@ from vla.robot_driver.teleop.with_keys import WithKeys
 from vla.teleoperation_watch import Watched
 
 SCRIPTED, KEYBOARD = "scripted", "keyboard"
+OWN_KEYS = (SCRIPTED, KEYBOARD, "lerobot_leader")
+"""Devices that have all buttons, or see to them by themselves."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def opened_operator(
         DependencyMissing: its library is not installed.
     """
     device = options.config(spec, then).make()
-    if options.teleop not in (SCRIPTED, KEYBOARD) and sys.stdin.isatty():
+    if options.teleop not in OWN_KEYS and sys.stdin.isatty():
         device = WithKeys(device, plugin("robot_driver/teleop", KEYBOARD).Config().make())
     if options.teleop != SCRIPTED:  # which counts readings
         device = Watched(device, estop)

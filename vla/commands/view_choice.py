@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from rich.console import Console
 
 from vla.embodiment import EmbodimentSpec
 from vla.safety import SafetyEvent
+from vla.view_stream import Skeleton
 
 WAITING = 40
 """Steps that may wait to be shown: 2 s at 20 Hz. A viewer that is slower loses steps, which are counted."""
@@ -54,18 +56,14 @@ class View:
             spec: of the body.
             name: of the file, with save.
         """
-        from vla.arm_links import skeleton
         from vla.background import BackgroundObserver
-        from vla.view import LiveObserver, RerunObserver
+        from vla.view import RerunObserver
 
         self.settle()
         if self.options.view == "none":
             return []
-        links = skeleton(spec)
-        if self.options.view == "save":
-            inner = RerunObserver(self.options.view_out / f"{name}.rrd", images=True, skeleton=links)
-        else:
-            inner = LiveObserver(self.address, skeleton=links)
+        where = self.options.view_out / f"{name}.rrd" if self.options.view == "save" else self.address
+        inner = RerunObserver(where, images=True, skeleton=arm_skeleton(spec))
         outer = BackgroundObserver(inner, capacity=WAITING, essential=False)
         self._open.append((inner, outer))
         return [outer]
@@ -87,6 +85,21 @@ class View:
         """JSON values; nothing without a view."""
         self.settle()
         return {} if self.options.view == "none" else {"view": {"dropped_steps": self.dropped, "error": self.error}}
+
+
+def arm_skeleton(spec: EmbodimentSpec) -> Skeleton | None:
+    """Of an embodiment whose chain somebody knows; None for others, whose hand alone is shown."""
+    from vla.arm_links import skeleton
+    from vla.robot_driver.ur_kinematics import LENGTHS, link_poses
+
+    model = spec.name.removesuffix("_joints")
+    if model not in LENGTHS:
+        return skeleton(spec)
+    places = [place for place, channel in enumerate(spec.state) if channel.kind == "joint"]
+    if len(places) != 6:
+        return None
+    scale = np.array([spec.state[place].scale for place in places])
+    return lambda state: link_poses(model, state[places].astype(np.float64) * scale)[:, :3, 3]
 
 
 _PATIENCE_S = 5.0  # for a viewer that no longer listens
