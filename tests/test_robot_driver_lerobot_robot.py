@@ -414,6 +414,18 @@ def test_a_robot_that_is_driven_by_speed_stops_with_none():
     assert not cart.is_connected
 
 
+def test_a_measurement_that_leaps_is_measured_once_more():
+    cart, times = Cart(), iter(np.arange(100) * 0.01)
+    spec = replace(CART, state=(Channel("x", "m", "position", max_rate=2.0),))
+    body = LerobotRobot(cart, Meaning(spec, (Number("x.pos"),), (Number("x.vel"),)), clock=lambda: float(next(times)))
+    assert body.observe().state[0] == 1.0
+    read, found = cart.get_observation, iter([9.0, 1.01, 9.0, 9.0])
+    cart.get_observation = lambda: read() | {"x.pos": next(found)}
+    assert body.observe().state[0] == pytest.approx(1.01)
+    assert body.observe().state[0] == 9.0  # said twice, it is believed
+    assert next(found, None) is None
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
