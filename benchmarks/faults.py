@@ -39,13 +39,13 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
-def run(path: Path, mode: str, trials: int, *, limits: bool) -> None:
+def run(path: Path, mode: str, trials: int, *, limits: bool, skip: int = 0) -> None:
     """Run what is not in the file yet."""
     text = path.read_text() if path.exists() else ""
     if text and not text.endswith("\n"):
         path.write_text(text[: text.rfind("\n") + 1])
     done = {(row["kind"], row["seed"]) for row in rows(path) if row["mode"] == mode and row["limits"] == limits}
-    todo = [item for item in plan(trials) if item not in done]
+    todo = [item for item in plan(trials)[skip:] if item not in done]
     if not todo:
         return
     if mode == "lock-step":
@@ -112,12 +112,13 @@ def main() -> int:
     """Run, print, judge."""
     parser = argparse.ArgumentParser(description="Is any limit of the arm ever violated?")
     parser.add_argument("--trials", type=int, default=2000, help="in lock-step")
+    parser.add_argument("--skip", type=int, default=0, help="so many of these, which another process runs")
     parser.add_argument("--real-time", type=int, default=0, help="with real processes")
     parser.add_argument("--no-limits", action="store_true", help="safety off: violations must be found")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one for each trial; appended to")
     options = parser.parse_args()
     limits = not options.no_limits
-    run(options.out, "lock-step", options.trials, limits=limits)
+    run(options.out, "lock-step", options.trials, limits=limits, skip=options.skip)
     if limits:
         run(options.out, "real time", options.real_time, limits=True)
     found = [row for row in rows(options.out) if row["limits"] == limits]

@@ -215,7 +215,7 @@ class FaultyNetwork:
 
     rng: np.random.Generator
     kind: str = ""
-    begins: float = np.inf
+    begins: float = float("inf")
     share: float = 1.0
 
     def __call__(self, direction: str, now: float) -> tuple[float, ...]:

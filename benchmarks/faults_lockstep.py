@@ -1,30 +1,17 @@
 """One trial with everything on one clock: the same loop, driver, desk, servo and rules, but no sockets."""
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from faults_kinds import (
-    BRAKING,
-    KINDS,
-    PERIOD,
-    FaultyBody,
-    FaultyNetwork,
-    ServerGone,
-    Wander,
-    mislead,
-    spoil,
-)
+from faults_client import Limited, client, draw
+from faults_kinds import BRAKING, KINDS, PERIOD, FaultyNetwork, ServerGone
 from faults_meter import MeteredPanda, read, violations
 
 from vla.chunking import synchronous
-from vla.embodiments.panda_arm import LIMITS
 from vla.robot_driver.mujoco_arm import Config, MujocoArm
 from vla.robot_driver.mujoco_arm_lockstep import LockStep, LockStepLink
 from vla.robot_driver.mujoco_arm_servo import ServoLimits
 from vla.runtime import Pace, run_episode
-from vla.safety import SafeBody
 from vla.sim.panda_model import FIRST
 
 AFTER = 0.25
@@ -43,8 +30,12 @@ class LockStepPace(Pace):
 
     def wait(self) -> None:
         """Until the next tick."""
-        now = self.lockstep.now
-        self.lockstep.run((np.floor(now / PERIOD + 1e-9) + 1) * PERIOD)
+        self.lockstep.run((np.floor(self.lockstep.now / PERIOD + 1e-9) + 1) * PERIOD)
+
+
+def start(rng: np.random.Generator) -> dict[str, Any]:
+    """The scene: the arm near its first pose."""
+    return {"joints": (FIRST + np.clip(rng.normal(0.0, 0.1, 7), -0.3, 0.3)).tolist()}
 
 
 def trial(kind: str, seed: int, world: MeteredPanda, *, limits: bool = True) -> dict[str, Any]:
@@ -56,136 +47,100 @@ def trial(kind: str, seed: int, world: MeteredPanda, *, limits: bool = True) -> 
         world: the arm, which is used again.
         limits: whether safety is on, on both sides.
     """
-    rng = np.random.default_rng([seed, *kind.encode()])
-    promise = KINDS[kind]
-    safe = limits and (not promise.bare or bool(rng.random() < 0.7))
-    begins = float(rng.uniform(0.3, 0.9))
-    pause = float(rng.uniform(SILENT, 3.0))
-    deaf = bool(rng.random() < 0.3)  # kinds with two ways to happen
+    (drawn, rng), promise = draw(kind, seed, limits), KINDS[kind]
     lockstep = LockStep(world, ServoLimits(joints=limits, max_speed=1.7 if limits else 1e9))
     world.clock, world.found[-1] = lockstep.clock, 0.0
-    network = FaultyNetwork(rng, kind, np.inf, float(rng.uniform(0.3, 1.0)))
+    network = FaultyNetwork(rng, kind, share=drawn.share)
     links: list[LockStepLink] = []
 
     def link(role: Any) -> LockStepLink:
         links.append(LockStepLink(lockstep, role, network=network))
         return links[-1]
 
-    arm = MujocoArm(Config(), links=link)
-    senses = FaultyBody(arm)
-    body = SafeBody(senses, LIMITS, clock=lockstep.clock) if safe else senses
-    outer = FaultyBody(body)  # spoils what the policy's side is told, past the checks of the chunk
-    wander = Wander(arm.spec, rng)
-    policy = ServerGone(wander, lambda: lockstep.wait(float(rng.uniform(0.0, 1.0))))
-    joints = np.clip(FIRST + rng.normal(0.0, 0.1, 7), LOW, HIGH)
-    task = arm.task({"joints": joints.tolist()})
+    def unanswered(wander: Any) -> ServerGone:
+        return ServerGone(wander, lambda: lockstep.wait(float(rng.uniform(0.0, 1.0))))
+
+    side = client(MujocoArm(Config(), links=link), rng, safe=drawn.safe, clock=lockstep.clock, policy=unanswered)
     fault_at, paused = [np.inf], []
 
     def happen() -> None:
         fault_at[0] = lockstep.now
         if kind.startswith("packets"):
             network.begins = lockstep.now
-        elif kind in ("policy NaN", "policy huge") and deaf:
-            outer.bad = spoil(kind, rng, arm.spec.action.size, first=True)
-        elif kind.startswith("policy"):
-            wander.bad = spoil(kind, rng, arm.spec.action.size)
-        elif kind == "server killed":
-            policy.gone = True
-        elif kind == "clock jump" and deaf:
+        elif kind == "clock jump" and drawn.other:
             lockstep.arm_clock_off = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 5.0))
-        elif kind.startswith(("camera", "state", "clock")):
-            senses.fault = mislead(kind, rng)
         elif kind == "gripper jam":
             world.found[-1] = 1.0
         elif kind == "operator e-stop":
-            if isinstance(body, SafeBody):
-                body.estop()
-            else:
-                arm.estop("the operator pressed it")
-        elif kind == "process paused" and deaf:
-            lockstep.arm_stands_until = lockstep.now + 1.1 + pause
-            fault_at[0] = lockstep.arm_stands_until
+            side.estop()
+        elif kind == "process paused" and drawn.other:  # the arm's
+            fault_at[0] = lockstep.arm_stands_until = lockstep.now + 1.1 + drawn.pause
         elif kind == "process paused":
-            lockstep.wait(pause)
+            lockstep.wait(drawn.pause)
             # it stood meanwhile; what it does now, it does until the run ends
             paused.append(world.found[8] - fault_at[0])
             fault_at[0] = np.inf
         elif kind == "client killed":
             for one in links:
-                if not deaf:
+                if not drawn.other:  # else its cable went with it, and nobody is told
                     one.close()
                 one.cut = True
             raise Killed
+        else:
+            side.fail(kind, rng, other=drawn.other)
 
-    def finish() -> None:
-        for one in links:
-            one.close()
-
-    over = begins + (1.0 if promise.effect == "clamped" else promise.declared + 2.5)
-    lockstep.at(begins, happen)
-    status = "ended"
+    over = drawn.begins + (1.0 if promise.effect == "clamped" else promise.declared + 2.5)
+    lockstep.at(drawn.begins, happen)
+    task = Limited(side.arm.task(start(rng)), lambda: lockstep.now >= over)
     try:
-        world_steps = Limited(task, over, lockstep)
         outcome = run_episode(
-            outer, world_steps, policy, seed=seed, executor=synchronous(None), pace=LockStepPace(lockstep)
+            side.outer, task, side.policy, seed=seed, executor=synchronous(None), pace=LockStepPace(lockstep)
         )
         status = outcome.error.split(":")[0] or outcome.status
-        ended = lockstep.now
     except Killed:
-        status, ended = "killed", lockstep.now
+        status = "killed"
     if promise.effect == "clamped" or paused:
-        fault_at[0] = ended
+        fault_at[0] = lockstep.now
     lockstep.run(max(lockstep.now, fault_at[0]) + promise.declared + BRAKING + AFTER)
-    found = read(world.found)
-    since = max(fault_at[0], found["goal_at"]) if promise.obeyed else fault_at[0]
-    stop = max(0.0, found["moving_at"] - since, *paused)
-    telemetry = lockstep.servo.telemetry()
+    row = {"kind": kind, "mode": "lock-step", "seed": seed, "limits": limits, "safe_body": drawn.safe, "status": status}
+    return row | judged(
+        kind, read(world.found), fault_at[0], lockstep.servo.telemetry(), side.rules(), paused, slack=0.0
+    )
+
+
+def judged(
+    kind: str,
+    found: dict[str, float],
+    fault_at: float,
+    telemetry: dict[str, Any],
+    rules: dict[str, int],
+    paused: list[float],
+    *,
+    slack: float,
+) -> dict[str, Any]:
+    """Whether the promise was kept.
+
+    Args:
+        kind: of the fault.
+        found: by the meter.
+        fault_at: when it began [s].
+        telemetry: of the arm, at the end.
+        rules: that acted on the policy's side.
+        paused: times to the stop that were seen already [s].
+        slack: what the machine may be late by [s].
+    """
+    promise = KINDS[kind]
+    since = max(fault_at, found["goal_at"]) if promise.obeyed else fault_at
+    stop, declared = max(0.0, found["moving_at"] - since, *paused), promise.declared + BRAKING + slack
     return {
-        "kind": kind,
-        "mode": "lock-step",
-        "seed": seed,
-        "limits": limits,
-        "safe_body": safe,
-        "status": status,
         "stop_s": round(stop, 4),
-        "declared_s": round(promise.declared + BRAKING, 4),
-        "stands": bool(telemetry["mode"] == "holding" and stop <= promise.declared + BRAKING),
+        "declared_s": round(declared, 4),
+        "stands": bool(telemetry["mode"] == "holding" and stop <= declared),
         "violations": violations(found),
-        "policy_side": dict(Counter(event.rule for event in body.events)) if isinstance(body, SafeBody) else {},
+        "policy_side": rules,
         "arm_side": telemetry["rules"],
         "steps": int(found["steps"]),
-        "peaks": {name: round(value, 4) for name, value in found.items() if name.startswith("joint_")},
+        "peaks": {
+            name: round(value, 4) for name, value in found.items() if name.startswith(("joint_", "grip", "tool"))
+        },
     }
-
-
-SILENT = 0.8
-"""Shortest pause: longer than the arm takes to stop [s]."""
-
-LOW, HIGH = FIRST - 0.3, FIRST + 0.3
-
-
-@dataclass
-class Limited:
-    """The arm's task, over when the trial's time is."""
-
-    task: Any
-    over: float
-    lockstep: LockStep
-
-    @property
-    def instruction(self) -> str:
-        """The arm's."""
-        return self.task.instruction
-
-    @property
-    def max_steps(self) -> int:
-        """More than there is time for."""
-        return 10_000
-
-    def reset(self) -> None:
-        """The arm's."""
-        self.task.reset()
-
-    def succeeded(self) -> bool:
-        """Whether the time is over; nobody is asked."""
-        return self.lockstep.now >= self.over

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vla.robot_driver.mujoco_arm_servo import ServoLimits
 from vla.safety_limits import JointLimits
 from vla.sim.panda_arm import Config, PandaArm
 
@@ -21,6 +22,7 @@ FIELDS = (
     "joint_acceleration",
     "joint_torque",
     "gripper_force",
+    "tool_speed",
     "joint_position",  # farthest beyond the limit [rad], negative inside
     "workspace",  # [m]
     "table",  # [m]
@@ -28,11 +30,14 @@ FIELDS = (
     "goal_at",  # clock when it was last told where to go [s]
     "jammed",  # whether the campaign wants the fingers blocked; read, not written
 )
-SHARES = FIELDS[1:5]
-BEYOND = FIELDS[5:8]
+SHARES = FIELDS[1:6]
+BEYOND = FIELDS[6:9]
 
 STANDS = 0.005
-"""Below this speed of the tool [m/s] the arm counts as standing; a step of 2 ms is too short to see less in float32."""
+"""Below this speed of the tool the arm counts as standing [m/s]; what is 0.01 mm a physics step."""
+
+MAX_SPEED = ServoLimits().max_speed
+"""Of the tool [m/s]."""
 
 
 def shared(path: Path | None) -> np.ndarray:
@@ -82,7 +87,7 @@ class MeteredPanda(PandaArm):
             return
         jammed = self.found[-1]
         self.found[:] = 0.0
-        self.found[5:8], self.found[-1] = -np.inf, jammed
+        self.found[6:9], self.found[-1] = -np.inf, jammed
         self._before = self.data.qvel[:7].copy()
         self._own.qpos[:] = self.data.qpos
         self._mujoco.mj_kinematics(self.model, self._own)
@@ -96,7 +101,7 @@ class MeteredPanda(PandaArm):
     def set_goal(self, action: np.ndarray) -> None:
         """As the arm's."""
         super().set_goal(action)
-        self.found[9] = self.clock()
+        self.found[10] = self.clock()
 
     def wish(self) -> Any:
         """As the arm's; the campaign's jam takes hold."""
@@ -111,16 +116,17 @@ class MeteredPanda(PandaArm):
         speeds, q = data.qvel[:7], data.qpos[:7]
         rise = np.abs(speeds - self._before) / self.substep_seconds
         self._before = speeds.copy()
+        self._own.qpos[:] = data.qpos
+        self._mujoco.mj_kinematics(self.model, self._own)
+        tool = self._own.site_xpos[self._tool]
         force = float(np.abs(data.qfrc_actuator[7:9]).max()) / self._limits.gripper_force
         peaks = (
             float((np.abs(speeds) / arrays["velocity"]).max()),
             float((rise / arrays["acceleration"]).max()),
             float((np.abs(data.qfrc_actuator[:7]) / arrays["torque"]).max()),
             force,
+            float(np.linalg.norm(tool - self._place)) / self.substep_seconds / MAX_SPEED,
         )
-        self._own.qpos[:] = data.qpos
-        self._mujoco.mj_kinematics(self.model, self._own)
-        tool = self._own.site_xpos[self._tool]
         # corners of the boxes around hand, fingers and wrist, each where it is
         turns = self._own.geom_xmat[self._shapes].reshape(-1, 3, 3)[:, 2]
         lowest = float((np.einsum("gcx,gx->gc", self._corners, turns).min(axis=1) + self._heights()).min())
@@ -129,12 +135,12 @@ class MeteredPanda(PandaArm):
             float(np.maximum(self._box[0] - tool, tool - self._box[1]).max()),
             self._limits.table - lowest,
         )
-        found[1:8] = np.fmax(found[1:8], [*peaks, *beyond])
+        found[1:9] = np.fmax(found[1:9], [*peaks, *beyond])
         if not np.isfinite(data.qpos).all():
-            found[1:8] = np.inf
+            found[1:9] = np.inf
         moved, self._place = float(np.linalg.norm(tool - self._place)), tool.copy()
         if not moved / self.substep_seconds < STANDS:
-            found[8] = self.clock()
+            found[9] = self.clock()
 
     def _heights(self) -> np.ndarray:
         return self._own.geom_xpos[self._shapes, 2]

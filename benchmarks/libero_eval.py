@@ -11,9 +11,12 @@ machine disturbs less.
 By default two episodes of 60 steps, which take minutes; resets weigh more in them than in whole episodes
 (``--max-steps 0``), and the line says how many steps they had.
 
-``--agreement FOLDER`` is another question, with a line of its own: does ours give the stock environment's results? It
-runs rows with the stock loop, with ours drawn and stepped exactly, and with ours as it is by default, compares them row
-by row, and goes on where it was stopped.
+``--agreement FOLDER`` is another question, with a line of its own: does ours give the stock environment's results? All
+rows (``--tasks`` times ``--inits``) run as ours is by default, and drawn and stepped exactly; the paired test compares
+the two. That the exact way is the stock loop's is shown row by row and action by action on ``--stock-rows`` of them,
+spread evenly, because the stock loop takes a minute for each; 0 runs it on all. It goes on where it was stopped::
+
+    python benchmarks/libero_eval.py --checkpoint runs/spatial --tasks 10 --inits 20 --agreement runs/agreement
 """
 
 import argparse
@@ -33,7 +36,7 @@ from vla.commands.named_policy import NamedPolicy
 from vla.episode_worker import EpisodeJob, HandlerFactory, Identify
 from vla.evaluate import run_rows
 from vla.policies import vla_policy
-from vla.results import compare
+from vla.results import Result, compare
 from vla.rows import Row
 from vla.runtime import run_episode
 from vla.sim import libero, libero_suites
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--execute", type=int, default=8)
     parser.add_argument("--without", nargs="*", default=[], choices=["stock", "lerobot"])
     parser.add_argument("--agreement", type=Path, help="folder for its results")
+    parser.add_argument("--stock-rows", type=int, default=24, help="of an agreement's, with the stock loop; 0 for all")
     arguments = parser.parse_args()
     if arguments.max_steps is None:
         arguments.max_steps = 0 if arguments.agreement else 60
@@ -165,29 +169,34 @@ def lerobot(arguments: argparse.Namespace) -> Timing:
 
 
 def agreement(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The three ways on the same rows, all at 256 pixels; finished rows are not run again."""
+    """The three ways, all at 256 pixels; finished rows are not run again."""
     rows, policy, out = make_rows(arguments, arguments.inits), make_policy(arguments, threads=1), arguments.agreement
+    few = min(arguments.stock_rows or len(rows), len(rows))
+    chosen = [rows[place * len(rows) // few] for place in range(few)]
     steps = arguments.max_steps
     ways = {
-        "fast": libero.Config(max_steps=steps),
-        "exact": libero.Config(max_steps=steps, render="exact", fused=False),
-        "stock": peers.StockConfig(max_steps=steps),
+        "fast": (rows, libero.Config(max_steps=steps)),
+        "exact": (rows, libero.Config(max_steps=steps, render="exact", fused=False)),
+        "stock": (chosen, peers.StockConfig(max_steps=steps)),
     }
-    found = {
-        name: run_rows(rows, way, policy, out / name, workers=PROCESSES, execute=arguments.execute, name=name)
-        for name, way in ways.items()
-        if name not in arguments.without
-    }
-    line: dict[str, Any] = {"benchmark": "libero_eval_agreement", "rows": len(rows)}
+    found: dict[str, dict[Row, Result]] = {}
+    line: dict[str, Any] = {"benchmark": "libero_eval_agreement", "rows": len(rows), "stock_rows": len(chosen)}
+    for name, (asked, way) in ways.items():
+        if name in arguments.without:
+            continue
+        begin = time.perf_counter()
+        told = run_rows(asked, way, policy, out / name, workers=PROCESSES, execute=arguments.execute, name=name)
+        found[name] = {result.row: result for result in told}
+        line[f"{name}_s"] = round(time.perf_counter() - begin)
     for first, second in (("exact", "stock"), ("fast", "exact"), ("fast", "stock")):
-        if first in found and second in found:
-            pairs = list(zip(found[first], found[second], strict=True))
-            paired = compare(found[first], found[second])
-            line[f"{first}_{second}"] = {
-                "same_status": sum(a.status == b.status for a, b in pairs),
-                "same_steps": sum(a.steps == b.steps for a, b in pairs),
-                "same_actions": sum(a.actions == b.actions for a, b in pairs),
-            } | paired.to_json()
+        if first not in found or second not in found:
+            continue
+        pairs = [(found[first][row], other) for row, other in found[second].items()]
+        line[f"{first}_{second}"] = {
+            "same_status": sum(a.status == b.status for a, b in pairs),
+            "same_steps": sum(a.steps == b.steps for a, b in pairs),
+            "same_actions": sum(a.actions == b.actions for a, b in pairs),
+        } | compare([a for a, _ in pairs], [b for _, b in pairs]).to_json()
     return line
 
 

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--buffer", type=int, default=0, help="frames in tf.data's shuffle buffer; 0 for a full shuffle"
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes of our loader; 0 for threads")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of our loader; 0 for threads")
     parser.add_argument("--threads", type=int, default=0, help="of our loader; 0 for its own choice")
     parser.add_argument("--folder", type=Path, default=Path.home() / ".cache" / "vla_benchmark")
     options = parser.parse_args()
@@ -85,13 +85,11 @@ def command_of(kind: str, size: Size, options: argparse.Namespace) -> list[str]:
         shared += ["--no-resize"] if kind == "tfdata_plain" else []
         return [str(tensorflow_python(folder)), str(HERE / "loading_tfdata.py"), *shared]
     ours = [sys.executable, str(HERE / "loading_contestants.py")]
-    if kind == "ceiling":
-        return [*ours, kind, "--steps", str(size.steps), "--pixels", str(size.pixels)]
     shared += ["--workers", str(options.workers), "--threads", str(options.threads)]
-    if kind.startswith("rlds"):
+    if kind == "ceiling" or kind.startswith("rlds"):
         part = Size(size.frames // 10, size.steps, size.pixels) if kind == "rlds_tenth" else size
         index(path := make_rlds(folder, part), folder / "cache")
-        return [*ours, "rlds", "--path", str(path), "--cache", str(folder / "cache"), *shared]
+        return [*ours, kind.removesuffix("_tenth"), "--path", str(path), "--cache", str(folder / "cache"), *shared]
     path = make_lerobot(folder, size, "video" if kind.endswith("video") else "image")
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     index(path, None)

@@ -1,8 +1,8 @@
 """The contestants of ``loading.py`` that run in this project's environment, one a process.
 
 ``rlds`` and ``lerobot``: a mixture over our reader, read ahead. ``lerobot_own``: ``LeRobotDataset`` with torch's
-``DataLoader``, as its training script has them. ``ceiling``: the same JPEGs in memory, decoded by as many processes as
-there are cores into one batch that is used again and again, which no loader can beat.
+``DataLoader``, as its training script has them. ``ceiling``: some of the same JPEGs, in memory, decoded by as many
+processes as there are cores into one batch each that is used again and again, which no loader can beat.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from loading_turns import serve
 
 
 class Batches:
-    """Windows of a step as arrays, from a mixture; called by many threads at once.
+    """Windows of a step as arrays, from a mixture; called by many threads at once, or in many processes.
 
     As ``vla/training/examples.py`` makes them for a model, without the model's normalisation and random shifts.
     """
@@ -25,13 +25,13 @@ class Batches:
     def __init__(self, mixture: Any, size: int):
         self.mixture, self.size = mixture, size
 
-    def __call__(self, step: int) -> tuple[Any, ...]:
+    def __call__(self, step: int, empty: Any) -> tuple[Any, ...]:
         """The batch of one step."""
         from vla.window_batch import pictures_into
 
         spec = self.mixture.specs[0]
         camera, horizon = spec.cameras[0], self.mixture.horizon
-        images = np.empty((self.size, camera.height, camera.width, 3), np.uint8)
+        images = empty((self.size, camera.height, camera.width, 3), np.uint8)
         state = np.empty((self.size, len(spec.state)), np.float32)
         actions = np.empty((self.size, horizon, spec.action.size), np.float32)
         valid, texts = np.empty((self.size, horizon), bool), [""] * self.size
@@ -76,11 +76,9 @@ def lerobot_own(options: argparse.Namespace) -> Iterator[int]:
 
 def ceiling(options: argparse.Namespace) -> Iterator[int]:
     """Counts what the decoding processes have done."""
-    from loading_frames import Size, jpeg_bytes
-
     from vla.training.read_ahead import cores
 
-    pictures = jpeg_bytes(Size(options.steps, options.steps, options.pixels))
+    pictures = typical(options, 64)
     context = multiprocessing.get_context("fork")
     counts = [context.Value("q", 0) for _ in range(cores())]
     running = context.Event()
@@ -95,10 +93,26 @@ def ceiling(options: argparse.Namespace) -> Iterator[int]:
         seen = now
 
 
+def typical(options: argparse.Namespace, count: int) -> list[bytes]:
+    """Encoded pictures from all over the data set, as large and as small as its pictures are."""
+    from vla.plugins import open_source
+
+    settings: dict[str, Any] = {"cache": Path(options.cache)} if options.cache else {}
+    source = open_source(options.path, **settings)
+    camera, chance = source.spec.cameras[0].name, np.random.default_rng(0)
+    drawn: list[bytes] = []
+    for episode in chance.integers(len(source), size=32 * count).tolist():
+        frames: Any = source[episode].images[camera]
+        drawn.append(frames.encoded(int(chance.integers(len(frames)))))
+    drawn.sort(key=len)
+    chosen = drawn[16::32]
+    chance.shuffle(chosen)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return chosen
+
+
 def _decode(pictures: list[bytes], count: Any, running: Any) -> None:
     from simplejpeg import decode_jpeg
 
-    pictures = pictures[:64]
     batch = list(np.zeros((len(pictures), *decode_jpeg(pictures[0]).shape), np.uint8))
     while True:
         running.wait()
@@ -115,8 +129,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--horizon", type=int, default=8)
     parser.add_argument("--rate", type=float, default=5.0)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--pixels", type=int, default=224)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--video-backend", default="pyav")

@@ -139,11 +139,3 @@ def _smooth(chance: np.random.Generator, cells: int, pixels: int, low: float, hi
     grid = PilImage.fromarray(chance.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
     large = np.asarray(grid.resize((pixels, pixels), PilImage.Resampling.BICUBIC), dtype=np.float32)
     return low + large / 255 * (high - low)
-
-
-def jpeg_bytes(size: Size, count: int = 256) -> list[bytes]:
-    """Some of the pictures, in memory."""
-    found: list[bytes] = []
-    for number in range(-(-count // size.steps)):
-        found += _draw(size, number % max(1, size.episodes))[0]
-    return found[:count]

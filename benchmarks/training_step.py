@@ -5,6 +5,9 @@ reduced in width and depth so that two CPU cores can train it; all weights train
 project's trainer does: loss, backward, clipping at 1, AdamW; ours also averages the weights, theirs does not::
 
     OMP_NUM_THREADS=2 python benchmarks/training_step.py --rounds 5 --steps 3
+
+``--precision bf16`` runs both forward passes under autocast, as both trainers do it; ``--wide`` takes pi0's own widths,
+for a GPU (``--device cuda``), where the clock on the wall is read instead of the CPU's.
 """
 
 import argparse
@@ -30,10 +33,11 @@ from vla.model.lerobot import read_lerobot
 from vla.model.text import word_tokenizer
 from vla.training.config import TrainConfig
 from vla.training.optimizer import average, make_optimizer, set_rate
-from vla.training.spread import LossOf
+from vla.training.spread import LossOf, autocast
 
 SIDE, WORDS, PATCH = 112, 24, 14
 SIZES = {"gemma_2b": (512, 2048), "gemma_300m": (256, 1024)}  # width and hidden units of backbone and expert
+WIDE = {"gemma_2b": (2048, 16384), "gemma_300m": (1024, 4096)}
 
 
 def main() -> None:
@@ -42,25 +46,42 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="of each in a round")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the forward pass of ours")
+    parser.add_argument("--their-precision", choices=("fp32", "bf16"), help="of LeRobot's; the same if not given")
+    parser.add_argument("--wide", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, reduced(Path(name), options.depth):
+    device, cuda = torch.device(options.device), options.device == "cuda"
+    if options.wide:
+        SIZES.update(WIDE)
+    clock = time.perf_counter if cuda else time.process_time
+    with tempfile.TemporaryDirectory() as name, reduced(Path(name), options.depth, wide=options.wide):
         policy, model = pair(Path(name))
-        parts = [inputs(options.batch), torch.randn(options.batch, 50, 7)]
-        contestants = {"ours": our_step(model, *parts), "lerobot": their_step(policy, *parts)}
+        seen, actions = inputs(options.batch).to(device), torch.randn(options.batch, 50, 7).to(device)
+        ours, theirs = (
+            autocast(device, options.precision),
+            autocast(device, options.their_precision or options.precision),
+        )
+        contestants = {
+            "ours": our_step(model.to(device), seen, actions, ours),
+            "lerobot": their_step(policy.to(device), seen, actions, theirs),
+        }
         losses = {name: step() for name, step in contestants.items()}  # also warms up
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
         for _ in range(options.rounds):
             for name, step in contestants.items():
-                begin = time.process_time()
+                begin = clock()
                 for _ in range(options.steps):
                     step()
-                seconds[name].append((time.process_time() - begin) / options.steps)
+                seconds[name].append((clock() - begin) / options.steps)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     print(
         json.dumps(
             {
                 "benchmark": "training_step",
-                "examples_per_cpu_second": {name: round(options.batch / value, 3) for name, value in medians.items()},
+                "examples_per_second" if cuda else "examples_per_cpu_second": {
+                    name: round(options.batch / value, 3) for name, value in medians.items()
+                },
                 "ratio": round(medians["lerobot"] / medians["ours"], 3),
                 "ratio_per_round": [
                     round(theirs / ours, 3) for ours, theirs in zip(seconds["ours"], seconds["lerobot"], strict=True)
@@ -68,24 +89,27 @@ def main() -> None:
                 "parameters": sum(value.numel() for value in model.parameters()),
                 "first_loss": {name: round(value, 4) for name, value in losses.items()},  # with noise of their own
                 "batch": options.batch,
+                "precision": [options.precision, options.their_precision or options.precision],
+                "device": torch.cuda.get_device_name() if cuda else "cpu",
                 "threads": torch.get_num_threads(),
             }
         )
     )
 
 
-def our_step(model: Any, seen: Inputs, actions: Tensor) -> Callable[[], float]:
+def our_step(model: Any, seen: Inputs, actions: Tensor, precision: torch.autocast) -> Callable[[], float]:
     model.train()
     config = TrainConfig(steps=1)
     loss_of, optimizer, parameters = LossOf(model), make_optimizer(model, config), trainable(model)
     ema = {name: value.detach().clone() for name, value in parameters.items()}
     padded = nn.functional.pad(actions, (0, model.config.action_size - actions.shape[-1]))
-    batch = Batch(seen, padded, torch.ones(actions.shape[:2], dtype=torch.bool))
+    batch = Batch(seen, padded, torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device))
     set_rate(optimizer, 1e-5)
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(batch, None)["loss"]
+        with precision:
+            loss = loss_of(batch, None)["loss"]
         loss.backward()
         nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step()
@@ -95,7 +119,7 @@ def our_step(model: Any, seen: Inputs, actions: Tensor) -> Callable[[], float]:
     return step
 
 
-def their_step(policy: Any, seen: Inputs, actions: Tensor) -> Callable[[], float]:
+def their_step(policy: Any, seen: Inputs, actions: Tensor, precision: torch.autocast) -> Callable[[], float]:
     policy.train()
     optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-5, betas=(0.9, 0.95), weight_decay=0.01)
     assert seen.images is not None
@@ -110,7 +134,8 @@ def their_step(policy: Any, seen: Inputs, actions: Tensor) -> Callable[[], float
     }
 
     def step() -> float:
-        loss, _ = policy.forward(batch)
+        with precision:
+            loss, _ = policy.forward(batch)
         loss.backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
@@ -166,7 +191,7 @@ def pair(folder: Path) -> tuple[Any, Any]:
     return policy, read_lerobot(folder / "pi0", spec, backbone=str(folder / "tokenizer")).model
 
 
-def reduced(folder: Path, depth: int) -> ExitStack:
+def reduced(folder: Path, depth: int, *, wide: bool = False) -> ExitStack:
     """LeRobot's classes make smaller models, and look nothing up by name."""
     from lerobot.policies.pi0 import modeling_pi0 as pi0
     from lerobot.processor import tokenizer_processor
@@ -183,7 +208,8 @@ def reduced(folder: Path, depth: int) -> ExitStack:
 
     def paligemma(make: Any, config: Any) -> Any:
         vision, text = config.vision_config, config.text_config
-        vision.hidden_size, vision.intermediate_size, vision.num_attention_heads = 288, 1152, 4
+        if not wide:
+            vision.hidden_size, vision.intermediate_size, vision.num_attention_heads = 288, 1152, 4
         vision.num_hidden_layers, vision.image_size, vision.patch_size = depth, SIDE, PATCH
         vision.projection_dim, text.vocab_size, config.image_token_index = text.hidden_size, 1000, 999
         return make(config)
@@ -194,7 +220,9 @@ def reduced(folder: Path, depth: int) -> ExitStack:
 
     def sizes(variant: str) -> Any:
         width, mlp = SIZES[variant]
-        return pi0.GemmaConfig(width=width, depth=depth, mlp_dim=mlp, num_heads=8, num_kv_heads=1, head_dim=64)
+        return pi0.GemmaConfig(
+            width=width, depth=depth, mlp_dim=mlp, num_heads=8, num_kv_heads=1, head_dim=256 if wide else 64
+        )
 
     stack, read = ExitStack(), tokenizer_processor.AutoTokenizer.from_pretrained
     makers = {"PaliGemmaForConditionalGenerationWithPiGemma": paligemma, "PiGemmaForCausalLM": gemma}

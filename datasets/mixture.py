@@ -93,7 +93,7 @@ class Mixture:
             _select(source, which, stride, number)
             for number, (source, which) in enumerate(zip(sources, chosen, strict=True))
         )
-        self._blocks: dict[int, list[list[int]]] = {}
+        self._blocks: dict[int, np.ndarray] = {}
         self._splits = _splits(self.windows if weights is None else weights, len(sources))
 
     @property
@@ -129,7 +129,15 @@ class Mixture:
         Raises:
             IndexError: an index is below 0.
         """
-        places = np.array([self._row(index) for index in indices])
+        steady = isinstance(indices, range)  # NumPy would take its numbers out one by one
+        wanted = np.arange(indices.start, indices.stop, indices.step) if steady else np.asarray(indices, np.int64)
+        if (wanted < 0).any():
+            raise IndexError(f"an endless order has no index {wanted.min()}")
+        blocks, offsets = np.divmod(wanted, _BLOCK)
+        places = np.empty((len(wanted), 3), np.int64)
+        for block in sorted(set(blocks.tolist())):
+            mine = blocks == block
+            places[mine] = self._kept(block)[offsets[mine]]
         found: list[WindowBatch] = []
         for number in sorted(set(places[:, 0].tolist())):
             rows = np.flatnonzero(places[:, 0] == number)
@@ -150,14 +158,18 @@ class Mixture:
         if index < 0:
             raise IndexError(f"an endless order has no index {index}")
         block, offset = divmod(index, _BLOCK)
+        return self._kept(block)[offset].tolist()
+
+    def _kept(self, block: int) -> Int64[np.ndarray, "slots 3"]:
+        """:meth:`_block`, kept for a while."""
         places = self._blocks.get(block)
         if places is None:
             places = self._blocks[block] = self._block(block)
             for old in list(self._blocks)[:-_KEPT]:
                 self._blocks.pop(old, None)  # another thread may have done it
-        return places[offset]
+        return places
 
-    def _block(self, block: int) -> list[list[int]]:
+    def _block(self, block: int) -> Int64[np.ndarray, "slots 3"]:
         """Source, episode and step of each index of a block."""
         sources, before = _sources(block * _BLOCK, self._splits)
         sources = sources[shuffled(_BLOCK, (self.seed, 0, block))]
@@ -178,7 +190,7 @@ class Mixture:
         for number, selection in enumerate(self._selections):
             mine = sources == number
             result[mine, 0], result[mine, 1:] = number, selection.at(windows[mine], self.stride)
-        return result.tolist()
+        return result
 
     def window(self, place: Place, *, images: bool = True) -> Window:
         """The window at a place; without ``images`` no picture is decoded."""

@@ -156,6 +156,30 @@ def read_range(file: Stored, offset: int, length: int) -> bytes:
         raise DataError(file.place, f"byte {offset}", expected=f"{length} bytes", found=_reason(error)) from error
 
 
+def read_ranges(files: Sequence[Stored], ranges: Sequence[Sequence[int]]) -> list[bytes]:
+    """Bytes of many places, each an offset and a length in its file; fewer where a file ends.
+
+    Each file is looked up once: doing that for every place takes twice as long as reading a picture does.
+
+    Raises:
+        DataError: a file cannot be read, or has changed since it was looked at.
+    """
+    held: dict[int, _Descriptor] = {}  # by the identity of what is in ``files``, and so alive as long as they are
+    found: list[bytes] = []
+    for file, (offset, length) in zip(files, ranges, strict=True):
+        descriptor = held.get(id(file))
+        if descriptor is None and "://" in file.place:
+            found.append(read_range(file, offset, length))
+            continue
+        try:
+            if descriptor is None:
+                descriptor = held[id(file)] = _opened(file)
+            found.append(os.pread(descriptor.number, length, offset))
+        except OSError as error:
+            raise DataError(file.place, f"byte {offset}", expected=f"{length} bytes", found=_reason(error)) from error
+    return found
+
+
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 

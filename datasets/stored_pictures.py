@@ -5,8 +5,8 @@ from typing import overload
 
 import numpy as np
 
-from vla.datasets.picture import decode_picture
-from vla.datasets.storage import Stored, read_range
+from vla.datasets.picture import decode_jpegs, decode_picture
+from vla.datasets.storage import Stored, read_ranges
 from vla.errors import DataError, SpecMismatch
 from vla.experience import Image
 
@@ -59,23 +59,27 @@ class StoredPictures(Sequence[Image]):
     def decode_into(self, first: int, out: Sequence[Image]) -> None:
         """See :class:`~vla.window_batch.DecodesInto`.
 
-        First all are read, then all are decoded: the decoder pushes the interpreter out of the processor's caches, and
-        whatever is done between two pictures takes several times as long as it would by itself.
+        First all are read, then all are decoded, see :func:`~vla.datasets.picture.decode_jpegs`.
         """
         size, last = (*self.size, 3), first + len(out)
         for memory in out:
             if memory.shape != size:
                 raise SpecMismatch([f"{size} here, {memory.shape} there"], have="a picture", want="its place")
-        pairs = zip(self.files[first:last], self.ranges[first:last], strict=True)
-        read = [read_range(file, offset, length) for file, (offset, length) in pairs]
-        (height, width), bgr, number = self.size, self.bgr, first
+        read = read_ranges(self.files[first:last], self.ranges[first:last])
+        done = 0
+        while True:
+            done += decode_jpegs(read[done:], out[done:], bgr=self.bgr)
+            if done == len(out):
+                return
+            self._decode(read[done], first + done, out[done])
+            done += 1
+
+    def _decode(self, data: bytes, number: int, out: Image) -> None:
+        """One that is no JPEG of the right size."""
         try:
-            for data, memory in zip(read, out, strict=True):
-                decode_picture(data, height, width, "", "", bgr=bgr, out=memory)
-                number += 1
+            decode_picture(data, *self.size, "", "", bgr=self.bgr, out=out)
         except DataError as error:
             expected, found, wanted = error.expected, error.found, self.ranges[number][1]
-            if len(read[number - first]) != wanted:
-                expected = f"{wanted} bytes"
-                found = f"only {len(read[number - first])}: the file changed after it was indexed"
+            if len(data) != wanted:
+                expected, found = f"{wanted} bytes", f"only {len(data)}: the file changed after it was indexed"
             raise DataError(self.files[number].place, self.name(number), expected=expected, found=found) from error

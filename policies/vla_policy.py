@@ -12,6 +12,7 @@ What is drawn at random follows from the episode's seed and the number of the ch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,12 +25,16 @@ from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
 from vla.model.backbone import Inputs
 from vla.model.checkpoint import Checkpoint, fingerprint, load
+from vla.model.config import HfConfig, VlaConfig
+from vla.model.flow_sampler import FlowSampler
+from vla.model.fused_prefix import fusible
 from vla.model.head_config import L1Config
 from vla.model.inpainting import continue_chunk
 from vla.model.noise import normal
 from vla.protocols import Query
 
 BLANK = 127  # grey, the mean that pictures are normalised with
+Precision = Literal["fp32", "bf16"]
 NOISE_FIRST = ("flow", "diffusion", "l1")
 """Heads that draw all their noise before they begin, if any, so that each row of a batch can be given its own."""
 
@@ -45,9 +50,11 @@ class VlaPolicy:
             likeliest one; the model's own if None.
         blank_images: show grey instead of pictures, to measure whether they matter.
         device: of the model.
+        precision: of its weights and products; None for ``bf16`` where a Hugging Face backbone runs on a GPU, else
+            ``fp32``.
 
     Raises:
-        ConfigError: the checkpoint has several embodiments and none was named.
+        ConfigError: the checkpoint has several embodiments and none was named, or the model cannot run in bf16.
         UnknownName: it does not have that one.
     """
 
@@ -60,6 +67,7 @@ class VlaPolicy:
         temperature: float | None = None,
         blank_images: bool = False,
         device: str = "cpu",
+        precision: Precision | None = None,
     ):
         names = [spec.name for spec in checkpoint.encoder.specs]
         if embodiment is None and len(names) > 1:
@@ -68,6 +76,11 @@ class VlaPolicy:
         self.model = checkpoint.model.to(device).eval()
         self.body = self.encoder.index(embodiment or names[0])
         self.ode_steps, self.temperature, self.blank_images, self.device = ode_steps, temperature, blank_images, device
+        dtype = _dtype(self.model.config, device, precision)
+        faster = device == "cuda" or dtype == torch.bfloat16 or fusible(self.model.backbone)
+        flow = self.model.config.head.kind == "flow"
+        self._sampler = FlowSampler(self.model, device, dtype) if flow and faster else None
+        self._autocast = torch.autocast(device, dtype, enabled=dtype == torch.bfloat16)
         self._fingerprint = fingerprint(checkpoint.path)
         self._instruction, self._seed, self._chunks = "", 0, 0
 
@@ -113,14 +126,15 @@ class VlaPolicy:
         planned = torch.zeros_like(noise)
         planned[0, :count] = torch.from_numpy(self.encoder.actions(self.body, left[:count]))
         weights = torch.from_numpy(prefix_weights(config.horizon, delay, count))
-        actions = continue_chunk(
-            self.model,
-            inputs.to(self.device),
-            planned.to(self.device),
-            weights.to(self.device),
-            noise=noise.to(self.device),
-            steps=self.ode_steps,
-        )
+        with self._autocast:
+            actions = continue_chunk(
+                self.model,
+                inputs.to(self.device),
+                planned.to(self.device),
+                weights.to(self.device),
+                noise=noise.to(self.device),
+                steps=self.ode_steps,
+            )
         return self._chunk(actions[0].float().cpu().numpy(), observation)
 
     def act_many(self, queries: Sequence[Query], size: int) -> list[ActionChunk | PolicyFault]:
@@ -205,9 +219,13 @@ class VlaPolicy:
     def _sample(
         self, inputs: Inputs, generator: torch.Generator | None = None, noise: torch.Tensor | None = None
     ) -> Float32[np.ndarray, "b h a"]:
-        actions = self.model.sample(
-            inputs.to(self.device), self.ode_steps, generator, noise, temperature=self.temperature
-        )
+        if self._sampler is not None:
+            noise = self._noise(generator or torch.default_generator) if noise is None else noise
+            actions = self._sampler(inputs, noise, self.ode_steps)
+        else:
+            actions = self.model.sample(
+                inputs.to(self.device), self.ode_steps, generator, noise, temperature=self.temperature
+            )
         return actions.float().cpu().numpy()
 
     def _chunk(self, actions: Float32[np.ndarray, "h a"], observation: Observation) -> ActionChunk:
@@ -219,6 +237,15 @@ class VlaPolicy:
             raise PolicyFault(f"the observation has no picture of {', '.join(absent)}")
         if observation.state.shape != (len(self.spec.state),):
             raise PolicyFault(f"the state has shape {observation.state.shape}; expected ({len(self.spec.state)},)")
+
+
+def _dtype(config: VlaConfig, device: str, precision: Precision | None) -> torch.dtype:
+    """Of the model's weights."""
+    able = isinstance(config.backbone, HfConfig) and config.head.kind == "flow"
+    if precision == "bf16" and not able:
+        raise ConfigError("bf16 is for flows with a Hugging Face backbone; this model runs in fp32")
+    half = precision == "bf16" or (precision is None and able and device == "cuda")
+    return torch.bfloat16 if half else torch.float32
 
 
 def _generator(seed: int, number: int) -> torch.Generator:
@@ -241,6 +268,7 @@ class Config:
         weights: averaged over training, or the last.
         threads: of torch for the whole process; None leaves them.
         device: ``cpu`` or ``cuda``.
+        precision: ``bf16`` or ``fp32``; if not given, bf16 for a flow with a Hugging Face backbone on a GPU, else fp32.
     """
 
     checkpoint: Path
@@ -252,6 +280,7 @@ class Config:
     weights: str = "ema"
     threads: int | None = None
     device: str = "cpu"
+    precision: Precision | None = None
 
     def make(self) -> VlaPolicy:
         """Read the checkpoint.
@@ -276,6 +305,7 @@ class Config:
             temperature=self.temperature,
             blank_images=self.blank_images,
             device=self.device,
+            precision=self.precision,
         )
 
 

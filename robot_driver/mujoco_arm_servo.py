@@ -180,14 +180,14 @@ class Servo:
     def brake(self, reason: str, rule: str = "client") -> None:
         """Come to rest as fast as the controller can, then hold; until the next command."""
         if self.mode == "tracking":
-            self.world.hold()
-            self._change("braking", reason, rule)
+            self.rules[rule] = self.rules.get(rule, 0) + 1
+            self._halt(reason, rule)
 
     def estop(self, reason: str) -> None:
         """Brake, and refuse everything that moves until :meth:`release`."""
         self._estop = self._estop or reason
         self.note("estop", reason)
-        self.brake(reason, "estop")
+        self._halt(reason, "estop")
 
     def release(self) -> None:
         """An operator says that the arm may move again; it stands until the next command."""
@@ -291,7 +291,7 @@ class Servo:
         if not self._fault and self.limits.joints:
             self._fault = what
             self.note(rule, what)
-            self.brake(what, rule)
+            self._halt(what, rule)
 
     def _leapt(self, lag: float) -> float:
         """The clock went where no controller can follow: stop, and go on from there."""
@@ -304,7 +304,7 @@ class Servo:
             what = self._fault = f"the clock went back by {-lag:.3f} s"
         self.rules["clock"] = self.rules.get("clock", 0) + 1
         self._event("slip", what, "clock")
-        self.brake(what, "clock")
+        self._halt(what, "clock")
         return 0.0
 
     def _why_not(self) -> str:
@@ -314,7 +314,7 @@ class Servo:
 
     def _refused(self, rule: str, reason: str) -> PolicyFault:
         self.note(rule, reason)
-        self.brake(reason, rule)
+        self._halt(reason, rule)
         return PolicyFault(f"{reason}; the arm was stopped")
 
     def note(self, rule: str, what: str) -> None:
@@ -324,10 +324,13 @@ class Servo:
             self._event("rule", what, rule)
         self._acted_at[rule] = self.time
 
+    def _halt(self, reason: str, rule: str) -> None:
+        if self.mode == "tracking":
+            self.world.hold()
+            self._change("braking", reason, rule)
+
     def _change(self, mode: Mode, reason: str, rule: str) -> None:
         self.mode = mode
-        if rule and rule not in self.rules:
-            self.rules[rule] = 1
         self._event(mode, reason, rule)
 
     def _event(self, what: str, reason: str, rule: str) -> None:

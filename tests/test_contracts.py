@@ -21,7 +21,7 @@ def test_the_plugins_that_must_be_there():
     assert "libero" in plugin_names("sim")
     assert {"vla_policy", "hold", "replay"} <= set(plugin_names("policies"))
     assert "mujoco_arm" in plugin_names("robot_driver")
-    assert {"keyboard", "scripted"} <= set(plugin_names("robot_driver/teleop"))
+    assert {"keyboard", "scripted", "gamepad", "spacemouse"} <= set(plugin_names("robot_driver/teleop"))
 
 
 @pytest.mark.parametrize(("folder", "name"), ALL, ids=lambda value: value)

@@ -14,7 +14,7 @@ from vla.model.fast import FastCodec
 from vla.model.head_config import FastConfig
 from vla.model.hf_backbone import HfBackbone
 from vla.model.lora import adapted, merged
-from vla.model.presets import with_head
+from vla.model.presets import preset, with_head, with_learning
 from vla.model.vla_model import VlaModel, build
 
 LORA = LoraConfig(rank=3, scale=6.0)
@@ -129,3 +129,19 @@ def test_recomputed_activations_give_the_same_gradients(name: str, folders: dict
         assert (one is None) == (two is None), key
         if one is not None and two is not None:
             torch.testing.assert_close(two, one, atol=1e-6, rtol=1e-5)
+
+
+def test_which_parts_learn_is_chosen_by_name():
+    chosen = with_learning(preset("pi0"), lora=8, freeze=["vision", "text"]).backbone
+    assert isinstance(chosen, HfConfig)
+    assert chosen.freeze_vision and not chosen.freeze_connector
+    assert chosen.lora == LoraConfig(rank=8, scale=8.0)
+    assert with_learning(preset("pi0")) == preset("pi0")
+    nothing_frozen = with_learning(preset("smolvlm-256m"), freeze=[]).backbone
+    assert isinstance(nothing_frozen, HfConfig) and not nothing_frozen.freeze_vision
+    with pytest.raises(ConfigError, match="no wrist; those to choose from are vision, connector, text"):
+        with_learning(preset("pi0"), freeze=["wrist"])
+    with pytest.raises(ConfigError, match="'nano' has no vision; it has no part"):
+        with_learning(preset("nano"), freeze=["vision"])
+    with pytest.raises(ConfigError, match="no pretrained decoder"):
+        with_learning(preset("nano"), lora=8)

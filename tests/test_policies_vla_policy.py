@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import lerobot_policies as small
 import numpy as np
 import pytest
 import torch
 
 from vla.asynchronous import ContinuingPolicy
 from vla.errors import ConfigError, DataError, PolicyFault, UnknownName
-from vla.experience import ActionChunk
+from vla.experience import ActionChunk, Observation
 from vla.model.checkpoint import save
 from vla.model.config import ExpertConfig, NanoConfig, VlaConfig, fit_to
 from vla.model.encode import Encoder
@@ -85,6 +86,32 @@ def test_a_chunk_goes_on_from_what_is_planned(policy: VlaPolicy):
     policy.reset(OBSERVATION.instruction, seed=3)
     assert np.array_equal(policy.act_continuing(OBSERVATION, first[2:], 3).actions, bound)
     assert bound.shape == first.shape and all(parameter.grad is None for parameter in policy.model.parameters())
+
+
+def test_half_precision_is_the_same_policy_but_for_rounding(tmp_path: Path):
+    whole = small.make(small.model_config(small.tokenizer_folder(tmp_path / "tokenizer")))
+    save(tmp_path / "pi0", whole.model, whole.encoder)
+    chance = np.random.default_rng(0)
+    images = {
+        camera.name: chance.integers(0, 256, (camera.height, camera.width, 3), dtype=np.uint8)
+        for camera in small.ARM.cameras
+    }
+    seen = Observation(images, np.zeros(small.STATE, np.float32), "pick up the bowl", 0.0)
+    chunks = {}
+    for precision in ("fp32", "bf16"):
+        policy = Config(tmp_path / "pi0", precision=precision).make()
+        policy.reset(seen.instruction, seed=1)
+        chunks[precision] = policy.act(seen).actions
+        assert np.isfinite(policy.act_continuing(seen, chunks[precision][1:], 1).actions).all()
+        many = policy.act_many([Query(seen, 1, 0)], 2)[0]
+        assert isinstance(many, ActionChunk) and np.abs(many.actions - chunks[precision]).max() < 0.1
+    difference = np.abs(chunks["fp32"] - chunks["bf16"]).max()
+    assert 0 < difference < 0.05 * np.abs(chunks["fp32"]).max()
+
+
+def test_half_precision_is_for_flows_on_a_hugging_face_backbone(checkpoint: Path):
+    with pytest.raises(ConfigError, match="bf16"):
+        Config(checkpoint, precision="bf16").make()
 
 
 def test_blank_images_hide_the_pictures(checkpoint: Path):

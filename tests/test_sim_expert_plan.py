@@ -9,7 +9,18 @@ import pytest
 from vla.errors import ConfigError
 from vla.sim.expert import goals
 from vla.sim.expert.grasps import grasps, tilted, upright
-from vla.sim.expert.hand import OPENING, POINTING_DOWN, Pose, about_vertical, fits, inside, lowest, orientation
+from vla.sim.expert.hand import (
+    OPENING,
+    POINTING_DOWN,
+    YAWS,
+    Pose,
+    about_vertical,
+    fits,
+    inside,
+    lowest,
+    orientation,
+    turned_within,
+)
 from vla.sim.expert.placing import turns
 from vla.sim.expert.solids import Cloud, Surface
 
@@ -36,6 +47,17 @@ def test_hand_points_where_it_is_told():
         assert np.allclose(turn[:, 2], [np.cos(direction), np.sin(direction), 0], atol=1e-12)
         assert np.allclose(turn @ turn.T, np.eye(3), atol=1e-12)
         assert np.isclose(np.linalg.det(turn), 1)
+
+
+@pytest.mark.parametrize("bearing", [0.0, 0.5, -0.9])
+def test_a_turn_is_told_as_the_last_joint_can_have_it(bearing):
+    """So that half way between two of them is one that it can have, too."""
+    base = np.array([-0.6, 0.1])
+    position = np.array([*(base + 0.5 * np.array([np.cos(bearing), np.sin(bearing)])), 1.0])
+    for yaw in np.linspace(*YAWS, 12):
+        for tilt in (0.0, 0.5):
+            hand = Pose(position, orientation(bearing + yaw, bearing + yaw, tilt))
+            assert np.isclose(turned_within(hand, base), yaw)
 
 
 def test_hand_has_room_between_its_fingers_and_nowhere_else():

@@ -1,4 +1,4 @@
-"""Made ahead, in order, from any number on, by threads and by processes; errors arrive as they were raised."""
+"""Made ahead by threads, in order, from any number on; errors arrive as they were raised."""
 
 import itertools
 import os
@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla.errors import ConfigError, DataError
-from vla.training.config import TrainConfig
-from vla.training.fake import FakeWindows
+from vla.errors import DataError
 from vla.training.read_ahead import cores, read_ahead
+from vla.training.slot import Empty
 
 
-def squares(number: int) -> dict[str, Any]:
+def squares(number: int, empty: Empty) -> dict[str, Any]:
     time.sleep(0.002 * (number % 3))  # later ones are ready earlier
     return {"value": np.full((40, 50), number**2), "texts": [str(number)] * 2}
 
 
-def broken(number: int) -> int:
+def broken(number: int, _: Empty) -> int:
     if number >= 7:
         raise DataError("shard", "record 7", expected="a picture", found="none")
     return number
@@ -33,16 +32,6 @@ def test_results_come_in_order_from_any_number_on(threads):
     assert [result["texts"] for result in results] == [[str(number)] * 2 for number in range(5, 17)]
 
 
-def test_processes_give_the_same_in_the_same_order():
-    source = FakeWindows(count=9)
-    results = read_ahead(source.__getitem__, 5, threads=2, workers=2)
-    windows = list(itertools.islice(results, 12))
-    results.close()
-    assert [window.origin for window in windows] == [source.place(index) for index in range(5, 17)]
-    picture = windows[3].observation.images["front"]
-    np.testing.assert_array_equal(picture, source[8].observation.images["front"])
-
-
 def test_an_error_comes_when_its_turn_does_and_as_it_was():
     results = read_ahead(broken, 4, threads=2)
     assert [next(results) for _ in range(3)] == [4, 5, 6]
@@ -50,14 +39,9 @@ def test_an_error_comes_when_its_turn_does_and_as_it_was():
         next(results)
 
 
-def test_an_error_of_another_process_keeps_its_type():
-    with pytest.raises(ConfigError, match="budget above 0"):
-        next(read_ahead(TrainConfig, 0, workers=1))  # 0 steps
-
-
 def test_no_more_is_made_than_may_wait():
     made: list[int] = []
-    results = read_ahead(lambda number: made.append(number) or number, 0, threads=2, ahead=3)
+    results = read_ahead(lambda number, _: made.append(number) or number, 0, threads=2, ahead=3)
     assert next(results) == 0
     time.sleep(0.2)
     assert len(made) <= 2 * 3 + 2

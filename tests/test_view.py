@@ -14,15 +14,18 @@ from fake_recordings import SPEC, changed, clean
 from PIL import Image
 
 from vla import rotation
+from vla.background import BackgroundObserver
+from vla.embodiment import Channel
 from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, DependencyMissing
-from vla.experience import ActionChunk, Episode
-from vla.protocols import Observer
+from vla.experience import ActionChunk, Episode, Observation
+from vla.protocols import Observer, Outcome, Step
 from vla.rows import Row
 from vla.runtime import run_episode
-from vla.view import RerunObserver, predicted_path, stream_episode, view_episode, view_episodes
-from vla.view_pose import hands, pose
+from vla.safety import SafetyEvent
+from vla.view import LiveObserver, RerunObserver, stream_episode, view_episode, view_episodes
+from vla.view_pose import commanded, hands, pose, predicted_path
 from vla.view_server import ViewerProcess
 
 
@@ -218,3 +221,68 @@ def test_a_window_without_a_display_says_so(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DependencyMissing, match="display"), ViewerProcess("native", port=free_port()) as viewer:
         viewer.wait()
+
+
+def test_what_is_commanded_is_a_pose(tmp_path):
+    spec = libero_panda(32)
+    state = np.array([0.1, 0.2, 1.0, np.pi, 0, 0, 0, 0], np.float32)
+    action = np.array([0.01, 0.02, 0.03, 0, 0, 0.1, 1], np.float32)
+    seen = Observation({}, state, "", 0.0)
+    place, matrix = must(commanded(spec, seen, action))
+    np.testing.assert_allclose(place, [0.11, 0.22, 1.03], atol=1e-6)
+    turned = rotation.to_matrix(action[3:6], "axis_angle") @ rotation.to_matrix(state[3:6], "axis_angle")
+    np.testing.assert_allclose(matrix, turned, atol=1e-6)
+    channels = tuple(dataclasses.replace(channel, low=-9, high=9) for channel in spec.action.channels)
+    there = dataclasses.replace(spec, action=dataclasses.replace(spec.action, mode="absolute", channels=channels))
+    place, matrix = must(commanded(there, seen, action))
+    np.testing.assert_allclose(place, action[:3], atol=1e-6)
+    np.testing.assert_allclose(matrix, rotation.to_matrix(action[3:6], "axis_angle"), atol=1e-6)
+    assert (
+        commanded(dataclasses.replace(spec, action=dataclasses.replace(spec.action, frame="tool")), seen, action)
+        is None
+    )
+    assert commanded(dataclasses.replace(spec, state=(Channel("q"),), state_rotation=None), seen, action) is None
+
+
+def must(value):
+    assert value is not None
+    return value
+
+
+def test_safety_events_links_and_what_was_dropped_are_told(tmp_path):
+    observer = RerunObserver(tmp_path / "run.rrd", skeleton=lambda state: np.array([[0, 0, 0], state[:3]], np.float64))
+    body = fake.PointBody(32)
+    observer.start(body.spec, "go")
+    for index in range(3):
+        seen = body.observe(images=False)
+        if index == 1:
+            observer.event(SafetyEvent(seen.time, "workspace", "target 0.1 m outside", 0.1))
+        observer.step(Step(index, seen, None, body.command(np.array([0.01, 0, 0, 0, 0, 0, 1], np.float32))))
+    observer.finish(Outcome("failure", 3, 0.1, info={"dropped_steps": 4}))
+    found = read(tmp_path / "run.rrd")
+    assert found["/log"]["text"][0] == (1, ["safety, workspace: target 0.1 m outside"])
+    assert "4 steps are not shown" in str(found["/log"]["text"])
+    assert len(found["/plan/arm"]["strips"]) == len(found["/plan/commanded"]["translation"]) == 3
+    periods = [value for _, (value,) in found["/inference/period"]["scalars"]]
+    assert periods == pytest.approx([50.0, 50.0])
+
+
+def test_a_run_is_shown_while_it_happens():
+    with ViewerProcess("web", port=free_port(), web_port=free_port()) as viewer:
+        live = LiveObserver(viewer.address)
+        assert isinstance(live, Observer) and live.wants_images
+        observer = BackgroundObserver(live, capacity=10, essential=False)
+        body, task = fake.Config(size=32, max_steps=5).make().open(Row("points", "reach left", 0, 0))
+        outcome = run_episode(body, task, fake.PolicyConfig(size=32).make(), seed=0, observers=[observer])
+        observer.close()
+    assert outcome.steps == 5 and observer.error is None and observer.dropped == 0
+
+
+def test_a_viewer_that_is_gone_stops_nobody():
+    with ViewerProcess("web", port=free_port(), web_port=free_port()) as viewer:
+        address = viewer.address
+    observer = BackgroundObserver(LiveObserver(address), capacity=10, essential=False)
+    body, task = fake.Config(size=32, max_steps=5).make().open(Row("points", "reach left", 0, 0))
+    outcome = run_episode(body, task, fake.PolicyConfig(size=32).make(), seed=0, observers=[observer])
+    observer.close(0.5)
+    assert outcome.steps == 5

@@ -101,12 +101,18 @@ class BackgroundObserver:
             done.wait()
         self._raise()
 
-    def close(self) -> None:
-        """Do what waits, and end the thread. Never raises. Safe to call more than once."""
+    def close(self, patience: float | None = None) -> None:
+        """Do what waits, and end the thread. Never raises. Safe to call more than once.
+
+        Args:
+            patience: time to wait for it [s]; None for as long as it takes.
+        """
         thread, self._thread = self._thread, None
         if thread is not None:
             self._queue.put(None)
-            thread.join()
+            thread.join(patience)
+            if thread.is_alive():
+                self.error = self.error or TimeoutError(f"it did not end within {patience:g} s")
 
     def _work(self) -> None:
         broken = False  # from an error on, until the next episode if the observer is essential

@@ -50,13 +50,23 @@ def become_child(log: Path | None) -> None:
     faulthandler.enable()
     if sys.platform == "linux":
         parent = multiprocessing.parent_process()
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        if parent is not None and os.getppid() != parent.pid:  # it died before the kernel knew
-            os._exit(1)
+        die_with_parent(parent.pid if parent is not None else None)
         try:
             Path("/proc/self/oom_score_adj").write_text("500")
         except OSError:
             pass  # a sandbox may forbid it; then the kernel chooses
+
+
+def die_with_parent(parent: int | None) -> None:
+    """Have the kernel kill this process when its parent ends, however that ends; a fork does not inherit this.
+
+    Args:
+        parent: its process number; None if nobody can say.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        if parent is not None and os.getppid() != parent:  # it died before the kernel knew
+            os._exit(1)
 
 
 def end_child(process: BaseProcess, *, at_once: bool, within_s: float = STOP_S) -> None:

@@ -24,6 +24,7 @@ from vla.commands.model import Model
 from vla.commands.quickstart import Quickstart
 from vla.commands.record import Record
 from vla.commands.replay import Replay
+from vla.commands.robot import RobotCommand
 from vla.commands.rollout import Rollout
 from vla.commands.serve import Serve
 from vla.commands.teleop import Teleop
@@ -40,6 +41,7 @@ Command = (
     | Annotated[Record, subcommand("record")]
     | Annotated[Replay, subcommand("replay")]
     | Annotated[Rollout, subcommand("rollout")]
+    | Annotated[RobotCommand, subcommand("robot")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[Emulate, subcommand("emulate")]
     | Annotated[Quickstart, subcommand("quickstart")]

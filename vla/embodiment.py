@@ -136,6 +136,29 @@ class CameraSpec:
 
 
 @dataclass(frozen=True)
+class Offset:
+    """Where a frame lies and how it is turned, seen from another.
+
+    Attributes:
+        position: of its origin [m].
+        rotation: axis-angle [rad].
+
+    Raises:
+        ConfigError: there are not three finite numbers of each.
+    """
+
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self):
+        for name in ("position", "rotation"):
+            values = tuple(float(value) for value in getattr(self, name))
+            if len(values) != 3 or not all(map(math.isfinite, values)):
+                raise ConfigError(f"an offset's {name} is three finite numbers, found {values}")
+            object.__setattr__(self, name, values)  # a list from a file and a tuple are the same offset
+
+
+@dataclass(frozen=True)
 class EmbodimentSpec:
     """A robot as its data describe it.
 
@@ -145,6 +168,9 @@ class EmbodimentSpec:
         state_rotation: form of the state channels of kind ``"rotation"``; None if there are none.
         action: see :class:`ActionSpec`.
         cameras: by unique name.
+        tool: the tool centre point in the flange's frame, which the poses of state and action are of; None if nobody
+            said.
+        base: the arm's base frame in the frame that poses are given in; None if nobody said.
 
     Raises:
         ConfigError: channel or camera names repeat, or rotation channels have no form.
@@ -155,6 +181,8 @@ class EmbodimentSpec:
     state_rotation: RotationForm | None
     action: ActionSpec
     cameras: tuple[CameraSpec, ...]
+    tool: Offset | None = None
+    base: Offset | None = None
 
     def __post_init__(self):
         _check_rotation("state", self.state, self.state_rotation)
@@ -186,8 +214,12 @@ class EmbodimentSpec:
         raise UnknownName(f"camera of {self.name}", name, self.camera_names)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value that :meth:`from_json` reads back to an equal spec; infinite limits become None."""
-        return _to_json(self)
+        """A JSON value that :meth:`from_json` reads back to an equal spec; infinite limits become None.
+
+        Offsets that nobody stated have no key: specs from before there were any keep their fingerprint.
+        """
+        value = _to_json(self)
+        return {key: item for key, item in value.items() if key not in ("tool", "base") or item is not None}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "EmbodimentSpec":
@@ -206,6 +238,7 @@ class EmbodimentSpec:
                 state_rotation=value["state_rotation"],
                 action=ActionSpec(**action),
                 cameras=tuple(CameraSpec(**camera) for camera in value["cameras"]),
+                **{key: Offset(**value[key]) for key in ("tool", "base") if value.get(key) is not None},
             )
         except (KeyError, TypeError) as error:
             raise ConfigError(f"embodiment: {error} does not fit an embodiment's fields") from error

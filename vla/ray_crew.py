@@ -15,6 +15,14 @@ from vla.errors import ConfigError, DependencyMissing, VlaError
 from vla.workers import DEATHS_WHILE_LOADING, Answer, Crash, Handler, Waiting, crash_of, next_group, queues
 
 _LOOK_S = 1.0
+_STARTS = 3
+_PATIENCE = {
+    "RAY_gcs_server_port_wait_time_s": "300",
+    "RAY_NUM_REDIS_GET_RETRIES": "300",
+    "RAY_worker_register_timeout_seconds": "300",
+}
+"""Ray's own limits on how long its processes may take to start are seconds that a busy machine does not keep; one of
+them, 30 s for a node, cannot be set, so that a cluster on this machine is started again if need be."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,36 @@ class _Remote:
             self.handler.close()
 
 
+def connect(cluster: Cluster, workers: int) -> tuple[Any, bool]:
+    """Ray itself, connected to a cluster, and whether this call did it; one that is connected to already is used.
+
+    Raises:
+        DependencyMissing: Ray is not installed.
+        ConfigError: there is no cluster at the address, or none could be started.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # an actor without a GPU keeps the variables
+    local = cluster.address == "local"
+    for name, value in _PATIENCE.items() if local else ():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise DependencyMissing("a cluster needs Ray: pip install 'vla-stack[ray]'") from error
+    if ray.is_initialized():
+        return ray, False
+    # "local" is a cluster of its own, whatever runs already
+    options: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    for left in reversed(range(_STARTS if local else 1)):
+        try:
+            ray.init(cluster.address, log_to_driver=False, **(options if local else {}))
+            break
+        except Exception as error:  # Ray raises nothing more specific when a node does not start
+            ray.shutdown()
+            if not left:
+                raise ConfigError(f"no Ray cluster at {cluster.address!r}: {error}") from error
+    return ray, True
+
+
 class RayCrew:
     """Ray actors that answer jobs; a context manager. The arguments are those of :class:`vla.workers.Crew`.
 
@@ -84,23 +122,10 @@ class RayCrew:
     """
 
     def __init__(self, factory: Callable[[], Handler], workers: int, cluster: Cluster):
-        try:
-            import ray
-        except ImportError as error:
-            raise DependencyMissing("a cluster needs Ray: pip install 'vla-stack[ray]'") from error
-        self._ray, self.factory, self.workers, self.cluster = ray, factory, workers, cluster
+        self._ray, self._mine = connect(cluster, workers)
+        self.factory, self.workers, self.cluster = factory, workers, cluster
         self._crew: list[_Actor] = []
-        self._mine = not ray.is_initialized()
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # an actor without a GPU keeps the variables
-        if self._mine:
-            local = cluster.address == "local"
-            try:
-                # "local" is a cluster of its own, whatever runs already
-                options: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1)} if local else {}
-                ray.init(cluster.address, include_dashboard=False if local else None, log_to_driver=False, **options)
-            except Exception as error:  # Ray raises nothing more specific when a node does not start
-                raise ConfigError(f"no Ray cluster at {cluster.address!r}: {error}") from error
-        self._class: Any = ray.remote(_Remote)
+        self._class: Any = self._ray.remote(_Remote)
 
     def __enter__(self) -> "RayCrew":
         return self

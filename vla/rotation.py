@@ -1,13 +1,13 @@
 """Rotations between their forms, SciPy underneath. All angles in rad, all functions take (..., n) arrays.
 
-Matrices are the hub: every form converts to ``[..., 3, 3]`` and back.
+Matrices are the hub: every form converts to ``[..., 3, 3]`` and back. SciPy is imported when a rotation is converted:
+it takes 20 MB and half a second, and processes that only decode pictures convert none.
 """
 
 import warnings
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
 from vla.embodiment import ROTATION_SIZE, RotationForm
 from vla.errors import ConfigError
@@ -29,6 +29,8 @@ def to_matrix(values: Vectors, form: RotationForm) -> Matrices:
         raise ConfigError(f"rotation form {form} has {ROTATION_SIZE[form]} numbers, found {values.shape[-1]}")
     if form == "rot6d":
         return _matrix_from_6d(values)
+    from scipy.spatial.transform import Rotation
+
     flat = values.reshape(-1, values.shape[-1])
     if form in ("axis_angle", "axis_angle_2pi"):
         rotation = Rotation.from_rotvec(flat)
@@ -51,6 +53,8 @@ def from_matrix(matrices: Matrices, form: RotationForm) -> Vectors:
     batch = matrices.shape[:-2]
     if form == "rot6d":
         return np.concatenate([matrices[..., :, 0], matrices[..., :, 1]], axis=-1)
+    from scipy.spatial.transform import Rotation
+
     rotation = Rotation.from_matrix(matrices.reshape(-1, 3, 3))
     if form == "axis_angle":
         return rotation.as_rotvec().reshape(*batch, 3)

@@ -25,10 +25,11 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from vla import safety_rules
-from vla.embodiment import ROTATION_SIZE, Channel, EmbodimentSpec
-from vla.errors import BodyFault, ConfigError, PolicyFault
+from vla.embodiment import EmbodimentSpec
+from vla.errors import BodyFault, PolicyFault
 from vla.experience import Observation
 from vla.protocols import Body
+from vla.safety_channels import Places
 from vla.safety_limits import JointLimits, SafetyLimits
 from vla.safety_watch import Alarm, CameraWatch, ClockWatch, Estoppable, RepeatWatch, Standstill, StuckWatch
 
@@ -110,15 +111,7 @@ class SafeBody:
         self._before: np.ndarray | None = None  # the last translation
         self._still, self._stuck, self._repeat = Standstill(limits), StuckWatch(limits), RepeatWatch(limits)
         self._watches = (self._still, ClockWatch(limits), CameraWatch(limits), self._stuck)
-        self._action = body.spec.action
-        bounded = limits.box or math.isfinite(min(limits.max_translation, limits.max_change))
-        self._here = _places("state", body.spec.state, "position", limits.box or (self._absolute and bounded))
-        self._shift = _places("action", self._action.channels, "position", bounded)
-        self._turn = [i for i, channel in enumerate(self._action.channels) if channel.kind == "rotation"]
-        self._joints, self._joints_here, self._bounds = _joints(body.spec)
-        self._scale = np.array([channel.scale for channel in self._action.channels])
-        self._state_scale = np.array([channel.scale for channel in body.spec.state])
-        self._check_frames(bounded)
+        self._action, self._at = body.spec.action, Places.of(body.spec, limits)
 
     @property
     def spec(self) -> EmbodimentSpec:
@@ -229,10 +222,6 @@ class SafeBody:
             over.set()
             thread.join()
 
-    @property
-    def _absolute(self) -> bool:
-        return self._action.mode == "absolute"
-
     def _unfit(self, action: np.ndarray) -> Alarm | None:
         """Why an action is not sent at all."""
         if action.shape != (self._action.size,) or action.dtype.kind != "f":
@@ -249,40 +238,42 @@ class SafeBody:
         if age > self.limits.max_age:
             what = f"the action answers an observation {age:.3f} s old, the limit is {self.limits.max_age:g} s"
             return Alarm("stale", what, age)
-        motion = np.abs(action[[*self._shift, *self._turn, *self._joints]]).max(initial=0.0)
-        return self._repeat.command(action.astype(np.float32), moves=bool(motion > 0) and not self._absolute)
+        motion = np.abs(action[[*self._at.shift, *self._at.turn, *self._at.joints]]).max(initial=0.0)
+        moves = bool(motion > 0) and self._action.mode == "delta"
+        return self._repeat.command(action.astype(np.float32), moves=moves)
 
     def _clamped(self, action: np.ndarray) -> Float32[np.ndarray, "a"]:
-        values = action.astype(np.float64) * self._scale  # physical units
+        at, absolute = self._at, self._action.mode == "absolute"
+        values = action.astype(np.float64) * at.scale  # physical units
         before, motion = values.copy(), 0.0
-        if self._shift:
-            here = self._measured(self._here) if self._here else np.zeros(3)
-            origin = here if self._absolute else np.zeros(3)
-            step = safety_rules.change(values[self._shift] - origin, self._before, self.limits, self._tell)
+        if at.shift:
+            here = self._measured(at.here) if at.here else np.zeros(3)
+            origin = here if absolute else np.zeros(3)
+            step = safety_rules.change(values[at.shift] - origin, self._before, self.limits, self._tell)
             step = safety_rules.translation(step, self.limits, self._tell)
             step = safety_rules.workspace(step, here, self.limits, self._tell)
             self._before, motion = step, float(np.linalg.norm(step))
-            if not np.array_equal(step, before[self._shift] - origin):
-                values[self._shift] = origin + step
-        if self._turn:
-            values[self._turn] = safety_rules.turn(values[self._turn], self._action.rotation, self.limits, self._tell)
-        if self._joints:
-            here = self._measured(self._joints_here)
-            origin = here if self._absolute else np.zeros(len(here))
-            names = tuple(self._action.names[place] for place in self._joints)
-            step = safety_rules.joints(values[self._joints] - origin, here, self._bounds, names, self._tell)
+            if not np.array_equal(step, before[at.shift] - origin):
+                values[at.shift] = origin + step
+        if at.turn:
+            values[at.turn] = safety_rules.turn(values[at.turn], self._action.rotation, self.limits, self._tell)
+        if at.joints:
+            here = self._measured(at.joints_here)
+            origin = here if absolute else np.zeros(len(here))
+            names = tuple(self._action.names[place] for place in at.joints)
+            step = safety_rules.joints(values[at.joints] - origin, here, at.bounds, names, self._tell)
             motion = max(motion, float(np.abs(step).max()))
-            if not np.array_equal(step, before[self._joints] - origin):
-                values[self._joints] = origin + step
+            if not np.array_equal(step, before[at.joints] - origin):
+                values[at.joints] = origin + step
         self._stuck.command(motion)
         if np.array_equal(values, before):
             return action.astype(np.float32)  # untouched, to the last bit
-        return (values / self._scale).astype(np.float32)
+        return (values / at.scale).astype(np.float32)
 
     def _measured(self, places: list[int]) -> Float64[np.ndarray, "n"]:
         if self._seen is None:
             raise BodyFault("nothing was measured yet")
-        return self._seen.state[places].astype(np.float64) * self._state_scale[places]
+        return self._seen.state[places].astype(np.float64) * self._at.state_scale[places]
 
     def _tell(self, rule: str, what: str, value: float) -> None:
         self._log(Alarm(rule, what, value))
@@ -306,39 +297,3 @@ class SafeBody:
         self._stop()  # first of all
         self._log(alarm)
         raise fault(f"{alarm.what}; the arm was stopped")
-
-    def _check_frames(self, bounded: bool) -> None:
-        if bounded and self._action.frame != "base" and (self.limits.box or self._absolute):
-            raise ConfigError(f"a workspace box needs actions in the base frame, found {self._action.frame!r}")
-        if not math.isfinite(self.limits.max_rotation):
-            return
-        if self._absolute:
-            raise ConfigError("max_rotation limits changes of rotation; these actions are absolute")
-        if self._turn and len(self._turn) != ROTATION_SIZE[self._action.rotation or "axis_angle"]:
-            raise ConfigError(f"max_rotation limits one rotation, the action has {len(self._turn)} rotation channels")
-
-
-def _places(what: str, channels: tuple[Channel, ...], kind: str, wanted: bool) -> list[int]:
-    places = [index for index, channel in enumerate(channels) if channel.kind == kind and channel.unit == "m"]
-    if len(places) == 3:
-        return places
-    if wanted:
-        raise ConfigError(f"translation limits need three {kind} channels in the {what}, found {len(places)}")
-    return []
-
-
-def _joints(spec: EmbodimentSpec) -> tuple[list[int], list[int], Float64[np.ndarray, "3 j"]]:
-    """Places of the joints in the action and of the same ones, in the same order, in the state; their bounds.
-
-    A body that does not measure each joint that it is told to move cannot be watched; its own controller has to.
-    """
-    action = [place for place, channel in enumerate(spec.action.channels) if channel.kind == "joint"]
-    state = [place for place, channel in enumerate(spec.state) if channel.kind == "joint"]
-    if len(action) != len(state):
-        return [], [], np.zeros((3, 0))
-    absolute, bounds = spec.action.mode == "absolute", []
-    for told, measured in zip((spec.action.channels[i] for i in action), (spec.state[i] for i in state), strict=True):
-        ranged = told if absolute else measured  # the range of a change says nothing of where it ends
-        most = told.max_rate / spec.action.rate
-        bounds.append((ranged.low, ranged.high, most if absolute else min(most, told.high)))
-    return action, state, np.array(bounds, np.float64).reshape(-1, 3).T

@@ -42,7 +42,7 @@ def read_openpi(path: Path, spec: EmbodimentSpec, *, count: int) -> Statistics:
     Raises:
         DataError: the file is not one, or its vectors are not as long as the spec's.
     """
-    table = _object(path, _read(path).get("norm_stats"), "norm_stats")
+    table = _object(path, read_table(path).get("norm_stats"), "norm_stats")
     parts = (("state", spec.state_names), ("actions", spec.action.names))
     return Statistics(
         {
@@ -66,7 +66,9 @@ def read_openvla(path: Path, spec: EmbodimentSpec, *, data_set: str | None = Non
         DataError: the file is not one, or its vectors are not as long as the spec's.
         UnknownName: it holds no such data set, or several and none was named.
     """
-    tables = {name: table for name, table in _read(path).items() if isinstance(table, Mapping) and "action" in table}
+    tables = {
+        name: table for name, table in read_table(path).items() if isinstance(table, Mapping) and "action" in table
+    }
     if data_set is None and len(tables) == 1:
         (data_set,) = tables
     if data_set not in tables:
@@ -102,7 +104,7 @@ def read_lerobot(
     Raises:
         DataError: the file is not one, its vectors are not as long as the spec's, or it does not say the count.
     """
-    return lerobot_statistics(path, _read(path), spec, state=state, action=action, count=count)
+    return lerobot_statistics(path, read_table(path), spec, state=state, action=action, count=count)
 
 
 def lerobot_statistics(
@@ -210,7 +212,7 @@ def write_lerobot(
         StatisticsMissing: a channel has no mean, std, min or max.
         DataError: the file is there and is not one.
     """
-    table = _read(path) if path.exists() else {}
+    table = read_table(path) if path.exists() else {}
     for key, names in ((state, spec.state_names), (action, spec.action.names)):
         if names:
             with_quantiles = all(statistics.channels[name].q01 is not None for name in names)
@@ -296,7 +298,12 @@ def _object(path: Path, value: Any, field: str) -> Mapping[str, Any]:
     return value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """The JSON object that any of these files is.
+
+    Raises:
+        DataError: it cannot be read, or is none.
+    """
     with _opened(path) as file:
         return dict(_object(path, _parsed(path, file.read(), "contents"), "contents"))
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image as PilImage
 
-from vla import rotation
+from vla import mounting, rotation
 from vla.embodiment import ROTATION_SIZE, ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper, RotationForm
 from vla.errors import SpecMismatch
 from vla.experience import ActionChunk, Image, Observation
@@ -202,7 +202,8 @@ def connect(body: EmbodimentSpec, policy: EmbodimentSpec) -> Adapter:
     """The adapter between a body and a policy.
 
     Raises:
-        SpecMismatch: a channel, a camera, the mode, the frame or the rate differs and no conversion exists.
+        SpecMismatch: a channel, a camera, the mode, the frame, the rate, the tool centre point or the base frame
+            differs and no conversion exists.
     """
     state, differences = vector_map(
         body.state, policy.state, source_rotation=body.state_rotation, target_rotation=policy.state_rotation
@@ -221,6 +222,7 @@ def connect(body: EmbodimentSpec, policy: EmbodimentSpec) -> Adapter:
             notes.append(f"camera {camera.name}: {given.orientation} to {camera.orientation}")
         if (given.height, given.width) != (camera.height, camera.width):
             notes.append(f"camera {camera.name}: {given.height}x{given.width} to {camera.height}x{camera.width}")
+    differences += mounting.differences(body, policy)
     if differences:
         raise SpecMismatch(differences, have=f"the body {body.name!r}", want=f"the policy for {policy.name!r}")
     return Adapter(body, policy, state, action, tuple(notes))

@@ -50,17 +50,17 @@ class Hold:
     whole: bool = True
 
 
-def operate(arm: Arm, predicate: list[str]) -> Steps:
-    """Actions that bring a joint where a goal wants it; returns whether it is there."""
+def operate(arm: Arm, predicate: list[str], *, fully: bool = False) -> Steps:
+    """Actions that bring a joint where a goal wants it, or as far as it goes; returns whether it is there."""
     failed: list[Hold] = []
     for _ in range(ROUNDS):
-        joint = joint_of(arm.world, predicate)
+        joint = joint_of(arm.world, predicate, fully=fully)
         hold = next(_holds(arm, joint, predicate, failed), None)
         if hold is None:
             return False
         failed.append(hold)
         yield from _act(arm, joint, predicate, hold)
-        if arm.satisfied(predicate):
+        if arm.satisfied(predicate) and (joint.ended or not fully):
             return True
     return False
 
@@ -93,7 +93,7 @@ def _follow(arm: Arm, joint: Joint, predicate: list[str], pose: Pose) -> Actions
     for _ in range(FOLLOW):
         now = joint.position
         ahead = now + np.clip(joint.wanted - now, -lead, lead) if abs(joint.wanted - now) > 1e-3 else joint.wanted
-        if arm.satisfied(predicate) and abs(now - joint.wanted) < 0.5 * lead:
+        if arm.satisfied(predicate) and (joint.ended if joint.fully else abs(now - joint.wanted) < 0.5 * lead):
             return
         since = 0 if abs(now - start) > abs(best - start) + 5e-4 else since + 1
         best = now if since == 0 else best

@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla import rotation
+from vla.sim.expert.articulated import operate
 from vla.sim.expert.drag import FLAT, drag
 from vla.sim.expert.grasps import Grasp, grasps, tilted, upright
 from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits, up
+from vla.sim.expert.joints import joint_of
 from vla.sim.expert.motion import Actions, Arm, close, descend, go, release, travel
-from vla.sim.expert.placing import SWEEP, Placement, heading, placements, region
+from vla.sim.expert.placing import SWEEP, Placement, far, heading, placements, region
 from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position
 from vla.sim.expert.solids import Cloud
 from vla.sim.expert.subtasks import Step, Steps, Subtask, during
@@ -22,7 +24,7 @@ BACK = 0.09  # [m] of the pose before a grasp
 RAISED = 0.09  # [m] that a thing is lifted first
 LIFTED = 0.03  # [m] by which it must have come along
 HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
-EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
+LYING, STILL = 20, 0.001  # steps at most until what was dropped lies, and what it moves in one then [m]
 FALL = 0.8  # cost of a metre of falling
 CHECKS = 500  # pairs of a grasp and a placement looked at
 ALIGNED, SLIP = 0.06, 0.5  # [rad] that is close enough, and that is corrected, before something is put down
@@ -46,6 +48,8 @@ def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
     """Actions that bring an object where a goal wants it; returns whether it is there."""
     source, target = predicate[1:]
     failed: Tried = []
+    if _cramped(arm, predicate, part, parts):
+        yield from operate(arm, ["open", target], fully=True)
     for _ in range(ROUNDS):
         chosen = plan(arm, predicate, part, parts, failed)
         if chosen is None:
@@ -86,12 +90,26 @@ def plan(arm: Arm, predicate: list[str], part: int, parts: int, failed: Tried) -
     return None
 
 
+def _cramped(arm: Arm, predicate: list[str], part: int, parts: int) -> bool:
+    """Whether a thing would not come to lie in a drawer, below its rim, and the drawer could be opened further."""
+    site = arm.world.env.object_sites_dict.get(predicate[2])
+    if predicate[0] != "in" or site is None or not site.joints:
+        return False
+    joint = joint_of(arm.world, ["open", predicate[2]], fully=True)
+    if not joint.slides or joint.ended:
+        return False
+    where = region(arm.world, predicate, part, parts)
+    under = arm.solids.of(predicate[1]).points[:, 2].min() - arm.world.position(predicate[1])[2]
+    options = placements(arm.solids, predicate[1], where)
+    return min((option.origin[2] for option in options), default=np.inf) + under > where.centre[2]
+
+
 def _pair(
     arm: Arm, found: list[Grasp], options: list[Placement], origin: Float64[np.ndarray, "3"], others: Cloud
 ) -> Plan | None:
     base = np.asarray(arm.world.env.robots[0].base_pos)[:2]
     heap = [
-        (grasp.cost + option.cost + _far(grasp.pose, base), first, second)
+        (grasp.cost + option.cost + far(grasp.pose.position, base), first, second)
         for first, grasp in enumerate(found)
         for second, option in enumerate(options)
     ]
@@ -101,6 +119,7 @@ def _pair(
             break
         grasp, option = found[first], options[second]
         pose = _carried(grasp.pose, origin, option)
+        cost += far(pose.position, base)
         if grasp.tilt == 0 and not _turnable(grasp.yaw + option.turn, pose, base):
             continue
         sideways = option.way[2] < 0.5
@@ -157,7 +176,7 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
         yield from part("carry", go(arm, back, CLOSED, steps=10, turned=ALIGNED))
     drift = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
     if np.linalg.norm(drift - offset) > HELD:
-        yield from part("retreat", release(2))
+        yield from part("retreat", _dropped(arm, name))
         return False
     there = Pose(target + drift, wanted)
     if option.way[2] > 0.5:
@@ -180,6 +199,16 @@ def _while_held(arm: Arm, name: str, actions: Actions) -> Actions:
         yield raw
 
 
+def _dropped(arm: Arm, name: str) -> Actions:
+    """Let go, and wait until the object lies: what is planned while it falls is planned for another place."""
+    before = np.full(3, np.inf)
+    for raw in release(LYING):
+        if np.linalg.norm(arm.world.position(name) - before) < STILL:
+            return
+        before = arm.world.position(name)
+        yield raw
+
+
 def _carried(pose: Pose, origin: Float64[np.ndarray, "3"], option: Placement) -> Pose:
     """The hand's pose when what it holds is where it shall be."""
     turn = about_vertical(option.turn)
@@ -189,11 +218,6 @@ def _carried(pose: Pose, origin: Float64[np.ndarray, "3"], option: Placement) ->
 def _turnable(yaw: float, pose: Pose, base: Float64[np.ndarray, "2"]) -> bool:
     bearing = float(np.arctan2(*(pose.position[:2] - base)[::-1]))
     return YAWS[0] < yaw - bearing < YAWS[1]
-
-
-def _far(pose: Pose, base: Float64[np.ndarray, "2"]) -> float:
-    """What a grasp beyond easy reach costs."""
-    return 0.5 * max(0.0, float(np.linalg.norm(pose.position[:2] - base)) - EASY_REACH)
 
 
 def _tried(grasp: Grasp, origin: Float64[np.ndarray, "3"], turned: Float64[np.ndarray, "3 3"], failed: Tried) -> bool:

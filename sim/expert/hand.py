@@ -48,6 +48,14 @@ def orientation(yaw: float, towards: float = 0.0, tilt: float = 0.0) -> Float64[
     return rotation.to_matrix(axis * tilt, "axis_angle") @ about_vertical(yaw) @ POINTING_DOWN
 
 
+def turned_within(pose: Pose, base: Float64[np.ndarray, "2"]) -> float:
+    """Yaw [rad] of a hand as seen from the arm's base, of the turns that are the same the one within :data:`YAWS`."""
+    ahead = (pose.rotation @ POINTING_DOWN)[:2, 0]
+    yaw = float(np.arctan2(ahead[1], ahead[0]) - np.arctan2(*(pose.position[:2] - base)[::-1]))
+    middle = sum(YAWS) / 2
+    return middle + (yaw - middle + np.pi) % (2 * np.pi) - np.pi
+
+
 def up(height: float) -> Float64[np.ndarray, "3"]:
     """An offset [m]."""
     return np.array([0.0, 0.0, height])

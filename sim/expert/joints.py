@@ -14,6 +14,7 @@ from vla.sim.libero_world import LiberoWorld
 
 SLIDE = 2  # MuJoCo's number of the kind; a hinge is 3
 BEYOND_M, BEYOND_RAD = 0.012, 0.2  # past where a goal begins to hold
+ENDED_M, ENDED_RAD = 0.0015, 0.05
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,24 @@ class Joint:
         world: the scene.
         name: of the joint.
         wanted: position [m] or [rad] at which the goal surely holds; may lie beyond a limit.
+        fully: whether it shall go as far as it can, not only to where the goal holds.
     """
 
     world: LiberoWorld
     name: str
     wanted: float
+    fully: bool = False
 
     @property
     def position(self) -> float:
         """Now [m] or [rad]."""
         return float(self.world.env.sim.data.get_joint_qpos(self.name))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is at ``wanted``, or where it stops on the way there."""
+        end = float(np.clip(self.wanted, *self.world.model.jnt_range[self._number]))
+        return abs(end - self.position) < (ENDED_M if self.slides else ENDED_RAD)
 
     @property
     def body(self) -> int:
@@ -80,8 +89,8 @@ class Joint:
         return np.linalg.norm(np.cross(self.axis, points - self.anchor), axis=1)
 
 
-def joint_of(world: LiberoWorld, predicate: list[str]) -> Joint:
-    """The joint that decides a predicate, and where it is wanted.
+def joint_of(world: LiberoWorld, predicate: list[str], *, fully: bool = False) -> Joint:
+    """The joint that decides a predicate, and where it is wanted: where that just holds, or as far as it goes.
 
     Raises:
         ConfigError: nothing that can be moved decides it.
@@ -101,5 +110,7 @@ def joint_of(world: LiberoWorld, predicate: list[str]) -> Joint:
     if not holding:
         raise ConfigError(f"{name} of {world.bddl.stem}: no position in [{low}, {high}] would {kind} it")
     nearest = min(holding, key=lambda value: abs(value - now))
+    if fully:
+        nearest = holding[0] if holding[0] == low else holding[-1]
     beyond = BEYOND_M if model.jnt_type[number] == SLIDE else BEYOND_RAD
-    return Joint(world, names[0], float(nearest + np.sign(nearest - now) * beyond))
+    return Joint(world, names[0], float(nearest + np.sign(nearest - now) * beyond), fully)

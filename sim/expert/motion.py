@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation, Slerp
 
-from vla.sim.expert.hand import OPENING, Pose, fits
+from vla import rotation
+from vla.sim.expert.hand import OPENING, Pose, fits, orientation, turned_within, up
 from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position, towards, turn_to
 from vla.sim.expert.solids import Cloud, Points, Solids
 from vla.sim.libero_world import LiberoWorld
@@ -24,6 +25,8 @@ RISES = (0.0, 0.05, 0.10, 0.16, 0.24, 0.32)  # [m] above both ends that a way ar
 CLEARANCES = (0.02, 0.006)  # [m] of what is carried from what stands around: wanted, and at least
 MISSED_M, MISSED_RAD = 0.05, 0.6  # from a pose in the air that has not been reached
 FREE_ENDS = 0.04  # [m] at both ends of a way that are not looked at: there the hand is among things on purpose
+HALF_ROUND = 2.4  # [rad] from which on a turn may begin in the wrong direction
+ROOM = 0.04  # [m] that a hand rises before it turns half round
 CLOSING = (4, 14)  # steps, at least and at most, until the fingers have stopped on something
 STILL = 0.0006  # [m] that a finger moves in a step when it has stopped
 
@@ -91,6 +94,9 @@ def travel(arm: Arm, goal: Pose, gripper: float, *, held: str | None = None, tur
 
 
 def _travel(arm: Arm, goal: Pose, gripper: float, held: str | None, turned: float) -> Actions:
+    between = _half_round(arm, hand_pose(arm.world), goal)
+    if between is not None:
+        yield from go(arm, between, gripper, steps=30, tolerance=0.03, turned=0.5)
     corners = _way(arm, hand_pose(arm.world), goal, gripper, held)
     for pose in corners[:-1]:
         shifted = Pose(pose.position + arm.jittered(), pose.rotation)
@@ -151,6 +157,19 @@ class Patience:
         self._since = 0 if error < self._best - 1e-3 else self._since + 1
         self._best = min(self._best, error)
         return self._since >= self._steps
+
+
+def _half_round(arm: Arm, start: Pose, goal: Pose) -> Pose | None:
+    """Where a hand is half turned that has to turn about its axis by so much that both ways round are as short.
+
+    Only one of them is open to the last joint; None where there is nothing to choose.
+    """
+    if np.linalg.norm(rotation.from_matrix(goal.rotation @ start.rotation.T, "axis_angle")) < HALF_ROUND:
+        return None
+    base = np.asarray(arm.world.env.robots[0].base_pos)[:2]
+    yaws = [turned_within(pose, base) for pose in (start, goal)]
+    bearing = float(np.arctan2(*(start.position[:2] - base)[::-1]))
+    return Pose(start.position + up(ROOM), orientation(bearing + float(np.mean(yaws))))
 
 
 def _way(arm: Arm, start: Pose, goal: Pose, gripper: float, held: str | None) -> list[Pose]:

@@ -35,7 +35,7 @@ def episodes_by_hand(
     *,
     instruction: str,
     seconds: float,
-    observers: Sequence[Observer],
+    observers: Callable[[], Sequence[Observer]],
     real_time: bool,
     console: Console,
 ) -> Iterator[Outcome]:
@@ -47,7 +47,7 @@ def episodes_by_hand(
         scene: of the next episode.
         instruction: of a robot without scenes.
         seconds: after which an episode ends by itself.
-        observers: told of every step.
+        observers: of the next episode, told of every step.
         real_time: keep to the control rate even where the robot's clock would wait.
         console: says what begins.
     """
@@ -60,7 +60,7 @@ def episodes_by_hand(
             NoPolicy(robot.spec),
             seed=0,
             executor=lambda *_: Hands(operator),
-            observers=[Announcer(console), *observers],
+            observers=[Announcer(console), *observers()],
             pace=robot.pace(real_time),
         )
         yield outcome

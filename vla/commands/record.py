@@ -9,6 +9,7 @@ from rich.console import Console
 
 from vla.commands.robot_choice import CAMERA_SIZE, Robot, RobotOptions
 from vla.commands.teleop_choice import TeleopOptions
+from vla.commands.view_choice import View, ViewOptions
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Episode
 from vla.operated import Operator
@@ -28,6 +29,7 @@ class Record:
     """Folder of the data set; appears when the session ends."""
     robot: RobotOptions = field(default_factory=RobotOptions)
     device: TeleopOptions = field(default_factory=TeleopOptions)
+    view: ViewOptions = field(default_factory=ViewOptions)
     instruction: tuple[str, ...] = ()
     """What is to be done, one or several to choose from; by default what the scene's task says."""
     episodes: int = 0
@@ -52,17 +54,19 @@ class Record:
         from vla.commands.by_hand import task_list
         from vla.commands.robot_choice import opened_robot
         from vla.commands.teleop_choice import opened_operator
+        from vla.commands.view_choice import opened_view
 
         self._check()
         names = task_list(self.robot)
         first = self.robot.demonstration(0, names)
+        size = self.camera_size
         with (
-            opened_robot(self.robot, first=first, camera_size=self.camera_size, by_hand=True) as robot,
+            opened_view(self.view, console) as view,
+            opened_robot(self.robot, first=first, camera_size=size, by_hand=True, on_event=view.event) as robot,
             opened_operator(self.device, robot.spec, robot.estop, instructions=self.instruction) as operator,
         ):
-            session = _Session(self, robot, operator, names, console)
-            summary = session.run()
-            summary |= robot.facts
+            session = _Session(self, robot, operator, view, names, console)
+            summary = session.run() | robot.facts | view.summary()
         if session.error:
             where = f"; {summary['episodes']} episodes are in {self.out}" if summary["recording"] else ""
             raise BodyFault(session.error + where)
@@ -82,8 +86,11 @@ class Record:
 class _Session:
     """One session of recording."""
 
-    def __init__(self, options: Record, robot: Robot, operator: Operator, names: list[str], console: Console):
-        self.options, self.robot, self.operator, self.names, self.console = options, robot, operator, names, console
+    def __init__(
+        self, options: Record, robot: Robot, operator: Operator, view: View, names: list[str], console: Console
+    ):
+        self.options, self.robot, self.operator, self.view = options, robot, operator, view
+        self.names, self.console = names, console
         self.error = ""
         self._fate = {"kept": 0, "discarded": 0}
 
@@ -141,7 +148,7 @@ class _Session:
                 lambda: options.robot.demonstration(writer.episodes, self.names),
                 instruction=instruction_of(options.instruction, options.robot),
                 seconds=options.seconds,
-                observers=[background],
+                observers=lambda: [background, *self.view.observers(self.robot.spec, f"{writer.episodes:03d}")],
                 real_time=not options.fast,
                 console=self.console,
             ):

@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from vla.commands.policy_choice import Chunking, PolicyConfig
 from vla.commands.robot_choice import CAMERA_SIZE, Robot, RobotOptions
 from vla.commands.teleop_choice import TeleopOptions
+from vla.commands.view_choice import View, ViewOptions
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
 from vla.operated import Operator
@@ -40,6 +41,7 @@ class Rollout:
     """Folder for the recording (a LeRobot data set), results and Rerun recordings."""
     robot: RobotOptions = field(default_factory=RobotOptions)
     operator: TeleopOptions = field(default_factory=lambda: TeleopOptions(teleop=NOBODY))
+    view: ViewOptions = field(default_factory=ViewOptions)
     instruction: str = ""
     """What a driver's robot is to do; a scene's own task says it."""
     embodiment: str | None = None
@@ -67,6 +69,7 @@ class Rollout:
     def run(self, console: Console) -> dict[str, Any]:
         """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
         from vla.commands.policy_choice import executor, opened
+        from vla.commands.view_choice import opened_view
         from vla.sim import simulator_version
         from vla.transforms import connect
 
@@ -79,16 +82,17 @@ class Rollout:
             raise ConfigError(f"{self.out} exists already; choose another folder or remove it")
         rows = self._rows()
         with contextlib.ExitStack() as stack:
+            view = stack.enter_context(opened_view(self.view, console))
             if simulated:  # nothing is started for a policy that does not fit
                 policy = stack.enter_context(opened(self._policy(None)))
                 size = self._camera_size(policy)
-                robot = self._opened(stack, rows[0], size)
+                robot = self._opened(stack, rows[0], size, view)
             else:
-                robot = self._opened(stack, rows[0], CAMERA_SIZE)
+                robot = self._opened(stack, rows[0], CAMERA_SIZE, view)
                 policy = stack.enter_context(opened(self._policy(robot.spec)))
                 executor(self.chunking, self.execute)(policy, connect(robot.spec, policy.spec)).close()
             operator = stack.enter_context(self._watched(robot))
-            return _Run(self, console, policy, robot, operator, drift).run(rows)
+            return _Run(self, console, policy, robot, operator, view, drift).run(rows)
 
     def _policy(self, body: EmbodimentSpec | None) -> PolicyConfig:
         from vla.commands.policy_choice import policy_config
@@ -105,12 +109,14 @@ class Rollout:
             device=self.device,
         )
 
-    def _opened(self, stack: contextlib.ExitStack, first: Row, camera_size: int) -> Robot:
+    def _opened(self, stack: contextlib.ExitStack, first: Row, camera_size: int, view: View) -> Robot:
         from vla.commands.robot_choice import opened_robot
 
         self.out.mkdir(parents=True)
         stack.enter_context(_removed_if_empty(self.out))
-        return stack.enter_context(opened_robot(self.robot, first=first, out=self.out, camera_size=camera_size))
+        return stack.enter_context(
+            opened_robot(self.robot, first=first, out=self.out, camera_size=camera_size, on_event=view.event)
+        )
 
     def _rows(self) -> list[Row]:
         """What to run, fixed before anything is started."""
@@ -155,10 +161,17 @@ class _Run:
     """All rows on one robot."""
 
     def __init__(
-        self, options: Rollout, console: Console, policy: Policy, robot: Robot, operator: Operator | None, drift: str
+        self,
+        options: Rollout,
+        console: Console,
+        policy: Policy,
+        robot: Robot,
+        operator: Operator | None,
+        view: View,
+        drift: str,
     ):
         self.options, self.console, self.policy, self.drift = options, console, policy, drift
-        self.robot, self.operator, self.out = robot, operator, options.out
+        self.robot, self.operator, self.view, self.out = robot, operator, view, options.out
         self.results: list[Result] = []
         self.notes: list[dict[str, Any]] = []
 
@@ -212,6 +225,7 @@ class _Run:
             "dropped_steps": background.dropped,
             **self.robot.facts,
             **report,
+            **self.view.summary(),
             "recording": str(self.out / "episodes") if writer.episodes else None,
         }
 
@@ -228,29 +242,36 @@ class _Run:
         self.policy.act(connect(self.robot.spec, self.policy.spec).observation(seen))
 
     def _episode(self, number: int, row: Row, recorder: Any) -> Outcome:
+        from vla.arm_links import skeleton
+        from vla.background import BackgroundObserver
         from vla.commands.policy_choice import executor
         from vla.operated import Intervention, OperatedTask
         from vla.runtime import run_episode
         from vla.view import RerunObserver
 
         options, operator = self.options, self.operator
-        observers = [recorder]
-        if number < options.recordings:
-            observers.append(RerunObserver(self.out / "rrd" / f"{number:03d}.rrd"))
+        observers = [recorder, *self.view.observers(self.robot.spec, f"{number:03d}")]
         limit = max(1, round(options.seconds * self.robot.spec.action.rate))
         task: Task = self.robot.task(row, options.instruction, limit)
         make = executor(options.chunking, options.execute)
         if operator is not None:
             task = OperatedTask(task, operator)
-        return run_episode(
-            self.robot.body,
-            task,
-            self.policy,
-            seed=row.seed,
-            executor=make if operator is None else lambda *given: Intervention(operator, make, *given),
-            observers=observers,
-            pace=self.robot.pace(operator is not None),
-        )
+        path = self.out / "rrd" / f"{number:03d}.rrd"
+        file = BackgroundObserver(RerunObserver(path, skeleton=skeleton(self.robot.spec)), essential=False)
+        try:
+            return run_episode(
+                self.robot.body,
+                task,
+                self.policy,
+                seed=row.seed,
+                executor=make if operator is None else lambda *given: Intervention(operator, make, *given),
+                observers=[*observers, file] if number < options.recordings else observers,
+                pace=self.robot.pace(operator is not None),
+            )
+        finally:
+            file.close()
+            if file.error:
+                self.console.print(f"{path} was not written: {file.error}", markup=False)
 
     def _note(self, number: int, count: int, row: Row, outcome: Outcome) -> None:
         status, error = outcome.status, outcome.error

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from vla.commands.robot_choice import RobotOptions
 from vla.commands.teleop_choice import TeleopOptions
+from vla.commands.view_choice import ViewOptions
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Teleop:
 
     robot: RobotOptions = field(default_factory=RobotOptions)
     device: TeleopOptions = field(default_factory=TeleopOptions)
+    view: ViewOptions = field(default_factory=ViewOptions)
     seconds: float = 300.0
     """After which a scene is set anew."""
     fast: bool = False
@@ -29,14 +31,17 @@ class Teleop:
         from vla.commands.by_hand import episodes_by_hand, instruction_of, task_list
         from vla.commands.robot_choice import opened_robot
         from vla.commands.teleop_choice import opened_operator
+        from vla.commands.view_choice import opened_view
         from vla.errors import BodyFault
 
         self.robot.check()
         self.device.check()
         names = task_list(self.robot)
         outcomes = []
+        first = self.robot.demonstration(0, names)
         with (
-            opened_robot(self.robot, first=self.robot.demonstration(0, names), by_hand=True) as robot,
+            opened_view(self.view, console) as view,
+            opened_robot(self.robot, first=first, by_hand=True, on_event=view.event) as robot,
             opened_operator(self.device, robot.spec, robot.estop) as operator,
         ):
             try:
@@ -46,7 +51,7 @@ class Teleop:
                     lambda: self.robot.demonstration(len(outcomes), names),
                     instruction=instruction_of((), self.robot),
                     seconds=self.seconds,
-                    observers=[],
+                    observers=lambda: view.observers(robot.spec, f"{len(outcomes):03d}"),
                     real_time=not self.fast,
                     console=console,
                 ):
@@ -63,6 +68,7 @@ class Teleop:
             "ended": "estop" if operator.stopped else "quit",
             "safety_events": {rule: events.count(rule) for rule in sorted(set(events))},
             **robot.facts,
+            **view.summary(),
         }
 
 

@@ -1,6 +1,7 @@
 """An input device by name: a file of ``robot_driver/teleop/``, its ``Config`` set by ``--teleop-set NAME=VALUE``."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,9 +12,10 @@ from vla.errors import ConfigError
 from vla.jogging import Speeds
 from vla.operated import Operator
 from vla.plugins import plugin
+from vla.robot_driver.teleop.with_keys import WithKeys
 from vla.teleoperation_watch import Watched
 
-SCRIPTED = "scripted"
+SCRIPTED, KEYBOARD = "scripted", "keyboard"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def opened_operator(
     instructions: Sequence[str] = (),
     then: Literal["quit", "nothing"] = "quit",
 ) -> Iterator[Operator]:
-    """The operator at a device, which is given back when the block ends.
+    """The operator at a device, which is given back when the block ends; the terminal's keys are there in any case.
 
     Args:
         options: which device.
@@ -100,6 +102,8 @@ def opened_operator(
         DependencyMissing: its library is not installed.
     """
     device = options.config(spec, then).make()
+    if options.teleop not in (SCRIPTED, KEYBOARD) and sys.stdin.isatty():
+        device = WithKeys(device, plugin("robot_driver/teleop", KEYBOARD).Config().make())
     if options.teleop != SCRIPTED:  # which counts readings
         device = Watched(device, estop)
     operator = Operator(device, spec, estop, instructions=instructions, speeds=options.speeds())

@@ -1,7 +1,7 @@
 """``vla train``: a policy from one data set or a mixture."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,18 @@ class Train:
         from vla.commands.train_evaluation import libero_examiner
         from vla.describe import info
         from vla.files import write_text
-        from vla.model.presets import preset, with_head
+        from vla.model.presets import preset, with_head, with_learning
         from vla.training.config import TrainConfig
         from vla.training.loop import train
         from vla.training.pairs import Pairs
         from vla.training.ranks import joined
 
         paths, weights, kind = self._chosen()
-        model = with_head(preset(self.model.preset), self.model.head)
+        model = with_learning(
+            replace(with_head(preset(self.model.preset), self.model.head), recompute=self.model.recompute),
+            lora=self.model.lora,
+            freeze=self.model.freeze,
+        )
         with joined(self.machine.device) as ranks:
             console = console if ranks.first else Console(quiet=True)
             with ranks.one_after_first():
@@ -105,12 +109,28 @@ class Train:
             paths, split=self.data.split, tolerate=self.data.tolerate, descriptions=self.data.description
         )
         names = dict.fromkeys(source.spec.name for source in sources)
+        if self.data.statistics is not None:
+            return sources, {next(iter(names)): self._given(self.data.statistics, paths, sources)}
         with counted(console, "measuring", "steps") as show:
             measured = {
                 name: pooled([one for one in sources if one.spec.name == name], cache=cache_folder(), progress=show)
                 for name in names
             }
         return sources, measured
+
+    def _given(self, file: Path, paths: tuple[str, ...], sources: list[Any]) -> Any:
+        """The statistics in a file, as those of the one embodiment there is."""
+        from vla.statistics_layout import read_statistics
+
+        specs = {source.spec.fingerprint: source.spec for source in sources}
+        if len({spec.name for spec in specs.values()}) > 1:
+            raise ConfigError(f"{file} has statistics of one embodiment; the data sets have several")
+        data = self.data
+        (stored,) = open_data(
+            paths[:1], split=data.split, raw=True, tolerate=data.tolerate, descriptions=data.description
+        )
+        steps = sum(int(source.lengths.sum()) for source in sources)
+        return read_statistics(file, stored=stored.spec, canonical=sources[0].spec, count=steps)
 
     def _chosen(self) -> tuple[tuple[str, ...], tuple[float, ...], WeightKind]:
         """The data sets, their weights and what these mean."""

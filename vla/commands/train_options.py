@@ -15,6 +15,7 @@ Files = Annotated[tuple[Path, ...], arg(metavar="[PATH ...]")]
 MaybePath = Annotated[Path | None, arg(metavar="PATH")]
 MaybeInt = Annotated[int | None, arg(metavar="INT")]
 MaybeFloat = Annotated[float | None, arg(metavar="FLOAT")]
+MaybeWords = Annotated[tuple[str, ...] | None, arg(metavar="[STR ...]")]
 MaybeWord = Annotated[str | None, arg(metavar="STR")]
 Trackers = Annotated[tuple[Literal["tensorboard", "wandb"], ...], arg(metavar="[STR ...]")]
 
@@ -26,7 +27,7 @@ class DataOptions:
     data: Words = ()
     """Folders, files or URLs of RLDS/TFDS, LeRobot or HDF5 data sets."""
     mixture: MaybeWord = None
-    """Or a published mixture of Open X sets, e.g. oxe_magic_soup_plus."""
+    """Or a published mixture of Open X sets: oxe_magic_soup_plus, ..."""
     root: str = ""
     """Folder or URL that holds the mixture's data sets."""
     partly: bool = False
@@ -34,7 +35,7 @@ class DataOptions:
     weights: Numbers = ()
     """One for each data set; by their size if not given."""
     weights_are: WeightKind = "share"
-    """Shares of the draws, or factors of the sets' sizes (Octo, OpenVLA)."""
+    """Shares of the draws, or factors of the sets' sizes (Octo)."""
     temperature: float = 1.0
     """Sizes count as size^(1/n): above 1, small sets come more often."""
     split: str = "train"
@@ -44,13 +45,15 @@ class DataOptions:
     stride: int = 2
     """Windows begin at every n-th step of an episode."""
     pairs: Files = ()
-    """Parquet files or folders of pictures with questions and answers, to learn from too."""
+    """Parquet files or folders of pictures, questions and answers, to learn too."""
     pairs_share: float = 0.2
     """Share of a step's examples that are such pairs."""
     tolerate: Words = ()
     """Kinds of quirks of the data sets to read around, or: all."""
     description: Files = ()
     """Files (TOML) that say what the fields of unknown data sets mean."""
+    statistics: MaybePath = None
+    """To normalise with, not measured: a file of openpi, OpenVLA, LeRobot or data stats."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,15 @@ class ModelOptions:
     preset: str = "nano"
     """nano and offline (train on a CPU), smolvlm-256m, smolvla, pi0, pi05."""
     head: str = "flow"
-    """flow, insulated (flow; the backbone learns FAST tokens), l1, diffusion, tokens, fast."""
+    """flow, insulated (flow beside FAST words), l1, diffusion, tokens, fast."""
     init: MaybePath = None
     """Checkpoint to start from; what does not fit is listed."""
+    lora: int = 0
+    """Rank of updates that the decoder learns through; 0: none."""
+    freeze: MaybeWords = None
+    """Of vision, connector and text, what does not learn; default: the preset's."""
+    recompute: bool = False
+    """Compute activations twice, to save memory."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,10 @@ class StepOptions:
     """Highest of the cosine."""
     backbone_rate: float = 1.0
     """The backbone's learning rate, as a multiple of it."""
+    image_dropout: float = 0.0
+    """Share of an example's cameras hidden in training."""
+    language_dropout: float = 0.0
+    """Share of instructions hidden."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the forward pass; weights are kept in fp32."""
     seed: int = 0
@@ -97,8 +110,8 @@ class MachineOptions:
     """A process has the whole model (ddp) or a part of it (fsdp)."""
     threads: MaybeInt = None
     """CPU threads of torch."""
-    workers: int = 0
-    """Processes that decode pictures; 0: threads, mostly enough."""
+    workers: MaybeInt = None
+    """Processes that decode pictures; 0: threads. None: processes beside a GPU."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ class WatchOptions:
     save_every: MaybeInt = None
     """Steps between checkpoints; by default every five minutes."""
     track: Trackers = ("tensorboard",)
-    """tensorboard, wandb (WANDB_MODE=offline needs no network)."""
+    """tensorboard, wandb (or offline: WANDB_MODE=offline)."""
     eval_every: MaybeInt = None
     """Steps between evaluations in LIBERO; the best is kept."""
     eval_suite: str = "libero_spatial"
@@ -118,6 +131,6 @@ class WatchOptions:
     eval_sampled: int = 5
     """Scenes a task, objects placed anew; in no other evaluation."""
     eval_inits: MaybeInt = None
-    """Or LIBERO's first n initial states: no fair test of the best then."""
+    """Or LIBERO's first n initial states: no fair test then."""
     eval_workers: int = 0
     """Processes; 0 for one a CPU core."""

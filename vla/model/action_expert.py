@@ -206,11 +206,12 @@ def _mixed(cached: Float[Tensor, "b k p d"], projection: nn.Linear) -> Float[Ten
     return projection(cached.transpose(1, 2).flatten(2)).unflatten(2, cached.shape[1::2]).transpose(1, 2)
 
 
-def _gelu(x: Tensor) -> Tensor:
+def gelu(x: Tensor) -> Tensor:
+    """In its tanh form."""
     return F.gelu(x, approximate="tanh")
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": _gelu, "silu": F.silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": gelu, "silu": F.silu}
 
 
 def time_embedding(time: Float[Tensor, "b"], width: int) -> Float[Tensor, "b w"]:

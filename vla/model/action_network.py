@@ -90,7 +90,9 @@ class ActionNetwork(nn.Module):
 
     def ahead(self, backbone: Backbone, prefix: Prefix, inputs: Inputs, times: Sequence[float]) -> ExpertSteps:
         """The same as :meth:`given` for sampling, where the times to be asked for are known; see there."""
-        return ExpertSteps(self, backbone, prefix, inputs, torch.tensor(times, device=inputs.state.device))
+        # filled on the device: a copy from the host cannot be part of a CUDA graph
+        known = torch.stack([torch.full((), time, device=inputs.state.device) for time in times])
+        return ExpertSteps(self, backbone, prefix, inputs, known)
 
     def blank(self, inputs: Inputs) -> Float[Tensor, "b h a"]:
         """Chunks of zeros, one for each observation."""

@@ -146,7 +146,14 @@ def embodiments(path: Path) -> list[EmbodimentSpec]:
 def fingerprint(path: Path) -> str:
     """16 hex digits that change with any byte that decides what the policy does."""
     folder, digest = resolve(path), hashlib.sha256()
-    names = ["config.json", "embodiments.json", "ema.safetensors", "model.safetensors", "statistics.json"]
+    names = [
+        "config.json",
+        "embodiments.json",
+        "ema.safetensors",
+        "model.safetensors",
+        "statistics.json",
+        "tokenizer.json",
+    ]
     for name in [*names, FAST] if (folder / FAST).exists() else names:
         try:
             with (folder / name).open("rb") as file:

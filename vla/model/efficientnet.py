@@ -27,7 +27,8 @@ _STAGES = (
 _FINE_BLOCKS = 5  # the map of stride 8 is taken after so many blocks
 FINE, COARSE = 40, 112  # channels at strides 8 and 16
 _EPSILON = 1e-3  # of the folded batch norms
-_CHUNK = 8  # pictures at a time: more falls out of the processor's cache
+_CHUNK = 8  # pictures at a time on a CPU: more falls out of the processor's cache
+_GPU_CHUNK = 512
 
 
 class EfficientNetFeatures(nn.Module):
@@ -64,8 +65,10 @@ class EfficientNetFeatures(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: UInt8[Tensor, "n h w 3"]) -> tuple[Float[Tensor, "n p 40"], Float[Tensor, "n q 112"]]:
-        """Maps of strides 8 and 16, flattened row by row, channels last."""
-        fine, coarse = zip(*(self._maps(part) for part in images.split(_CHUNK)), strict=True)
+        """Maps of strides 8 and 16, flattened row by row, channels last; on the device of the weights."""
+        images = images.to(self.fine_mean.device)
+        together = _CHUNK if images.device.type == "cpu" else _GPU_CHUNK
+        fine, coarse = zip(*(self._maps(part) for part in images.split(together)), strict=True)
         return torch.cat(fine), torch.cat(coarse)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor]:

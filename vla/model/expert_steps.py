@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vla.model.action_expert import Plan, time_embedding
+from vla.model.action_expert import Plan, gelu, time_embedding
 from vla.model.attention import additive
 from vla.model.backbone import Backbone, Inputs, Prefix
+from vla.model.cpu_products import attention, fast, gated, product
+from vla.model.fused_expert import FusedLayers
 
 if TYPE_CHECKING:
     from vla.model.action_network import ActionNetwork
@@ -62,18 +64,16 @@ class ExpertSteps:
         condition = expert.time(embedded) if adaptive else None
         own, width = self.first + network.horizon, expert.config.width
         self.x = plan.keys[0].new_empty(batch, own, width)
-        self.h = torch.empty_like(self.x)
-        self.state = None if network.state_in is None else network.state_in(inputs.state[:, None], self.body)
+        state = inputs.state[:, None].to(self.x.dtype)
+        self.state = None if network.state_in is None else network.state_in(state, self.body)
         self.time = None if adaptive else _FusedTime(network, embedded, self.body)
-        layers: Any = expert.layers
-        self.layers = [
-            _LayerSteps(layer, plan, place, condition, own, len(times)) for place, layer in enumerate(layers)
-        ]
-        self.final = _norm(expert.final, condition, len(times))
+        layers = FusedLayers if self.x.is_cuda else _LayersInPlace
+        self.layers = layers(expert, plan, condition, own, len(times))
 
     def __call__(self, x: Float[Tensor, "b h a"], place: int) -> Float[Tensor, "b h a"]:
         """What the plain network answers for ``x`` and ``times[place]``."""
-        network = self.network
+        network, dtype = self.network, x.dtype
+        x = x.to(self.x.dtype)
         if not network.noisy_padding:
             x = torch.where(self.real, x, 0.0)
         if self.state is not None:
@@ -85,9 +85,7 @@ class ExpertSteps:
             actions.copy_(network.action_in(x, self.body))
             if network.places is not None:
                 actions.add_(network.places)
-        for layer in self.layers:
-            layer(self.x, self.h, place)
-        return network.action_out(_normed(self.x, self.final, place, self.h)[:, self.first :], self.body)
+        return network.action_out(self.layers(self.x, place)[:, self.first :], self.body).to(dtype)
 
 
 class _FusedTime:
@@ -105,6 +103,23 @@ class _FusedTime:
     def enter(self, x: Float[Tensor, "b h a"], place: int, out: Float[Tensor, "b h w"]) -> None:
         hidden = F.silu(torch.matmul(x, self.weight).add_(self.offsets[place]), inplace=True)
         out.copy_(self.last(hidden))
+
+
+class _LayersInPlace:
+    """All layers and the last norm, each step into buffers that are there already."""
+
+    def __init__(self, expert: Any, plan: Plan, condition: Tensor | None, own: int, times: int):
+        self.layers = [
+            _LayerSteps(layer, plan, place, condition, own, times) for place, layer in enumerate(expert.layers)
+        ]
+        self.final = _norm(expert.final, condition, times)
+        self.h = plan.keys[0].new_empty(len(plan.keys[0]), own, expert.config.width)
+
+    def __call__(self, x: Float[Tensor, "b n w"], place: int) -> Float[Tensor, "b n w"]:
+        """Changes ``x`` in place."""
+        for layer in self.layers:
+            layer(x, self.h, place)
+        return _normed(x, self.final, place, self.h)
 
 
 class _LayerSteps:
@@ -129,32 +144,34 @@ class _LayerSteps:
         self.turned = torch.empty(len(keys), own, rotated, layer.head_dim, dtype=dtype, device=device)
         self.change = torch.empty(size, layer.out.weight.shape[0], dtype=dtype, device=device)
         self.opened = torch.empty(size, layer.gate_up.weight.shape[0], dtype=dtype, device=device)
-        self.projection = projection.weight.t()
+        self.projection = projection.weight
 
     def __call__(self, x: Float[Tensor, "b n w"], h: Float[Tensor, "b n w"], place: int) -> None:
         """Changes ``x`` in place; ``h`` is room for something of the same shape."""
         layer = self.layer
         _normed(x, self.before_attention, place, h)
         mixed = self._attend(h)
-        torch.mm(mixed.flatten(0, 1), layer.out.weight.t(), out=self.change)
-        _add(x, self.change.view_as(x), self.before_attention.gate, place)
+        change = product(mixed.flatten(0, 1), layer.out.weight, self.change)
+        _add(x, change.view_as(x), self.before_attention.gate, place)
         _normed(x, self.before_mlp, place, h)
-        torch.mm(h.flatten(0, 1), layer.gate_up.weight.t(), out=self.opened)
-        first, second = self.opened.chunk(2, -1)
-        torch.mm(layer.activation(first).mul_(second), layer.down.weight.t(), out=self.change)
-        _add(x, self.change.view_as(x), self.before_mlp.gate, place)
+        if fast(h) and layer.activation is gelu:
+            opened = gated(h.flatten(0, 1), *layer.gate_up.weight.chunk(2))
+        else:
+            first, second = product(h.flatten(0, 1), layer.gate_up.weight, self.opened).chunk(2, -1)
+            opened = layer.activation(first).mul_(second)
+        change = product(opened, layer.down.weight, self.change)
+        _add(x, change.view_as(x), self.before_mlp.gate, place)
 
     def _attend(self, h: Float[Tensor, "b n w"]) -> Float[Tensor, "b n hd"]:
         batch, own, _ = h.shape
-        torch.mm(h.flatten(0, 1), self.projection, out=self.projected)
-        split = self.projected.view(batch, own, -1, self.layer.head_dim)
+        split = product(h.flatten(0, 1), self.projection, self.projected).view(batch, own, -1, self.layer.head_dim)
         rotated = self.turned.shape[2]
         _rotate(split[:, :, :rotated], self.cos, self.sin, self.turned)
         if not self.layer.cross:
             for room, written in ((self.keys, self.turned[:, :, self.heads :]), (self.values, split[:, :, rotated:])):
                 room[:, :, self.prefix :] = written.transpose(1, 2)
         q = self.turned[:, :, : self.heads].transpose(1, 2).unflatten(1, (self.kv_heads, self.group)).flatten(2, 3)
-        mixed = F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=self.allowed)
+        mixed = attention(q, self.keys, self.values, self.allowed)
         return mixed.unflatten(2, (self.group, own)).flatten(1, 2).transpose(1, 2).flatten(2)
 
 

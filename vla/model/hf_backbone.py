@@ -135,8 +135,8 @@ class HfBackbone(Backbone):
 
     def rotary(self, positions: Int64[Tensor, "b n"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """The decoder's own rotations."""
-        table = self.decoder.get_input_embeddings().weight
-        return self.decoder.rotary_emb(table, position_ids=positions)
+        kind = positions.new_empty((), dtype=torch.float32)  # whatever the weights are: of the angles' own precision
+        return self.decoder.rotary_emb(kind, position_ids=positions)
 
     @property
     def words(self) -> nn.Embedding:

@@ -6,8 +6,6 @@ seen no other pictures. The result is rounded to whole numbers, which LeRobot le
 """
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import UInt8
 
 from vla.model.config import Fit
@@ -19,6 +17,9 @@ def fitted(image: UInt8[np.ndarray, "h w 3"], side: int, fit: Fit) -> UInt8[np.n
     height, width = image.shape[:2]
     if fit == "stretch" or (height, width) == (side, side):
         return resize(image, side, side)
+    import torch  # only here: processes that read data have none as a rule
+    import torch.nn.functional as F
+
     ratio = max(height, width) / side
     inner = (max(1, int(height / ratio)), max(1, int(width / ratio)))
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()

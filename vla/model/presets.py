@@ -1,10 +1,11 @@
 """Models by name, with any head."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from vla.errors import UnknownName
-from vla.model.config import ExpertConfig, HfConfig, NanoConfig, OfflineConfig, VlaConfig
+from vla.errors import ConfigError, UnknownName
+from vla.model.config import ExpertConfig, HfConfig, LoraConfig, NanoConfig, OfflineConfig, VlaConfig
 from vla.model.head_config import BOUNDED, DiffusionConfig, FastConfig, FlowConfig, L1Config, TokensConfig
 from vla.normalize import NormalizeSpec
 
@@ -97,6 +98,35 @@ def with_head(config: VlaConfig, name: str) -> VlaConfig:
     if name not in changes:
         raise UnknownName("head", name, changes)
     return replace(config, **{"insulate": False, "backbone_loss": None} | changes[name])
+
+
+def with_learning(config: VlaConfig, *, lora: int = 0, freeze: Sequence[str] | None = None) -> VlaConfig:
+    """The model with other parts of its backbone learning.
+
+    Args:
+        config: of the whole model.
+        lora: rank of low-rank updates, through which alone the decoder learns then; 0 for none.
+        freeze: of ``vision``, ``connector`` and ``text``, those that do not learn, the others do; None for what the
+            config says.
+
+    Raises:
+        ConfigError: the backbone has no such part, or no choice about it.
+    """
+    changes: dict[str, Any] = {}
+    have = vars(config.backbone)
+    if freeze is not None:
+        parts = {name.removeprefix("freeze_"): name for name in have if name.startswith("freeze_")}
+        unknown = sorted(set(freeze) - set(parts))
+        if unknown or not parts:
+            known = f"those to choose from are {', '.join(parts)}" if parts else "it has no part to choose"
+            raise ConfigError(f"freeze: the backbone {config.backbone.kind!r} has no {', '.join(unknown)}; {known}")
+        changes |= {field: part in freeze for part, field in parts.items()}
+    if lora:
+        if "lora" not in have:
+            raise ConfigError(f"lora: the backbone {config.backbone.kind!r} has no pretrained decoder to adapt")
+        # what a frozen decoder cannot do is learn through updates
+        changes |= {"lora": LoraConfig(rank=lora, scale=float(lora)), "freeze_text": False}
+    return replace(config, backbone=replace(config.backbone, **changes))
 
 
 def preset(name: str) -> VlaConfig:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vla.errors import ConfigError, DataError
 
+REMEMBERED = 4096  # sentences whose numbers are kept
 PAD, UNKNOWN, START = "<pad>", "<unk>", "<s>"
 
 
@@ -33,6 +34,7 @@ class Text:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self.tokenizer, self.length, self.suffix = tokenizer, length, suffix
+        self._known: dict[str, list[int]] = {}
 
     def encode(self, sentences: Sequence[str]) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
         """Token numbers, padded to the longest sentence of the batch, and True where they are real.
@@ -44,7 +46,7 @@ class Text:
 
     def encode_exactly(self, sentences: Sequence[str]) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
         """As :meth:`encode`, of whole prompts: white space stays and nothing is put behind them."""
-        rows = [self.tokenizer.encode(sentence).ids for sentence in sentences]
+        rows = [self._numbers(sentence) for sentence in sentences]
         for sentence, row in zip(sentences, rows, strict=True):
             if not 0 < len(row) <= self.length:
                 raise ConfigError(f"instruction {sentence!r} has {len(row)} tokens; expected 1 to {self.length}")
@@ -55,6 +57,14 @@ class Text:
             tokens[place, : len(row)] = torch.tensor(row)
             mask[place, : len(row)] = True
         return tokens, mask
+
+    def _numbers(self, sentence: str) -> list[int]:
+        """Of one sentence; a robot hears the same one at every step."""
+        if sentence not in self._known:
+            if len(self._known) == REMEMBERED:
+                self._known.clear()
+            self._known[sentence] = self.tokenizer.encode(sentence).ids
+        return self._known[sentence]
 
     @property
     def size(self) -> int:

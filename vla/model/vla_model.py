@@ -26,6 +26,7 @@ from vla.model.action_network import PerBody
 from vla.model.backbone import Backbone, Inputs, Prefix
 from vla.model.batch import Batch
 from vla.model.config import HfConfig, OfflineConfig, VlaConfig
+from vla.model.cpu_products import fast_products
 from vla.model.head import Chance, Head
 from vla.model.head_diffusion import DiffusionHead
 from vla.model.head_fast import FastHead
@@ -95,12 +96,14 @@ class VlaModel(nn.Module):
             time: likewise.
             generator: the global one if None.
         """
-        prefix, chance = self.prefix(batch.inputs), Chance(generator, noise, time)
-        seen = prefix.detach() if self.config.insulate else prefix
-        loss = self.head.loss(self.backbone, seen, batch, chance)
-        if self.backbone_loss is not None:
-            loss = loss + self.backbone_loss.loss(self.backbone, prefix, batch, chance)
-        return loss
+        chance = Chance(generator, noise, time)
+        with fast_products(batch.actions.device):
+            prefix = self.prefix(batch.inputs)
+            seen = prefix.detach() if self.config.insulate else prefix
+            loss = self.head.loss(self.backbone, seen, batch, chance)
+            if self.backbone_loss is not None:
+                loss = loss + self.backbone_loss.loss(self.backbone, prefix, batch, chance)
+            return loss
 
     @torch.inference_mode()
     def sample(
@@ -128,7 +131,8 @@ class VlaModel(nn.Module):
         state = None
         if self.state_in is not None:
             state = self.state_in(inputs.state[:, None], inputs.embodiment)
-        return self.backbone.prefix(inputs, state)
+        with fast_products(inputs.state.device):
+            return self.backbone.prefix(inputs, state)
 
 
 def build(

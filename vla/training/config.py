@@ -35,7 +35,8 @@ class TrainConfig:
         save_every: steps between checkpoints; None for one every five minutes.
         keep: newest checkpoints kept.
         log_every: steps between logged lines.
-        workers: processes that decode pictures, where features are not cached; 0 for threads of this one.
+        workers: processes that decode pictures, where features are not cached; 0 for threads of this one; None for
+            processes beside a GPU, and threads where the model is trained on the cores that would decode.
         threads: of torch; None for its own choice.
         device: ``auto`` takes a GPU if there is one.
         precision: of the forward pass; with ``bf16`` (autocast) weights, moments and averages stay float32.
@@ -70,7 +71,7 @@ class TrainConfig:
     save_every: int | None = None
     keep: int = 2
     log_every: int = 1
-    workers: int = 0
+    workers: int | None = None
     threads: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -85,7 +86,7 @@ class TrainConfig:
         counts = (self.batch_size, self.accumulate, self.keep, self.log_every)
         if min(counts) < 1 or (self.save_every is not None and self.save_every < 1):
             raise ConfigError("batch_size, accumulate, keep, log_every and save_every start at 1")
-        if self.shift < 0 or self.versions < 0 or self.warmup < 0 or self.workers < 0 or self.state_noise < 0:
+        if self.shift < 0 or self.versions < 0 or self.warmup < 0 or (self.workers or 0) < 0 or self.state_noise < 0:
             raise ConfigError("shift, versions, warmup, workers and state_noise start at 0")
         if not (0 <= self.image_dropout <= 1 and 0 <= self.language_dropout <= 1):
             raise ConfigError("image_dropout and language_dropout are probabilities, 0 to 1")

@@ -9,21 +9,22 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from vla.embodiment import CameraSpec
 from vla.experience import Image
-from vla.model.encode import Encoder
+from vla.model.encode_numbers import NumberEncoder
+from vla.model.pictures import fitted
 from vla.protocols import WindowSource
 from vla.training.augment import shift_into, shifts
 from vla.training.chance import numpy_chance
 from vla.training.config import TrainConfig
+from vla.training.horizon import check_horizon
 from vla.training.shard import Shard
-from vla.training.windows import check_horizon
-from vla.transforms import resize
+from vla.training.slot import Empty
 from vla.window_batch import WindowBatch, pictures_into
 
 _TOGETHER = 8  # pictures that are decoded before they are moved into the batch
 
 
 class Examples(NamedTuple):
-    """What a model is shown in one batch; a tuple, which grain takes apart to pass arrays on through shared memory.
+    """What a model is shown in one batch.
 
     Attributes:
         sentences: instructions.
@@ -46,7 +47,7 @@ class Examples(NamedTuple):
 
 @dataclass(frozen=True)
 class ExampleReader:
-    """Makes the examples of a batch; called by many threads at once.
+    """Makes the examples of a batch; called by many threads at once, or in processes that have no torch.
 
     Attributes:
         source: of the windows.
@@ -56,12 +57,16 @@ class ExampleReader:
     """
 
     source: WindowSource
-    encoder: Encoder
+    encoder: NumberEncoder
     config: TrainConfig
     shard: Shard
 
-    def __call__(self, number: int) -> Examples:
+    def __call__(self, number: int, empty: Empty = np.empty) -> Examples:
         """The examples of the batch of one number.
+
+        Args:
+            number: of the batch.
+            empty: makes its largest array.
 
         Raises:
             ConfigError: windows have another horizon than the model.
@@ -71,7 +76,7 @@ class ExampleReader:
         indices = self.shard.places(number)
         examples = Examples(
             [""] * size,
-            np.empty((size, len(model.cameras), side, side, 3), np.uint8),
+            empty((size, len(model.cameras), side, side, 3), np.uint8),
             np.zeros((size, len(model.cameras)), bool),
             np.empty((size, model.state_size), np.float32),
             np.empty((size, model.horizon, model.action_size), np.float32),
@@ -96,8 +101,8 @@ class ExampleReader:
             examples.present[rows, slot] = True
             pictures = _pictures(batch, batch.spec.camera(name))
             for row, place, picture in zip(rows.tolist(), places, pictures, strict=True):
-                side = self.encoder.image_size
-                shift_into(resize(picture, side, side), place[slot], examples.images[row, slot])
+                square = fitted(picture, self.encoder.image_size, self.encoder.fit)
+                shift_into(square, place[slot], examples.images[row, slot])
         for row, sentence in zip(rows.tolist(), batch.instructions, strict=True):
             examples.sentences[row] = sentence
 

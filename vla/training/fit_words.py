@@ -11,7 +11,7 @@ from vla.model.fast import FastCodec
 from vla.model.head_fast import held
 from vla.model.vla_model import VlaModel
 from vla.protocols import WindowSource
-from vla.training.windows import check_horizon
+from vla.training.horizon import check_horizon
 
 CHUNKS = 20_000
 """At most so many chunks are looked at, evenly spaced over the data: which pairs are frequent is known by then."""

@@ -99,22 +99,23 @@ class LiveLoader:
     Args:
         source: of the windows.
         encoder: of the model.
-        config: seed, augmentation and workers.
+        config: seed and augmentation.
         shard: which examples each batch holds.
+        workers: processes that decode; 0 for threads of this one.
     """
 
-    def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig, shard: Shard):
-        self.examples = ExampleReader(source, encoder, config, shard)
-        self.encoder, self.config, self.shard = encoder, config, shard
+    def __init__(self, source: WindowSource, encoder: Encoder, config: TrainConfig, shard: Shard, workers: int = 0):
+        self.examples = ExampleReader(source, encoder.without_words(), config, shard)
+        self.encoder, self.config, self.shard, self.workers = encoder, config, shard, workers
         self.state_mask = _state_mask(encoder)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """See :class:`Loader`."""
-        examples = read_ahead(self.examples, start, workers=self.config.workers)
+        examples = read_ahead(self.examples, start, workers=self.workers)
         for number, made in zip(_count(start), examples, strict=False):
             tokens, mask = self.encoder.words(made.sentences, made.body.tolist(), made.state)
             arrays = (made.images, made.present, made.state, made.actions, made.valid, made.body)
-            images, present, state, actions, valid, body = (torch.from_numpy(np.asarray(array)) for array in arrays)
+            images, present, state, actions, valid, body = (torch.from_numpy(array) for array in arrays)
             state = _noisy(state, self.state_mask[body], self.config, self.shard.places(number))
             yield Batch(Inputs(images, None, present, tokens, mask, state, body), actions, valid)
 

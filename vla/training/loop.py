@@ -141,13 +141,14 @@ def train(
         with Journal(out, progress.step, trackers, writes=ranks.first, quiet=quiet) as journal:
             note = "fitting words for actions"
             fit_words(model, encoder, source, lambda n, total: journal.show(note, n / total, f"{n} chunks"))
+            model.to(ranks.device)  # before the frozen vision looks at all pictures
             loader = make_loader(
                 model, encoder, source, config, cache or out / "features", journal, ranks, shard, resumed=begun
             )
             answers = make_answers(model, encoder, pairs, config, ranks)
             if init is not None and checkpoint is None:
                 journal.say(start_from(init, model, encoder, out if ranks.first else None).summary())
-            loss = spread(model.to(ranks.device).train(), ranks, config.parallel)
+            loss = spread(model.train(), ranks, config.parallel)
             optimizer = make_optimizer(model, config)
             parameters = trainable(model)
             ema = {name: value.detach().clone() for name, value in parameters.items()}

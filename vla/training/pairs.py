@@ -30,6 +30,7 @@ from vla.model.vla_model import VlaModel
 from vla.training.chance import numpy_chance
 from vla.training.read_ahead import read_ahead
 from vla.training.shard import Shard
+from vla.training.slot import Empty
 
 IMAGES = ("image", "images", "jpg", "picture")
 QUESTIONS = ("question", "query", "prompt", "problem")
@@ -129,11 +130,12 @@ class _Batches:
     shard: Shard
     end: int | None
 
-    def __call__(self, number: int) -> Answers:
+    def __call__(self, number: int, empty: Empty) -> Answers:
         pairs = [self.pairs[self._row(place)] for place in self.shard.places(number)]
         size, slots = len(pairs), len(self.config.cameras)
         side = self.encoder.image_size
-        images = np.zeros((size, slots, side, side, 3), dtype=np.uint8)
+        images = empty((size, slots, side, side, 3), np.uint8)
+        images[:, 1:] = 0
         present = torch.zeros(size, slots, dtype=torch.bool)
         present[:, 0] = True
         for row, pair in enumerate(pairs):

@@ -20,8 +20,11 @@ from vla.training.journal import Journal
 from vla.training.loader import CachedLoader, LiveLoader, Loader
 from vla.training.pairs import PairLoader, Pairs
 from vla.training.ranks import Ranks
+from vla.training.read_ahead import cores
 from vla.training.shard import Shard, extra_shard
 from vla.training.windows import Windows, read_windows
+
+_MOST_WORKERS = 8  # each decodes some 4,000 pictures of 224 pixels a second
 
 
 def make_encoder(
@@ -67,7 +70,8 @@ def make_loader(
     """
     vision = model.backbone.frozen_vision
     if vision is None:
-        return LiveLoader(source, encoder, config, shard)
+        workers = workers_of(config, ranks.device.type, cores() // ranks.here)
+        return LiveLoader(source, encoder, config, shard, workers)
     with ranks.one_after_first():
         store = FeatureStore(
             cache,
@@ -81,6 +85,22 @@ def make_loader(
     if not resumed:
         encoder.text = make_text(model.config, windows.sentences)
     return CachedLoader(source, windows, store, encoder, config, shard)
+
+
+def workers_of(config: TrainConfig, device: str, share: int) -> int:
+    """Processes that decode for one rank.
+
+    Beside a GPU the training's own thread has to keep it busy, and threads that decode would make it wait for the
+    interpreter; on the CPU the model takes all cores anyway, and processes would only add their memory.
+
+    Args:
+        config: may say how many.
+        device: that the model is on.
+        share: of the machine's cores that are this rank's.
+    """
+    if config.workers is not None:
+        return config.workers
+    return min(share - 1, _MOST_WORKERS) if device != "cpu" and share >= 4 else 0
 
 
 def _read(

@@ -40,6 +40,11 @@ class Ranks:
         """Whether this process writes files and shows what happens."""
         return self.rank == 0
 
+    @property
+    def here(self) -> int:
+        """How many of them are on this machine, as ``torchrun`` says."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
     def largest(self, values: Sequence[float]) -> list[float]:
         """The largest that any rank has, number by number."""
         if self.size == 1:

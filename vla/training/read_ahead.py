@@ -1,6 +1,6 @@
 """Batches made ahead of the training by threads, and by processes where threads are not enough; always in order.
 
-grain does the work. It was chosen over torch's ``DataLoader`` after both had drawn the same RLDS windows of 224 pixels
+Threads are grain's. It was chosen over torch's ``DataLoader`` after both had drawn the same RLDS windows of 224 pixels
 in batches of 64, on two cores that had other work too: processor time is what compares (``benchmarks/loading.py``
 measures what came of it):
 
@@ -15,13 +15,12 @@ torch, two spawned     not measured   7 s or more  1,090 MB
 grain, two spawned     540 us         1.7 s        250 MB
 =====================  =============  ===========  ==========================
 
-Since then batches are made whole (:mod:`vla.window_batch`): beside decoding, a window costs some 15 us instead of 100,
-of which reading its bytes is 5. Threads suffice since a JPEG is decoded without the interpreter lock; they share the
+Since then batches are made whole (:mod:`vla.window_batch`), which leaves little beside decoding. Threads share the
 index and all else with the process that trains, hand over pictures without a copy, and do not care how processes are
-started. What needs the lock takes some 10 us a window, so that one process should feed several 10,000 windows a second
-(not measured: that takes eight cores or more); beyond that, ``workers`` adds processes. torch's loader has no threads.
-Both go on at any step, since a step's batch is a function of its number. grain itself is 3 MB; array-record, absl,
-etils and protobuf, which it needs, come with tensorflow-datasets anyway.
+started; what they lose is the time they wait for each other's interpreter lock, and for the training's. Processes of
+grain and of torch copy every batch into memory that is new each time, which costs as much as half the decoding; so
+``workers`` are our own (:mod:`vla.training.batch_workers`), which decode where the trainer reads. All go on at any
+step, since a step's batch is a function of its number.
 """
 
 import os
@@ -29,7 +28,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from vla.training.batch_workers import made_by_processes
 from vla.training.malloc import keep_freed_memory
+from vla.training.slot import Empty
 
 _ENDLESS = 1 << 48  # batches; grain wants a number
 
@@ -40,30 +43,32 @@ def cores() -> int:
 
 
 def read_ahead[T](
-    make: Callable[[int], T], start: int, *, threads: int | None = None, workers: int = 0, ahead: int = 2
+    make: Callable[[int, Empty], T], start: int, *, threads: int | None = None, workers: int = 0, ahead: int = 2
 ) -> Generator[T]:
     """What ``make`` gives for ``start``, ``start + 1`` and so on, without end, made while earlier ones are used.
 
-    Closing the iterator (or dropping it) ends its threads and processes.
+    Closing the iterator (or dropping it) ends its threads and processes. With workers an array lies in memory that is
+    used again when nobody has it any more: let go of a result before asking for the next, or more memory is taken.
 
     Args:
-        make: a function of the number alone, called by several threads at once; with workers it must be picklable.
+        make: a function of the number alone that has its large arrays from its second argument, which is like
+            ``np.empty``; called by several threads at once; with workers it must be picklable.
         start: first number.
-        threads: of this process, or of each worker; None for as many as there are cores, in all.
-        workers: processes to start; 0 for threads of this one.
-        ahead: results that each thread may have waiting.
+        threads: of this process; None for as many as there are cores.
+        workers: processes to start instead; 0 for threads of this one.
+        ahead: results that each thread may have waiting; for workers, those in the making or in use count too.
 
     Raises:
-        VlaError: that ``make`` raised, when its turn comes; from other processes too.
+        VlaError: that ``make`` raised, when its turn comes; or a process died.
     """
+    if workers:
+        yield from made_by_processes(make, start, workers, ahead)
+        return
     keep_freed_memory()  # a batch of pictures in fresh pages costs half as much again as decoding it
     grain = _grain()
-    count = threads or max(1, cores() // max(1, workers))
+    count = threads or cores()
     options = grain.ReadOptions(num_threads=count, prefetch_buffer_size=count * ahead)
-    stream = grain.MapDataset.source(_From(make, start)).to_iter_dataset(options)
-    if workers:
-        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead))
-    results = iter(stream)
+    results = iter(grain.MapDataset.source(_From(make, start)).to_iter_dataset(options))
     try:
         while True:
             yield next(results)
@@ -75,14 +80,14 @@ def read_ahead[T](
 class _From[T]:
     """As grain wants a data source: numbers from 0, and an end."""
 
-    make: Callable[[int], T]
+    make: Callable[[int, Empty], T]
     start: int
 
     def __len__(self) -> int:
         return _ENDLESS
 
     def __getitem__(self, index: Any) -> T:
-        return self.make(self.start + int(index))
+        return self.make(self.start + int(index), np.empty)
 
 
 def _grain() -> Any:

@@ -10,6 +10,7 @@ from vla.errors import ConfigError
 from vla.experience import Place, Window
 from vla.protocols import WindowSource
 from vla.training.features import FeatureStore
+from vla.training.horizon import check_horizon
 
 _TOGETHER = 16  # pictures are handed to the extractor in groups of so many windows
 
@@ -95,9 +96,3 @@ def read_windows(
         tuple(sentences),
         np.concatenate(rows),
     )
-
-
-def check_horizon(found: int, horizon: int) -> None:
-    """Raise ConfigError unless windows have as many actions as the model's horizon."""
-    if found != horizon:
-        raise ConfigError(f"windows hold {found} actions; the model's horizon is {horizon}")

@@ -1,0 +1,262 @@
+"""Driver of Universal Robots' e-Series arms through ur-rtde: ``servoL`` or ``servoJ``, streamed by our own servo.
+
+**Not run on hardware.** It was run with the real ur-rtde client against :mod:`vla.robot_driver.ur_emulator`, which
+speaks RTDE, the dashboard's and the script port's protocols and has no dynamics.
+
+The controller holds the last line of defence: its own safety configuration, and a watchdog in ur-rtde's control script
+that ends the program (and brakes) when this process is silent for ``watchdog``. The tool centre point is what the
+controller has, unless ``tool`` sets it; it becomes part of the embodiment.
+"""
+
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from vla import mounting
+from vla.embodiment import EmbodimentSpec
+from vla.embodiments.ur import MAX_SPEED, RANGE, REACH_M, limits, ur
+from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
+from vla.robot_driver.arm_camera import open_cameras, parse_cameras
+from vla.robot_driver.arm_link import Measured
+from vla.robot_driver.motion import MotionLimits
+from vla.robot_driver.robotiq import Robotiq
+from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool
+from vla.robot_driver.ur_kinematics import pose_matrix, pose_vector
+from vla.safety import SafetyLimits
+
+_PORT = 30004
+_PROTECTIVE, _EMERGENCY, _FAULT = 1 << 2, (1 << 5) | (1 << 6) | (1 << 7), 1 << 9
+_MEASURED = [
+    "timestamp",
+    "actual_q",
+    "actual_TCP_pose",
+    "robot_mode",
+    "safety_mode",
+    "runtime_state",
+    "robot_status_bits",
+    "safety_status_bits",
+]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the arm is, and how it is driven.
+
+    Attributes:
+        host: address of the controller, or of an emulator.
+        model: ur3e, ur5e, ur10e or ur16e.
+        joints: actions are joint positions (servoJ) instead of changes of the tool's pose (servoL).
+        gripper: ``robotiq`` for a Robotiq 2F on the wrist with its URCap.
+        rate: of the actions [Hz].
+        servo_rate: of what is streamed to the controller [Hz]; it interpolates to its own 500 Hz.
+        tool: pose of the tool centre point in the flange's frame, position [m] and rotation vector [rad]; what the
+            controller has if None.
+        speed: largest of the tool along each axis [m/s].
+        turn: largest of the tool around each axis [rad/s].
+        joint_speed: largest of every joint, where joints are driven [rad/s].
+        table: height of what the arm stands on or over, below which nothing is aimed [m].
+        lookahead: of the controller's servo [s], 0.03 to 0.2; more is smoother and later.
+        gain: of the controller's servo, 100 to 2000.
+        watchdog: a silence for so long ends the controller's program [s].
+        cameras: each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g. ``front=0:640x480@30:primary``.
+    """
+
+    host: str = "127.0.0.1"
+    model: str = "ur5e"
+    joints: bool = False
+    gripper: Literal["none", "robotiq"] = "none"
+    rate: float = 10.0
+    servo_rate: float = 125.0
+    tool: tuple[float, float, float, float, float, float] | None = None
+    speed: float = 0.25
+    turn: float = 1.0
+    joint_speed: float = 1.0
+    lookahead: float = 0.1
+    gain: float = 300.0
+    watchdog: float = 0.2
+    table: float = 0.0
+    cameras: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.model not in REACH_M:
+            raise UnknownName("model of Universal Robots", self.model, REACH_M)
+        check_tool(self.tool)
+        ToolLimits(self.speed, self.turn)
+        if not 0.03 <= self.lookahead <= 0.2 or not 100 <= self.gain <= 2000:
+            raise ConfigError(f"lookahead is 0.03 to 0.2 s, gain 100 to 2000; found {self.lookahead} and {self.gain}")
+        if not (50 <= self.servo_rate <= 500 and 2 / self.servo_rate < self.watchdog <= 10):
+            raise ConfigError(
+                f"servo_rate is 50 to 500 Hz and watchdog 2 periods of it to 10 s, found {self.servo_rate} and "
+                f"{self.watchdog}"
+            )
+        if not 0 < self.joint_speed <= MAX_SPEED:
+            raise ConfigError(f"joint_speed is above 0 and at most {MAX_SPEED:.2f} rad/s, found {self.joint_speed}")
+
+    def make(self) -> StreamedArm:
+        """Connect, start the controller's program and hold the arm where it is.
+
+        Raises:
+            DependencyMissing: ur-rtde is not installed.
+            BodyFault: the arm cannot be reached, or is stopped.
+        """
+        cameras = parse_cameras(self.cameras)
+        spec = ur(
+            self.model,
+            joints=self.joints,
+            gripper=self.gripper != "none",
+            rate=self.rate,
+            speed=self.speed,
+            turn=self.turn,
+            cameras=tuple(camera.spec for camera in cameras),
+        )
+        opened = open_cameras(cameras)
+        link: UrLink | None = None
+        try:
+            link = UrLink(self)
+            spec = link.completed(spec)
+            return StreamedArm(link, spec, self._motion(), rate=self.servo_rate, cameras=opened)
+        except BaseException:
+            for camera in opened.values():
+                camera.close()
+            if link is not None:
+                link.close()
+            raise
+
+    def limits(self) -> SafetyLimits:
+        """What the arm may be told; see :func:`vla.embodiments.ur.limits`. Joints have no box but their ranges."""
+        if self.joints:
+            return SafetyLimits(max_age=1.0)
+        return limits(self.model, table=self.table, rate=self.rate, speed=self.speed, turn=self.turn)
+
+    def _motion(self) -> MotionLimits:
+        if not self.joints:
+            return ToolLimits(self.speed, self.turn).motion
+        low, high = zip(*RANGE, strict=True)
+        speed = self.joint_speed
+        return MotionLimits(low, high, (speed,) * 6, (4 * speed,) * 6, (40 * speed,) * 6)
+
+
+class UrLink:
+    """An :class:`~vla.robot_driver.arm_link.ArmLink` over ur-rtde.
+
+    Args:
+        config: see there.
+
+    Raises:
+        DependencyMissing: ur-rtde is not installed.
+        BodyFault: the arm cannot be reached, is stopped, or its program does not start.
+    """
+
+    def __init__(self, config: Config):
+        try:
+            import rtde_control
+            import rtde_receive
+        except ImportError as error:
+            raise DependencyMissing("driving a UR needs ur-rtde: pip install 'vla-stack[ur]'") from error
+        self._config, self._where = config, f"the UR at {config.host}"
+        self._period = 1 / config.servo_rate
+        self._control: Any = None
+        self._receive: Any = None
+        self._gripper: Robotiq | None = None
+        self._closed = False
+        self._reachable()
+        try:
+            self._receive = self._made(lambda: rtde_receive.RTDEReceiveInterface(config.host, -1.0, _MEASURED))
+            self._stopped()
+            self._control = self._made(lambda: rtde_control.RTDEControlInterface(config.host))
+            if config.tool is not None and not self._control.setTcp(list(config.tool)):
+                raise BodyFault(f"{self._where} did not take the tool centre point {config.tool}")
+            self.tool = np.array(self._control.getTCPOffset(), np.float64)
+            if config.gripper == "robotiq":
+                self._gripper = Robotiq(config.host)
+            if not self._control.setWatchdog(1 / config.watchdog):
+                raise BodyFault(f"{self._where} did not take the watchdog")
+        except BaseException:
+            self.close()
+            raise
+
+    def completed(self, spec: EmbodimentSpec) -> EmbodimentSpec:
+        """The embodiment with the tool centre point that the controller has."""
+        return dataclasses.replace(spec, tool=mounting.offset_of(pose_matrix(self.tool)))
+
+    def read(self) -> Measured:
+        """See :class:`~vla.robot_driver.arm_link.ArmLink`; joints and pose may be one controller period apart."""
+        receive = self._receive
+        if self._closed or not receive.isConnected():
+            raise BodyFault(f"{self._where} is gone: the connection ended")
+        self._stopped()
+        stamp = receive.getTimestamp()  # first: what is read afterwards is as new or newer
+        tool = pose_matrix(np.array(receive.getActualTCPPose(), np.float64))
+        joints = np.array(receive.getActualQ(), np.float64)
+        return Measured(float(stamp), joints, tool, None if self._gripper is None else self._gripper.opening)
+
+    def send_tool(self, pose: Float64[np.ndarray, "4 4"]) -> None:
+        """``servoL``."""
+        vector = pose_vector(pose).tolist()
+        config = self._config
+        self._say(lambda: self._control.servoL(vector, 0.0, 0.0, self._period, config.lookahead, config.gain))
+
+    def send_joints(self, positions: Float64[np.ndarray, "6"]) -> None:
+        """``servoJ``."""
+        config = self._config
+        goal = positions.tolist()
+        self._say(lambda: self._control.servoJ(goal, 0.0, 0.0, self._period, config.lookahead, config.gain))
+
+    def grip(self, opening: float) -> None:
+        """See :class:`~vla.robot_driver.arm_link.ArmLink`."""
+        if self._gripper is not None:
+            self._gripper.grip(opening)
+
+    def halt(self) -> None:
+        """``servoStop``; the controller brakes by itself where the connection is gone (its watchdog)."""
+        if self._control is not None and self._control.isConnected():
+            with contextlib.suppress(RuntimeError):  # it went away meanwhile
+                self._control.servoStop(2.0)
+
+    def close(self) -> None:
+        """Halt, end the program and hang up."""
+        if self._closed:
+            return
+        self._closed = True
+        self.halt()
+        if self._gripper is not None:
+            self._gripper.close()
+        with contextlib.suppress(RuntimeError):  # it went away meanwhile
+            if self._control is not None:
+                if self._control.isConnected():
+                    self._control.stopScript()
+                self._control.disconnect()
+        if self._receive is not None:
+            self._receive.disconnect()
+
+    def _reachable(self) -> None:
+        """The client waits without an end for a controller that accepts and says nothing; ask first."""
+        try:
+            socket.create_connection((self._config.host, _PORT), timeout=2.0).close()
+        except OSError as error:
+            raise BodyFault(f"{self._where} cannot be reached on port {_PORT}: {error}") from error
+
+    def _made(self, make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except (RuntimeError, ValueError) as error:  # how its C++ exceptions arrive
+            raise BodyFault(f"{self._where}: {error}") from error
+
+    def _say(self, send: Callable[[], bool]) -> None:
+        if self._closed:
+            raise BodyFault(f"{self._where}: the connection was closed")
+        if not self._made(send):
+            self._stopped()
+            raise BodyFault(f"{self._where} did not take a servo command: its program has ended")
+
+    def _stopped(self) -> None:
+        bits = int(self._receive.getSafetyStatusBits())
+        for mask, what in ((_EMERGENCY, "an emergency stop"), (_PROTECTIVE, "a protective stop"), (_FAULT, "a fault")):
+            if bits & mask:
+                raise BodyFault(f"{self._where} is in {what}: release it on the pendant, then connect again")
