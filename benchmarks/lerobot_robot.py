@@ -2,7 +2,7 @@
 
 Both read and command the same emulated arm (a process of its own behind a pseudo-terminal) through lerobot's follower
 and Feetech's library: ours converts units, drops stale answers, checks the servos' health twice a second and keeps
-within limits. Rounds of the two take turns in one run; medians of a step (observe, then command what was measured).
+within limits. Steps of the two take turns in one run; medians of a step (observe, then command what was measured).
 """
 
 import json
@@ -19,14 +19,11 @@ from vla.safety import SafeBody
 STEPS, ROUNDS = 60, 7
 
 
-def timed(step: Callable[[], None]) -> float:
-    """Median time of a step [ms]."""
-    times = []
-    for _ in range(STEPS):
-        begin = time.perf_counter()
-        step()
-        times.append(1e3 * (time.perf_counter() - begin))
-    return statistics.median(times)
+def milliseconds(step: Callable[[], None]) -> float:
+    """How long one step takes."""
+    begin = time.perf_counter()
+    step()
+    return 1e3 * (time.perf_counter() - begin)
 
 
 def main() -> None:
@@ -42,7 +39,10 @@ def main() -> None:
         def ours() -> None:
             safe.command(safe.observe().state)
 
-        rounds = [(timed(ours), timed(theirs)) for _ in range(ROUNDS)]
+        rounds = []
+        for _ in range(ROUNDS):
+            pairs = [(milliseconds(ours), milliseconds(theirs)) for _ in range(STEPS)]
+            rounds.append([statistics.median(column) for column in zip(*pairs, strict=True)])
         body.close()
     ours_ms, theirs_ms = (statistics.median(column) for column in zip(*rounds, strict=True))
     ratio = statistics.median(first / second for first, second in rounds)

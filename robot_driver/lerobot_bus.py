@@ -95,7 +95,9 @@ def port_trouble(port: str) -> str:
 
 def drop_stale(bus: Any) -> None:
     """Throw away what has arrived unasked: an answer that came too late is not one to the next question."""
-    bus.port_handler.ser.reset_input_buffer()
+    serial = bus.port_handler.ser
+    while waiting := serial.in_waiting:  # not reset_input_buffer, which waits for the kernel
+        serial.read(waiting)
     bus.port_handler.is_using = False  # left behind by a failure in the middle of a packet
 
 
