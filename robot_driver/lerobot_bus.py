@@ -7,6 +7,7 @@ the next question. Works on what ``lerobot.motors`` 0.6.1 has: ``bus.motors``, `
 
 import os
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ COMPLAINTS = {
 """Bits of the status of Feetech's STS servos."""
 
 OVERLOAD = COMPLAINTS[32]
+
+_PAUSE_S = 0.02  # for late answers to come in, before a servo is asked once more
 
 
 class PortGone(BodyFault):
@@ -92,7 +95,9 @@ def port_trouble(port: str) -> str:
 
 def drop_stale(bus: Any) -> None:
     """Throw away what has arrived unasked: an answer that came too late is not one to the next question."""
-    bus.port_handler.ser.reset_input_buffer()
+    serial = bus.port_handler.ser
+    while waiting := serial.in_waiting:  # not reset_input_buffer, which waits for the kernel
+        serial.read(waiting)
     bus.port_handler.is_using = False  # left behind by a failure in the middle of a packet
 
 
@@ -140,13 +145,23 @@ def positions(device: Any) -> dict[str, float]:
 def complaints(bus: Any, side: str = "") -> dict[str, list[str]]:
     """What Feetech servos say of themselves, by motor; empty for those that are well, and for other makes.
 
+    A complaint counts if it is repeated: a late answer to another question may look like one.
+
     Raises:
         ConnectionError: they did not answer.
     """
     if type(bus).__name__ != "FeetechMotorsBus" or bus.protocol_version != 0:
         return {}
-    status = bus.sync_read("Status", normalize=False, num_retry=2)
-    return {f"{side}{name}": words for name, bits in status.items() if (words := list(_words(int(bits))))}
+    bits = _status(bus)
+    if any(bits.values()):
+        time.sleep(_PAUSE_S)
+        bits = {name: said & bits[name] for name, said in _status(bus).items()}
+    return {f"{side}{name}": words for name, said in bits.items() if (words := list(_words(said)))}
+
+
+def _status(bus: Any) -> dict[str, int]:
+    drop_stale(bus)
+    return {name: int(bits) for name, bits in bus.sync_read("Status", normalize=False, num_retry=2).items()}
 
 
 def let_go(bus: Any) -> None:

@@ -58,18 +58,20 @@ def calibrate(arm: Emulator, sort: Sort, kind: str, name: str, folder: Path) -> 
     """Run lerobot's own calibration of an arm, moved by hand; leaves the file in ``folder``, the port closed."""
     device = make(sort, kind, {"port": arm.port, "id": name, "calibration_dir": folder})
     bus = buses(device)[""]
+    write = bus._write  # lerobot's calibration asks nothing twice
+    bus._write = lambda *args, **more: write(*args, **more | {"num_retry": 5})
     bus.connect()
 
-    def operator(write: int) -> None:
+    def operator(terminal: int) -> None:
         arm.hand(MIDDLE)
-        os.write(write, b"\n")  # it is in the middle of its range
+        os.write(terminal, b"\n")  # it is in the middle of its range
         wait_for(lambda: len(seen) > 0)
         for end in range(2):
             arm.hand({motor: REACH[motor - 1][end] for motor in MIDDLE})
             count = len(seen)
             wait_for(lambda count=count: len(seen) > count + 2)
         arm.hand(MIDDLE)
-        os.write(write, b"\n")  # the ranges are recorded
+        os.write(terminal, b"\n")  # the ranges are recorded
 
     seen: list[dict] = []
     read = bus.sync_read
@@ -81,8 +83,8 @@ def calibrate(arm: Emulator, sort: Sort, kind: str, name: str, folder: Path) -> 
         return values
 
     bus.sync_read = sync_read
-    with typed() as write:
-        hand = threading.Thread(target=operator, args=(write,), daemon=True)
+    with typed() as terminal:
+        hand = threading.Thread(target=operator, args=(terminal,), daemon=True)
         hand.start()
         device.calibrate()
         hand.join()

@@ -18,7 +18,6 @@ from tyro.conf import subcommand
 
 from vla.commands.data import Data
 from vla.commands.demos import Demos
-from vla.commands.emulate import Emulate
 from vla.commands.eval import Eval, with_run
 from vla.commands.model import Model
 from vla.commands.quickstart import Quickstart
@@ -43,7 +42,6 @@ Command = (
     | Annotated[Rollout, subcommand("rollout")]
     | Annotated[RobotCommand, subcommand("robot")]
     | Annotated[Serve, subcommand("serve")]
-    | Annotated[Emulate, subcommand("emulate")]
     | Annotated[Quickstart, subcommand("quickstart")]
 )
 

@@ -1,4 +1,4 @@
-"""``vla emulate``: an arm that is software, at a serial port of its own, for whatever talks to the real one."""
+"""``vla robot emulate``: an arm that is software, at a serial port of its own, for whatever talks to the real one."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from vla.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Emulate:
+class RobotEmulate:
     """Be an SO-100 or SO-101: six servos at a serial port of their own, until Ctrl-C or SIGTERM.
 
     lerobot's own programs and Feetech's library talk to it as to a real arm; nothing of it is measured on one.

@@ -1,4 +1,4 @@
-"""``vla emulate``: Feetech's library finds the servos at the port; ended, the port is gone."""
+"""``vla robot emulate``: Feetech's library finds the servos at the port; ended, the port is gone."""
 
 import json
 import os
@@ -23,7 +23,19 @@ def ping(port, library, number):
 
 def test_an_arm_that_is_software(tmp_path):
     link, file = tmp_path / "arm", tmp_path / "cal" / "follower.json"
-    command = [sys.executable, "-m", "vla.cli", "--json", "emulate", "so101", "--link", link, "--calibration", file]
+    command = [
+        sys.executable,
+        "-m",
+        "vla.cli",
+        "--json",
+        "robot",
+        "emulate",
+        "so101",
+        "--link",
+        link,
+        "--calibration",
+        file,
+    ]
     process = subprocess.Popen([*map(str, command), "--sway", "0.5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         wait_for(link.exists, 60.0)
@@ -46,7 +58,7 @@ def test_an_arm_that_is_software(tmp_path):
 
 def test_a_name_that_is_taken_and_a_share_that_is_none(vla, tmp_path):
     (tmp_path / "arm").touch()
-    code, _, err = vla("emulate", "--link", tmp_path / "arm")
+    code, _, err = vla("robot", "emulate", "--link", tmp_path / "arm")
     assert code == 2 and "is there already" in err
-    code, _, err = vla("emulate", "--sway", "2")
+    code, _, err = vla("robot", "emulate", "--sway", "2")
     assert code == 2 and "from 0 to 1" in err
