@@ -9,7 +9,6 @@ controller has, unless ``tool`` sets it; it becomes part of the embodiment.
 """
 
 import contextlib
-import dataclasses
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +17,15 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from vla import mounting
-from vla.embodiment import EmbodimentSpec
-from vla.embodiments.ur import MAX_SPEED, RANGE, REACH_M, limits, ur
+from vla.arm_channels import SPEED, TURN_SPEED, tool_limits
+from vla.embodiments.ur import MAX_SPEED, RANGE, REACH_M, ur
 from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
-from vla.robot_driver.arm_camera import open_cameras, parse_cameras
+from vla.robot_driver.arm_camera import parse_cameras
 from vla.robot_driver.arm_link import Measured
+from vla.robot_driver.gripper_thread import GripperThread
 from vla.robot_driver.motion import MotionLimits
 from vla.robot_driver.robotiq import Robotiq
-from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool
+from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool, joint_motion, open_arm
 from vla.robot_driver.ur_kinematics import pose_matrix, pose_vector
 from vla.safety import SafetyLimits
 
@@ -74,8 +73,8 @@ class Config:
     rate: float = 10.0
     servo_rate: float = 125.0
     tool: tuple[float, float, float, float, float, float] | None = None
-    speed: float = 0.25
-    turn: float = 1.0
+    speed: float = SPEED
+    turn: float = TURN_SPEED
     joint_speed: float = 1.0
     lookahead: float = 0.1
     gain: float = 300.0
@@ -115,31 +114,17 @@ class Config:
             turn=self.turn,
             cameras=tuple(camera.spec for camera in cameras),
         )
-        opened = open_cameras(cameras)
-        link: UrLink | None = None
-        try:
-            link = UrLink(self)
-            spec = link.completed(spec)
-            return StreamedArm(link, spec, self._motion(), rate=self.servo_rate, cameras=opened)
-        except BaseException:
-            for camera in opened.values():
-                camera.close()
-            if link is not None:
-                link.close()
-            raise
+        return open_arm(lambda: UrLink(self), spec, self._motion(), rate=self.servo_rate, cameras=cameras)
 
     def limits(self) -> SafetyLimits:
-        """What the arm may be told; see :func:`vla.embodiments.ur.limits`. Joints have no box but their ranges."""
+        """What the arm may be told. Joints have no box but their ranges."""
         if self.joints:
             return SafetyLimits(max_age=1.0)
-        return limits(self.model, table=self.table, rate=self.rate, speed=self.speed, turn=self.turn)
+        reach = REACH_M[self.model]
+        return tool_limits(reach, table=self.table, rate=self.rate, speed=self.speed, turn=self.turn)
 
     def _motion(self) -> MotionLimits:
-        if not self.joints:
-            return ToolLimits(self.speed, self.turn).motion
-        low, high = zip(*RANGE, strict=True)
-        speed = self.joint_speed
-        return MotionLimits(low, high, (speed,) * 6, (4 * speed,) * 6, (40 * speed,) * 6)
+        return joint_motion(RANGE, self.joint_speed) if self.joints else ToolLimits(self.speed, self.turn).motion
 
 
 class UrLink:
@@ -163,7 +148,8 @@ class UrLink:
         self._period = 1 / config.servo_rate
         self._control: Any = None
         self._receive: Any = None
-        self._gripper: Robotiq | None = None
+        self._robotiq: Robotiq | None = None
+        self._gripper: GripperThread | None = None
         self._closed = False
         self._reachable()
         try:
@@ -172,18 +158,20 @@ class UrLink:
             self._control = self._made(lambda: rtde_control.RTDEControlInterface(config.host))
             if config.tool is not None and not self._control.setTcp(list(config.tool)):
                 raise BodyFault(f"{self._where} did not take the tool centre point {config.tool}")
-            self.tool = np.array(self._control.getTCPOffset(), np.float64)
+            self._tool = pose_matrix(np.array(self._control.getTCPOffset(), np.float64))
             if config.gripper == "robotiq":
-                self._gripper = Robotiq(config.host)
+                self._robotiq = Robotiq(config.host)
+                self._gripper = GripperThread("gripper", self._robotiq.read, self._robotiq.move)
             if not self._control.setWatchdog(1 / config.watchdog):
                 raise BodyFault(f"{self._where} did not take the watchdog")
         except BaseException:
             self.close()
             raise
 
-    def completed(self, spec: EmbodimentSpec) -> EmbodimentSpec:
-        """The embodiment with the tool centre point that the controller has."""
-        return dataclasses.replace(spec, tool=mounting.offset_of(pose_matrix(self.tool)))
+    @property
+    def tool(self) -> Float64[np.ndarray, "4 4"]:
+        """See :class:`~vla.robot_driver.arm_link.ArmLink`."""
+        return self._tool
 
     def read(self) -> Measured:
         """See :class:`~vla.robot_driver.arm_link.ArmLink`; joints and pose may be one controller period apart."""
@@ -227,6 +215,8 @@ class UrLink:
         self.halt()
         if self._gripper is not None:
             self._gripper.close()
+        if self._robotiq is not None:
+            self._robotiq.close()
         with contextlib.suppress(RuntimeError):  # it went away meanwhile
             if self._control is not None:
                 if self._control.isConnected():
