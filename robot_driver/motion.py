@@ -17,16 +17,21 @@ Ruckig is L. Berscheid and T. Kroeger, "Jerk-limited Real-time Trajectory Genera
 Every channel moves by itself, so that 6 joints, 14 joints of two arms, and joints beside a gripper are the same thing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
+from vla.embodiment import Channel
 from vla.errors import BodyFault, ConfigError, DependencyMissing
 
 _REST = 1e-9
 """Of a limit; below it a speed or an acceleration is none."""
+
+_BEYOND = 0.01
+"""Of a channel's range; by so much an arm may be measured outside where a motion starts: it is then led back."""
 
 _SHARE = 0.95
 """Of a limit; what a target may use of it: the rest is for catching up with it."""
@@ -64,6 +69,32 @@ class MotionLimits:
         for place, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             if not low < high:
                 raise ConfigError(f"channel {place}: low {low} is not below high {high}")
+
+    @classmethod
+    def of(cls, channels: Sequence[Channel], *, rise: float, ease: float) -> "MotionLimits":
+        """Of an action's channels: their ranges and top speeds, and how fast those may be reached.
+
+        Args:
+            channels: positions; in the order of the servo.
+            rise: from rest to top speed at the largest acceleration [s].
+            ease: from none to the largest acceleration at the largest jerk [s].
+
+        Raises:
+            ConfigError: a channel has no range or no top speed.
+        """
+        endless = [one.name for one in channels if not np.isfinite([one.low, one.high, one.max_rate]).all()]
+        if endless or not (rise > 0 and ease > 0):
+            raise ConfigError(
+                f"bounded motion needs ranges, top speeds and times above 0; missing: {endless or 'times'}"
+            )
+        velocity = [one.max_rate for one in channels]
+        return cls(
+            tuple(one.low for one in channels),
+            tuple(one.high for one in channels),
+            tuple(velocity),
+            tuple(speed / rise for speed in velocity),
+            tuple(speed / rise / ease for speed in velocity),
+        )
 
     @property
     def size(self) -> int:
@@ -107,7 +138,6 @@ class Motion:
         if not 0 < period < 1:
             raise ConfigError(f"a servo period lies between 0 and 1 s, found {period}")
         self.limits, self.period = limits, period
-        self._low, self._high = np.array(limits.low), np.array(limits.high)
         self._velocity, self._acceleration = np.array(limits.velocity), np.array(limits.acceleration)
         self._jerk = np.array(limits.jerk)
         self._error, size = ruckig.RuckigError, limits.size
@@ -130,16 +160,19 @@ class Motion:
 
         Raises:
             ConfigError: it has not one number for each channel.
-            BodyFault: it is not finite, or outside the limits.
+            BodyFault: it is not finite, or outside the limits by more than 1 % of the range.
         """
         position = np.array(position, np.float64)
         if position.shape != (self.limits.size,):
             raise ConfigError(f"a position has {self.limits.size} numbers, found shape {position.shape}")
-        outside = ~((position >= self._low) & (position <= self._high))
+        low, high = np.array(self.limits.low), np.array(self.limits.high)
+        beyond = _BEYOND * (high - low)
+        outside = ~((position >= low - beyond) & (position <= high + beyond))
         if outside.any():
             place = int(np.flatnonzero(outside)[0])
-            span = f"[{self._low[place]:g}, {self._high[place]:g}]"
+            span = f"[{low[place]:g}, {high[place]:g}]"
             raise BodyFault(f"channel {place} is at {position[place]:g}, outside of {span}: move it back by hand")
+        self._low, self._high = np.minimum(low, position), np.maximum(high, position)
         self.state = MotionState(position, np.zeros(self.limits.size), np.zeros(self.limits.size))
         return self.state
 
@@ -164,7 +197,7 @@ class Motion:
         push = none if acceleration is None else np.asarray(acceleration, np.float64)
         if not (np.isfinite(position).all() and np.isfinite(speed).all() and np.isfinite(push).all()):
             raise BodyFault(f"a target is finite, found {position} moving at {speed}, accelerating at {push}")
-        target = np.clip(position, self._low, self._high)
+        target = np.clip(position, self.limits.low, self.limits.high)
         inside = target == position  # it does not move on beyond the end
         speed = np.where(inside, np.clip(speed, -_SHARE * self._velocity, _SHARE * self._velocity), 0.0)
         push = np.where(inside, np.clip(push, -_SHARE * self._acceleration, _SHARE * self._acceleration), 0.0)
@@ -216,7 +249,8 @@ class Motion:
 
     def _braked(self, state: MotionState) -> MotionState:
         self._plan_rest(state)
-        return MotionState(*(np.array(one) for one in self._path.at_time(self.period)))
+        moved, velocity, acceleration = (np.array(one) for one in self._path.at_time(self.period))
+        return MotionState(state.position + moved, velocity, acceleration)
 
     def _allowed(self, state: MotionState) -> np.ndarray:
         """Which channels could still end their acceleration in time for the speed, and their speed for the position."""
@@ -224,14 +258,15 @@ class Motion:
         fast = np.abs(peak) <= self._velocity * (1 + 1e-9)
         self._plan_rest(state)
         extremes = self._path.position_extrema
-        least, most = np.array([one.min for one in extremes]), np.array([one.max for one in extremes])
+        least = state.position + [one.min for one in extremes]
+        most = state.position + [one.max for one in extremes]
         slack = 1e-9 * np.maximum(1.0, np.abs(state.position))
         return fast & (least >= self._low - slack) & (most <= self._high + slack)
 
     def _plan_rest(self, state: MotionState) -> None:
+        """The way to rest, counted from where it begins: Ruckig takes 0 for one of the extremes of such a way."""
         values = self._rest
-        values.current_position, values.current_velocity = state.position.tolist(), state.velocity.tolist()
-        values.current_acceleration = state.acceleration.tolist()
+        values.current_velocity, values.current_acceleration = state.velocity.tolist(), state.acceleration.tolist()
         failure = self._failure(values)
         if failure:
             raise BodyFault(f"no way to come to rest within the limits: {failure}")

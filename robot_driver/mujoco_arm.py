@@ -1,21 +1,21 @@
 """Driver of a Panda that is simulated with MuJoCo in another process and reached over a socket, as a real arm is.
 
-It knows nothing of the simulation: what it says and hears is in :mod:`vla.robot_driver.mujoco_arm_server`.
+It knows nothing of the simulation: what it says and hears is in :mod:`vla.robot_driver.mujoco_arm_desk`.
 """
 
-import socket
-from collections.abc import Mapping
+import itertools
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from vla import wire
 from vla.embodiment import EmbodimentSpec
-from vla.errors import BodyFault, ConfigError, PolicyFault
+from vla.errors import BodyFault, ConfigError
 from vla.experience import Observation
-from vla.robot_driver.mujoco_arm_server import VERSION
+from vla.robot_driver.mujoco_arm_link import Asks, Link, Role
 
 
 @dataclass(frozen=True)
@@ -48,84 +48,40 @@ class Config:
         """
         return MujocoArm(self)
 
-
-class Link:
-    """A connection that asks and is answered; the first failure is its last.
-
-    Args:
-        config: where.
-        role: ``"monitor"`` may read and not move.
-
-    Raises:
-        BodyFault: nobody listens there, or the arm refuses.
-    """
-
-    def __init__(self, config: Config, role: Literal["control", "monitor"]):
-        self.config = config
-        self._where = f"the arm at {config.host}:{config.port}"
-        self._lost = ""
-        try:
-            self._socket = socket.create_connection((config.host, config.port), timeout=config.timeout)
-        except OSError as error:
-            raise BodyFault(f"{self._where} cannot be reached: {error}") from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.hello = self.ask("hello", role=role, version=VERSION)
-
-    @property
-    def lost(self) -> bool:
-        """Whether the connection has failed or was closed."""
-        return bool(self._lost)
-
-    def ask(self, op: str, *, timeout: float | None = None, **fields: Any) -> dict[str, Any]:
-        """Send one request and wait for its answer.
+    def link(self, role: Role) -> Asks:
+        """A connection over TCP.
 
         Raises:
-            BodyFault: the arm is gone, does not answer in time, or refuses.
-            PolicyFault: it refuses an action.
+            BodyFault: nobody listens there, or the arm refuses.
         """
-        if self._lost:
-            raise BodyFault(f"{self._where} is gone: {self._lost}")
-        wait = self.config.timeout if timeout is None else timeout
-        try:
-            wire.send(self._socket, {"op": op, **fields}, timeout=wait)
-            answer = wire.receive(self._socket, timeout=wait)
-        except wire.WireError as error:
-            self.fail(str(error))
-        error = answer.get("error")
-        if error is None:
-            return answer
-        message = f"{self._where}: {answer.get('message')}"
-        if error == "refused":  # it has hung up
-            self.close(message)
-        raise PolicyFault(message) if error == "policy" else BodyFault(message)
-
-    def fail(self, reason: str) -> NoReturn:
-        """Give the connection up.
-
-        Raises:
-            BodyFault: always.
-        """
-        self.close(reason)
-        raise BodyFault(f"{self._where} is gone: {reason}")
-
-    def close(self, reason: str = "the connection was closed") -> None:
-        """Hang up; the arm stops by itself. Safe to call more than once."""
-        self._lost = self._lost or reason
-        self._socket.close()
+        return Link((self.host, self.port), role, timeout=self.timeout)
 
 
 class MujocoArm:
     """The arm as a :class:`~vla.protocols.Body`: its clock runs by itself, commands return at once.
 
     An action is a change from the pose the arm has when it arrives. Without a new one the arm keeps moving towards
-    it for its ``command_timeout``, then brakes and holds.
+    it for its ``command_timeout``, then brakes and holds. A second connection is kept for its e-stop, which any thread
+    may press while another one waits for an answer.
+
+    Args:
+        config: where it is.
+        links: makes the connections; over TCP if None.
 
     Raises:
         BodyFault: it cannot be reached, or another client controls it.
     """
 
-    def __init__(self, config: Config):
-        self._link = Link(config, "control")
+    def __init__(self, config: Config, *, links: Callable[[Role], Asks] | None = None):
+        self.config = config
+        make = links or config.link
+        self._link = make("control")
+        self._pressing, self._numbers = threading.Lock(), itertools.count()
+        try:
+            self._monitor = make("monitor")
+        except BodyFault:
+            self._link.close("there is no connection for its e-stop")
+            raise
         try:
             self._spec = EmbodimentSpec.from_json(self._link.hello["spec"])
             self._time = float(self._link.hello["time"])
@@ -168,7 +124,8 @@ class MujocoArm:
             BodyFault: the arm does not answer, or was stopped by its own limits.
         """
         action = np.asarray(action, dtype=np.float32)
-        sent = self._link.ask("command", action=action, after=self._time).get("sent")
+        number = next(self._numbers)
+        sent = self._link.ask("command", action=action, after=self._time, number=number).get("sent")
         if not isinstance(sent, np.ndarray) or sent.shape != action.shape or sent.dtype != np.float32:
             self._link.fail(f"the action sent is float32 of shape {action.shape}, found {_form(sent)}")
         return sent
@@ -182,10 +139,28 @@ class MujocoArm:
                 # it did not confirm: hanging up makes its own controller stop it
                 self._link.close("stop was not confirmed")
 
+    def estop(self, reason: str) -> None:
+        """Brake now and refuse to move until :meth:`release`; from any thread. Never raises."""
+        with self._pressing:
+            try:
+                self._monitor.ask("estop", reason=reason)
+            except BodyFault:
+                self._link.close(f"e-stop: {reason}")  # hanging up stops it too
+
+    def release(self) -> None:
+        """It may move again.
+
+        Raises:
+            BodyFault: it does not answer.
+        """
+        with self._pressing:
+            self._monitor.ask("release")
+
     def close(self) -> None:
         """Stop and hang up. Safe to call more than once."""
         self.stop()
         self._link.close()
+        self._monitor.close()
 
     def task(self, scene: Mapping[str, Any] | None = None) -> "ArmTask":
         """The task of a scene, to be set by the arm's operator (here: its process).
@@ -225,7 +200,7 @@ class ArmTask:
             BodyFault: the arm's world has no such scene.
         """
         link = self.arm._link
-        self._told = self.arm._scene = link.ask("reset", timeout=link.config.reset_timeout, scene=self.scene)
+        self._told = self.arm._scene = link.ask("reset", timeout=self.arm.config.reset_timeout, scene=self.scene)
 
     def succeeded(self) -> bool:
         """Whether the goal holds, as the arm's world sees it.
@@ -242,14 +217,14 @@ class ArmTask:
 
 
 class ArmMonitor:
-    """Watches an arm from any process, without being able to move it.
+    """Watches an arm from any process, without being able to move it; it can stop it.
 
     Raises:
         BodyFault: it cannot be reached.
     """
 
     def __init__(self, config: Config):
-        self._link = Link(config, "monitor")
+        self._link = config.link("monitor")
 
     def telemetry(self) -> dict[str, Any]:
         """How the arm is doing; see ``Servo.telemetry``."""
@@ -260,8 +235,24 @@ class ArmMonitor:
         return self._link.ask("trace")
 
     def events(self) -> list[dict[str, Any]]:
-        """Changes of mode and resets, oldest first."""
+        """Changes of mode, resets and rules that acted, oldest first."""
         return self._link.ask("events")["events"]
+
+    def estop(self, reason: str) -> None:
+        """Brake now and refuse to move until :meth:`release`.
+
+        Raises:
+            BodyFault: the arm does not answer.
+        """
+        self._link.ask("estop", reason=reason)
+
+    def release(self) -> None:
+        """It may move again.
+
+        Raises:
+            BodyFault: the arm does not answer.
+        """
+        self._link.ask("release")
 
     def close(self) -> None:
         """Hang up."""

@@ -3,7 +3,7 @@
 ::
 
     loop ┬─ servo: physics that is due, at most 8 steps (16 ms) at a time
-         ├─ requests that have arrived: hello, observe, command, stop, reset, succeeded, telemetry, trace, events
+         ├─ requests that have arrived, each answered by the desk (:mod:`vla.robot_driver.mujoco_arm_desk`)
          └─ sleep until something is due
 
 One client controls, a second one is refused; a few more may watch. The arm brakes at once when its client's
@@ -15,27 +15,17 @@ answer are of the same instant and carry its time.
 """
 
 import multiprocessing.connection
-import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from vla import wire
-from vla.errors import BodyFault, PolicyFault, VlaError
+from vla.robot_driver.mujoco_arm_desk import REQUEST_LIMIT, ArmDesk, Session
 from vla.robot_driver.mujoco_arm_servo import Servo
-
-VERSION = 1
-"""Of the requests and answers below; a client of another version is refused."""
-
-REQUEST_LIMIT = 2**20
-"""Largest request [bytes]: actions and scenes are small, pictures only travel the other way."""
 
 _MAX_CLIENTS = 8
 _NAP = 0.004  # [s]; two physics steps: half the wake-ups of one
-_READONLY = ("hello", "telemetry", "trace", "events", "succeeded")
 
 
 @dataclass(eq=False)
@@ -45,7 +35,7 @@ class _Client:
     connection: socket.socket
     frames: wire.FrameBuffer = field(default_factory=lambda: wire.FrameBuffer(REQUEST_LIMIT))
     out: bytearray = field(default_factory=bytearray)
-    role: str = ""
+    session: Session = field(default_factory=Session)
     closing: bool = False
 
 
@@ -61,7 +51,7 @@ class ArmServer:
     def __init__(
         self, servo: Servo, listener: socket.socket, parent: multiprocessing.connection.Connection | None = None
     ):
-        self.servo = servo
+        self.servo, self._desk = servo, ArmDesk(servo)
         self._listener, self._parent = listener, parent
         self._selector = selectors.DefaultSelector()
         self._clients: set[_Client] = set()
@@ -111,78 +101,14 @@ class ArmServer:
                 for count, payload in enumerate(client.frames.feed(data)):
                     if count or client.out:  # so that no client can make the servo wait for a pile of requests
                         raise wire.WireError("one request at a time: the last answer was not read yet")
-                    self._answer(client, payload)
+                    self._send(client, self._desk.answer(client.session, payload))
         except wire.WireError as error:
             self._refuse(client, str(error))
         except OSError as error:
             self._drop(client, f"the connection is gone: {error}")
 
-    def _answer(self, client: _Client, payload: bytes) -> None:
-        request = wire.unpack(payload, limit=REQUEST_LIMIT)
-        name = request.get("op")
-        handler = self._handlers.get(name) if isinstance(name, str) else None
-        if handler is None:
-            raise wire.WireError(f"unknown request {name!r}; known: {', '.join(self._handlers)}")
-        if not client.role and name != "hello":
-            raise wire.WireError(f"{name} before hello")
-        if client.role == "monitor" and name not in _READONLY:
-            raise wire.WireError(f"a monitor may not ask for {name}")
-        try:
-            self._send(client, handler(self, client, request))
-        except PolicyFault as fault:
-            self._send(client, {"error": "policy", "message": str(fault)})
-        except BodyFault as fault:
-            self._send(client, {"error": "body", "message": str(fault)})
-        except wire.WireError:
-            raise
-        except VlaError as error:
-            self._send(client, {"error": "request", "message": f"{type(error).__name__}: {error}"})
-
-    def _hello(self, client: _Client, request: dict[str, Any]) -> dict[str, Any]:
-        if request.get("version") != VERSION:
-            raise wire.WireError(f"this arm speaks version {VERSION}, the client {request.get('version')!r}")
-        role = request.get("role")
-        if role not in ("control", "monitor"):
-            raise wire.WireError(f"role {role!r} is neither control nor monitor")
-        if role == "control" and any(other.role == "control" for other in self._clients):
-            raise wire.WireError("another client controls the arm; one at a time")
-        client.role = role
-        return {"spec": self.servo.spec.to_json(), "time": self.servo.time, "pid": os.getpid(), **self._scene()}
-
-    def _observe(self, _: _Client, request: dict[str, Any]) -> dict[str, Any]:
-        return self.servo.observe(images=request.get("images") is True)
-
-    def _command(self, _: _Client, request: dict[str, Any]) -> dict[str, Any]:
-        return {"sent": self.servo.command(request.get("action"), request.get("after"))}
-
-    def _stop(self, _: _Client, request: dict[str, Any]) -> dict[str, Any]:
-        self.servo.brake("stop was asked for")
-        return {}
-
-    def _reset(self, _: _Client, request: dict[str, Any]) -> dict[str, Any]:
-        scene = request.get("scene")
-        if not isinstance(scene, dict):
-            raise wire.WireError(f"a scene is a map, found {type(scene).__name__}")
-        self.servo.reset(scene)
-        return {"time": self.servo.time, **self._scene()}
-
-    def _scene(self) -> dict[str, Any]:
-        return {"instruction": self.servo.world.instruction, "max_steps": self.servo.world.max_steps}
-
-    _handlers: dict[str, Callable[["ArmServer", _Client, dict[str, Any]], dict[str, Any]]] = {  # noqa: RUF012
-        "hello": _hello,
-        "observe": _observe,
-        "command": _command,
-        "stop": _stop,
-        "reset": _reset,
-        "succeeded": lambda self, *_: {"succeeded": bool(self.servo.world.succeeded())},
-        "telemetry": lambda self, *_: self.servo.telemetry(),
-        "trace": lambda self, *_: self.servo.trace(),
-        "events": lambda self, *_: {"events": list(self.servo.events)},
-    }
-
-    def _send(self, client: _Client, answer: dict[str, Any]) -> None:
-        client.out += wire.frame(wire.pack(answer))
+    def _send(self, client: _Client, answer: bytes) -> None:
+        client.out += wire.frame(answer)
         self._flush(client)
 
     def _flush(self, client: _Client) -> None:
@@ -199,11 +125,10 @@ class ArmServer:
 
     def _refuse(self, client: _Client, reason: str) -> None:
         """Say why, then close; a client that is out of step with the protocol is not listened to any further."""
-        if client.role == "control":
-            self.servo.brake(f"the client was dropped: {reason}")
-        client.role, client.closing = "", True
+        self._desk.leave(client.session, f"the client was dropped: {reason}")
+        client.closing = True
         try:
-            self._send(client, {"error": "refused", "message": reason})
+            self._send(client, wire.pack({"error": "refused", "message": reason}))
         except OSError:
             self._drop(client, reason)
 
@@ -213,5 +138,4 @@ class ArmServer:
         self._clients.discard(client)
         self._selector.unregister(client.connection)
         client.connection.close()
-        if client.role == "control":
-            self.servo.brake(reason)
+        self._desk.leave(client.session, reason)

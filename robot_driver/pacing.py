@@ -88,6 +88,11 @@ def freeze_garbage() -> None:
 class Pacer:
     """Waits for the next deadline, and knows how late it was.
 
+    Attributes:
+        ticks: made so far.
+        missed: deadlines in whose period no tick began.
+        late: of the last tick [s].
+
     Args:
         period: between deadlines [s].
         clock: that the deadlines are on [s].
@@ -109,6 +114,7 @@ class Pacer:
         self.period, self._clock, self._until = period, clock, until
         self._begin, self._slot = clock(), 0
         self.ticks = self.missed = 0
+        self.late = 0.0
         self._late = np.zeros(_KEPT, np.float32)
 
     def wait(self) -> float:
@@ -117,7 +123,7 @@ class Pacer:
         deadline = self._begin + self._slot * self.period
         self._until(deadline)
         now = self._clock()
-        late = now - deadline
+        late = self.late = now - deadline
         self._late[self.ticks % _KEPT] = late
         self.ticks += 1
         passed = int(late / self.period) if late > 0 else 0

@@ -32,7 +32,7 @@ from jaxtyping import Float64
 from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.motion import Motion, MotionLimits, MotionState
 from vla.robot_driver.pacing import Pacer, prefer_this_thread
-from vla.robot_driver.trajectory import Path
+from vla.robot_driver.trajectory import JointPath, Path
 
 Mode = Literal["holding", "following", "stopping"]
 
@@ -136,6 +136,26 @@ class Servo:
         self._started()
         self.check()
         self._given = path, self._clock()
+
+    def toward(self, position: Float64[np.ndarray, "n"], seconds: float) -> None:
+        """Move to a position in a time, from where the motion is; for actions that come one by one.
+
+        If nothing follows when the time is over, the arm brakes: a time a little longer than between two actions keeps
+        it going when one comes late.
+
+        Args:
+            position: to be at [rad or m].
+            seconds: from now on [s].
+
+        Raises:
+            ConfigError: the time is not above 0, or the position has another length.
+            BodyFault: as :meth:`follow`.
+        """
+        if not seconds > 0 or np.shape(position) != (self.limits.size,):
+            raise ConfigError(f"{self.limits.size} numbers and a time above 0 s, found {position} in {seconds} s")
+        now = self._clock()
+        rows = np.array([self.state.position, position])
+        self.follow(JointPath(np.array([now, now + seconds]), rows, rests=False))
 
     def stop(self) -> None:
         """Come to rest as fast as the limits allow. Returns at once; safe to call at any time and more than once."""

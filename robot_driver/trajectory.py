@@ -4,7 +4,7 @@
 
     observation measured at t ─▶ policy (takes its time) ─▶ chunk: row 0, row 1, ... row h-1
     Anchor(t, pose)             ─────────┐                    │ deltas are added up, in the spec's frame
-    path:   t: anchor ── t+dt: row 0 ── t+2dt: row 1 ── ... ── t+h*dt: row h-1, at rest
+    path:   t: anchor ── t+dt: row 0 ── t+2dt: row 1 ── ... ── t+h*dt: row h-1, coming to rest
 
 **Deltas are relative to the pose they were predicted from**: that of the observation that the chunk answers, not the
 pose that is measured when an action is executed. That pose travels as an :class:`Anchor` with its time, and a chunk
@@ -14,7 +14,7 @@ clock is. A chunk's path comes to rest at its last row, so that a late next chun
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -26,6 +26,9 @@ from vla.embodiment import ROTATION_SIZE, ActionSpec
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk
 
+SLOWING_S = 0.1
+"""Of a path's last part, during which it comes to rest [s]."""
+
 _SAME = 1e-6  # [s]; times that went through a wire or a float32
 
 
@@ -34,7 +37,7 @@ class Target(NamedTuple):
 
     position: Float64[np.ndarray, "n"]
     velocity: Float64[np.ndarray, "n"]
-    acceleration: Float64[np.ndarray, "n"]
+    acceleration: Float64[np.ndarray, "n"] | None = None
 
 
 class Path(Protocol):
@@ -79,6 +82,9 @@ class Anchor[T]:
 class JointPath:
     """Positions at given times, and between them a cubic spline: speed and acceleration are continuous.
 
+    A path that rests goes through the same positions to its last one, but takes its last ``SLOWING_S`` at a rate that
+    falls smoothly to nothing, in twice the time: it stops on the way that was asked for, and not beyond it.
+
     Args:
         times: increasing [s], at least two.
         positions: one row for each time [rad or m].
@@ -94,11 +100,12 @@ class JointPath:
             raise ConfigError(f"a path has a row for each of 2 or more times, found {times.shape}, {positions.shape}")
         if not (np.diff(times) > 0).all():
             raise ConfigError("the times of a path must increase")
-        self._start, self._end, self._rests, self._last = float(times[0]), float(times[-1]), rests, positions[-1]
-        self._still = np.zeros(positions.shape[1])
-        ends: Any = ((2, self._still), (1 if rests else 2, self._still))  # no acceleration; no speed where it rests
-        self._curve = CubicSpline(times, positions, bc_type=ends)
+        self._start, self._rests, self._last = float(times[0]), rests, positions[-1]
+        self._slowing = min(SLOWING_S, float(times[-1]) - self._start) if rests else 0.0
+        self._end = float(times[-1]) + self._slowing
+        self._curve = CubicSpline(times, positions, bc_type="natural")
         self._speed, self._push = self._curve.derivative(), self._curve.derivative(2)
+        self._still = np.zeros(positions.shape[1])
 
     @property
     def start(self) -> float:
@@ -107,7 +114,7 @@ class JointPath:
 
     @property
     def end(self) -> float:
-        """Time of the last position [s]."""
+        """Time at which the last position is reached [s]."""
         return self._end
 
     @property
@@ -121,7 +128,18 @@ class JointPath:
             return Target(self._last, self._still, self._still) if self._rests else None
         if time < self._start:
             return Target(self._curve(self._start), self._still, self._still)
-        return Target(self._curve(time), self._speed(time), self._push(time))
+        place, rate, change = self._pace(time)
+        speed = self._speed(place)
+        return Target(self._curve(place), speed * rate, self._push(place) * rate**2 + speed * change)
+
+    def _pace(self, time: float) -> tuple[float, float, float]:
+        """Where on the curve the path is at a time [s], how fast it goes along it, and how that changes [1/s]."""
+        whole = 2 * self._slowing
+        begin = self._end - whole
+        if time <= begin:
+            return time, 1.0, 0.0
+        x = (time - begin) / whole  # the rate falls as 1 - (3 x2 - 2 x3), from 1 to 0; the place is its integral
+        return begin + whole * (x - x**3 + 0.5 * x**4), 1 - 3 * x**2 + 2 * x**3, 6 * (x**2 - x) / whole
 
 
 class PosePath:

@@ -120,8 +120,9 @@ def test_realtime_chunking_is_told_what_is_planned_and_how_much_of_it_will_be_go
     executor = realtime(4, worker=lambda: ticks)(policy, ADAPTER)
     assert run(executor, ticks, 30) == list(range(30))
     delays = [delay for _, delay in policy.told]
-    # at first nothing is planned; then nothing measured: as many as are executed; then the largest of those measured
-    assert delays[:4] == [4, 2, 3, 3]
+    # at first nothing is planned; then nothing measured, nor by the first that goes on, as it is cold: as many as are
+    # executed; then the largest of those measured
+    assert delays[:4] == [4, 4, 3, 3]
     lefts = [left for left, _ in policy.told]
     assert lefts[0] == [4, 5, 6, 7] and all(left == sorted(left) and left for left in lefts)
     policy.continues = False
@@ -130,6 +131,24 @@ def test_realtime_chunking_is_told_what_is_planned_and_how_much_of_it_will_be_go
             realtime()(unable, ADAPTER)
     with pytest.raises(ConfigError):
         asynchronous(0)(Absolute(), ADAPTER)
+
+
+def test_cold_answers_count_in_no_latency(monkeypatch):
+    """The first answer, and the first that goes on from a plan, take seconds; what is reported and told is without."""
+    spent = iter(())
+    monkeypatch.setattr("vla.asynchronous.timed", lambda work, *arguments: (work(*arguments), next(spent)))
+    for make, cold in ((realtime, 2), (asynchronous, 1)):
+        spent = iter([*[9.0, 7.0][:cold], *[0.1] * 30])
+        ticks = Ticks([0, 7, 1, 1] if cold == 2 else [0, 1, 1])
+        policy = Continuing(8)
+        executor = make(2, worker=lambda ticks=ticks: ticks)(policy, ADAPTER)
+        run(executor, ticks, 30)
+        report = executor.report()
+        assert report["latency_s"] == {"median": 0.1, "max": 0.1}
+        assert report["delay_steps"]["max"] == 1 and report["chunks"] > 5
+        # the cold ones are all there is to go by at first, and bind what is planned; then nothing is kept of them
+        assert all(delay == len(left) for left, delay in policy.told[:2])
+        assert all(delay <= 2 for _, delay in policy.told[2:])
 
 
 def test_an_ensemble_of_late_chunks_agrees_with_itself():

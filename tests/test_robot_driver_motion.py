@@ -14,7 +14,8 @@ PERIOD = 0.002
 
 def limits(size=3, seed=0):
     draw = np.random.default_rng(seed)
-    low, high = -draw.uniform(0.1, 3, size), draw.uniform(0.1, 3, size)
+    middle = draw.uniform(-5, 5, size)  # of many joints' ranges 0 is no part
+    low, high = middle - draw.uniform(0.1, 3, size), middle + draw.uniform(0.1, 3, size)
     velocity, acceleration = draw.uniform(0.2, 3, size), draw.uniform(0.5, 15, size)
     jerk = draw.uniform(5, 5000, size)
     return MotionLimits(*(tuple(values.tolist()) for values in (low, high, velocity, acceleration, jerk)))
@@ -30,16 +31,20 @@ def assert_bounded(positions, bounds, period):
     assert (sent >= np.array(bounds.low) - 1e-8).all() and (sent <= np.array(bounds.high) + 1e-8).all()
 
 
+def middle(bounds):
+    return (np.array(bounds.low) + np.array(bounds.high)) / 2
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.0, 0.2), st.sampled_from([0.001, 0.002, 0.01]))
 def test_bounds_hold_at_every_tick_for_any_targets(seed, changes, period):
     draw = np.random.default_rng(seed)
     bounds = limits(seed=seed)
-    motion = Motion(bounds, period, np.zeros(3))
-    sent, target, speed, push = [motion.state.position] * 4, np.zeros(3), np.zeros(3), np.zeros(3)
+    motion = Motion(bounds, period, middle(bounds))
+    sent, target, speed, push = [motion.state.position] * 4, middle(bounds), np.zeros(3), np.zeros(3)
     for tick in range(250):
         if draw.random() < changes:
-            target, speed = draw.uniform(-4, 4, 3), draw.uniform(-4, 4, 3)  # often beyond what is allowed
+            target, speed = middle(bounds) + draw.uniform(-4, 4, 3), draw.uniform(-4, 4, 3)  # often too far, too fast
             push = draw.uniform(-20, 20, 3)
         state = motion.brake() if tick % 100 > 85 else motion.step(target, speed, push)
         target = target + speed * period
@@ -47,20 +52,34 @@ def test_bounds_hold_at_every_tick_for_any_targets(seed, changes, period):
     assert_bounded(sent, bounds, period)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31))
-def test_a_motion_comes_to_rest_from_anywhere_without_turning_back(seed):
+def test_any_target_inside_the_limits_is_reached(seed):
     draw = np.random.default_rng(seed)
     bounds = limits(seed=seed)
-    motion = Motion(bounds, PERIOD, np.zeros(3))
+    motion = Motion(bounds, 0.01, middle(bounds))
+    target = draw.uniform(bounds.low, bounds.high)
+    velocity, acceleration, jerk = map(np.array, (bounds.velocity, bounds.acceleration, bounds.jerk))
+    far = np.abs(target - middle(bounds))
+    longest = (far / velocity + velocity / acceleration + acceleration / jerk).max()  # of a motion with all its parts
+    for _ in range(int(2 * longest / 0.01) + 2):
+        motion.step(target)
+    assert motion.state.position == pytest.approx(target, abs=1e-6) and not motion.moving
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31))
+def test_a_motion_comes_to_rest_from_anywhere_and_stays(seed):
+    draw = np.random.default_rng(seed)
+    bounds = limits(seed=seed)
+    motion = Motion(bounds, PERIOD, middle(bounds))
     for _ in range(draw.integers(1, 400)):
-        motion.step(draw.uniform(-4, 4, 3))
+        motion.step(middle(bounds) + draw.uniform(-4, 4, 3))
     # no longer than speed and acceleration at their largest need
     velocity, acceleration, jerk = map(np.array, (bounds.velocity, bounds.acceleration, bounds.jerk))
     longest = (velocity / acceleration + 3 * acceleration / jerk + 2 * np.sqrt(velocity / jerk)).max()
-    sent = [motion.state.position]
     for _ in range(int(longest / PERIOD) + 2):
-        sent.append(motion.brake().position)
+        motion.brake()
     assert not motion.moving
     assert np.array_equal(motion.brake().position, motion.brake().position)
 
@@ -90,19 +109,28 @@ def test_a_joint_at_its_end_does_not_hold_the_others_up():
     assert motion.state.position == pytest.approx([0.1, 0.5 * 1000 * PERIOD], abs=1e-6)
 
 
+def test_an_arm_that_stands_a_little_outside_is_led_back():
+    bounds = MotionLimits((0.0, -1.0), (1.0, 1.0), (1, 1), (5, 5), (100, 100))
+    motion = Motion(bounds, PERIOD, np.array([-0.009, 1.015]))
+    sent = [motion.state.position] * 4 + [motion.step(np.array([-1.0, 0.5])).position for _ in range(1000)]
+    assert sent[-1] == pytest.approx([0.0, 0.5], abs=1e-6)
+    wider = MotionLimits((-0.009, -1.0), (1.0, 1.015), (1, 1), (5, 5), (100, 100))
+    assert_bounded(sent, wider, PERIOD)
+
+
 def test_two_arms_are_one_motion():
     arm = limits(7, seed=1)
     both = arm + limits(7, seed=2)
     assert both.size == 14 and both.velocity[:7] == arm.velocity
-    motion = Motion(both, PERIOD, np.zeros(14))
+    motion = Motion(both, PERIOD, middle(both))
     sent = [motion.state.position] * 4
     for tick in range(300):
-        sent.append(motion.step(np.full(14, 1.0 if tick < 150 else -1.0)).position)
+        sent.append(motion.step(middle(both) + (1.0 if tick < 150 else -1.0)).position)
     assert_bounded(sent, both, PERIOD)
 
 
 def test_what_is_no_target_or_no_start_is_refused():
-    bounds = limits()
+    bounds = MotionLimits((-1,) * 3, (1,) * 3, (1,) * 3, (5,) * 3, (100,) * 3)
     motion = Motion(bounds, PERIOD, np.zeros(3))
     for position, velocity in (([0, np.nan, 0], None), ([0, 0, 0], [np.inf, 0, 0])):
         with pytest.raises(BodyFault, match="finite"):

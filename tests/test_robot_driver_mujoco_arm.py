@@ -265,9 +265,9 @@ def test_reset_and_unknown_scenes(arm):
         (wire.frame(b"\xc1\xc1"), "not a message"),
         (wire.frame(wire.pack({"op": "observe"})), "before hello"),
         (wire.frame(wire.pack({"op": "fly"})), "unknown request 'fly'"),
-        (wire.frame(wire.pack({"op": "hello", "role": "control", "version": 99})), "speaks version 1"),
-        (wire.frame(wire.pack({"op": "hello", "role": "boss", "version": 1})), "neither control nor monitor"),
-        (2 * wire.frame(wire.pack({"op": "hello", "role": "monitor", "version": 1})), None),
+        (wire.frame(wire.pack({"op": "hello", "role": "control", "version": 99})), "speaks version 2"),
+        (wire.frame(wire.pack({"op": "hello", "role": "boss", "version": 2})), "neither control nor monitor"),
+        (2 * wire.frame(wire.pack({"op": "hello", "role": "monitor", "version": 2})), None),
     ],
 )
 def test_nonsense_is_answered_and_hung_up_on_while_the_arm_lives_on(server, arm, junk, says):

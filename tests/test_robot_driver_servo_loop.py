@@ -108,7 +108,7 @@ def test_a_late_chunk_is_a_controlled_stop_and_the_next_one_goes_on():
     assert servo.mode == "holding" and servo.report()["stops"]["path over"] == 1
     beyond = arm.sent[-1][0] - 1.0
     assert 0 <= beyond < speed**2 / 10 + speed * 10 / 400  # as far as braking takes it
-    servo.follow(JointPath(np.array([clock.now, clock.now + 1]), np.array([arm.sent[-1], [0.0] * 3])))
+    servo.follow(JointPath(np.array([clock.now, clock.now + 0.8]), np.array([arm.sent[-1], [0.0] * 3])))
     run(servo, clock, 2.0)
     assert arm.sent[-1] == pytest.approx([0.0] * 3, abs=1e-6)
     assert_bounded(arm.sent, LIMITS, DT)
@@ -121,6 +121,19 @@ def test_a_policy_that_hangs_stops_the_arm_although_its_path_goes_on():
     assert servo.mode == "following"
     run(servo, clock, 0.42)
     assert servo.mode == "holding" and servo.report()["stops"]["path stale"] == 1
+    assert_bounded(arm.sent, LIMITS, DT)
+
+
+def test_actions_that_come_one_by_one_make_one_motion():
+    arm, clock, servo = make()
+    for step in range(1, 41):  # 20 Hz, a little early or late
+        servo.toward(np.full(3, 0.02 * step), 0.06)
+        run(servo, clock, 0.048 if step % 2 else 0.052)
+    speeds = np.diff(arm.sent, axis=0)[250:, 0] / DT
+    assert speeds == pytest.approx(0.4, rel=0.15)  # no stopping in between
+    assert arm.sent[-1] == pytest.approx([0.8] * 3, abs=0.01)
+    run(servo, clock, 0.5)
+    assert servo.mode == "holding" and servo.report()["stops"]["path over"] == 1
     assert_bounded(arm.sent, LIMITS, DT)
 
 

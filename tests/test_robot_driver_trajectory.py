@@ -12,7 +12,7 @@ from vla.embodiment import ActionSpec, Channel, Gripper
 from vla.embodiments import libero_panda
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk
-from vla.robot_driver.trajectory import Anchor, JointPath, Pose, PosePath, joint_path, pose_path
+from vla.robot_driver.trajectory import SLOWING_S, Anchor, JointPath, Pose, PosePath, joint_path, pose_path
 
 JOINTS = ActionSpec(
     (*(Channel(f"joint_{i}", "rad", "joint") for i in range(3)), Channel("gripper", "1", "gripper", 0.0, 1.0)),
@@ -36,13 +36,29 @@ def turned(*degrees):
 def test_an_absolute_chunk_starts_at_its_anchor_and_rests_at_its_last_row():
     actions = [[0.1, 0.2, 0.3, 1.0], [0.2, 0.1, 0.3, 1.0], [0.3, 0.0, 0.3, 0.0]]
     path = joint_path(chunk(actions), JOINTS, Anchor(5.0, np.zeros(3)))
-    assert (path.start, path.size) == (5.0, 3) and path.end == pytest.approx(5.15)
-    for time, wanted in ((5.0, [0, 0, 0]), (5.05, actions[0][:3]), (5.1, actions[1][:3]), (9.0, actions[2][:3])):
+    assert (path.start, path.size) == (5.0, 3) and path.end == pytest.approx(5.15 + SLOWING_S)
+    for time, wanted in ((5.0, [0, 0, 0]), (5.05, actions[0][:3]), (path.end, actions[2][:3]), (9.0, actions[2][:3])):
         target = path.at(time)
         assert target is not None and target.position == pytest.approx(wanted, abs=1e-6)
-    for time in (4.0, 5.15, 9.0):
+    for time in (4.0, path.end - 1e-9, 9.0):
         target = path.at(time)
-        assert target is not None and not target.velocity.any()
+        assert target is not None and np.abs(target.velocity).max() < 1e-6
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_a_path_that_rests_stops_on_the_way_of_one_that_does_not(seed, rows):
+    draw = np.random.default_rng(seed)
+    times, positions = 0.05 * np.arange(rows + 1), draw.normal(size=(rows + 1, 1))
+    on, rests = JointPath(times, positions, rests=False), JointPath(times, positions)
+    assert rests.end == pytest.approx(times[-1] + min(SLOWING_S, times[-1]))
+    way = [on.at(time) for time in np.linspace(0, times[-1] - 1e-9, 300)]
+    low, high = (f([target.position[0] for target in way if target is not None]) for f in (min, max))
+    for time in np.linspace(0, rests.end + 1, 200):
+        target = rests.at(time)
+        assert target is not None and low - 0.01 <= target.position[0] <= high + 0.01
+        if time < times[-1] - SLOWING_S and (same := on.at(time)) is not None:
+            assert target.position == pytest.approx(same.position, abs=1e-9)
 
 
 def test_rows_that_come_one_at_a_time_end_without_a_target():
@@ -68,9 +84,9 @@ def test_speed_and_acceleration_are_the_path_s_and_continuous(seed, rows, rests)
     times = np.cumsum(draw.uniform(0.02, 0.2, rows + 1))
     path = JointPath(times, draw.normal(size=(rows + 1, 2)), rests=rests)
     step = 1e-6
-    known = [path.at(time) for time in np.linspace(times[0], times[-1] - step, 50)]
+    known = [path.at(time) for time in np.linspace(times[0], path.end - step, 50)]
     steepest = 1 + max(float(np.abs(target.acceleration).max()) for target in known if target is not None)
-    for time in (*times[1:-1], *draw.uniform(times[0] + step, times[-1] - step, 10)):
+    for time in (*times[1:-1], *draw.uniform(times[0] + step, path.end - step, 20)):
         target, before, after = path.at(time), path.at(time - step), path.at(time + step)
         assert target is not None and before is not None and after is not None
         assert target.velocity == pytest.approx((after.position - before.position) / (2 * step), abs=1e-3, rel=1e-4)

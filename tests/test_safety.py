@@ -1,6 +1,7 @@
 """Whatever a policy says, what reaches the body is finite, small, inside the workspace and fresh."""
 
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from vla.errors import BodyFault, ConfigError, PolicyFault
 from vla.experience import ActionChunk, Observation
 from vla.protocols import Body
 from vla.runtime import run_episode
-from vla.safety import SafeBody, SafetyLimits
+from vla.safety import RULES, SafeBody, SafetyLimits
 
 PANDA = libero_panda.libero_panda(8)
 LIMITS = SafetyLimits(0.03, 0.2, (-0.1, -0.1, 0.0), (0.1, 0.1, 0.5), max_age=0.5)
@@ -234,3 +235,150 @@ def test_libero_limits_leave_every_legal_action_alone():
     arm.position[2] = 0.9
     body.observe()
     assert body.command(action(0.0, 0.0, -0.05))[2] > -0.05
+
+
+def test_the_e_stop_stops_from_another_thread_and_holds_until_it_is_reset():
+    arm, told = Arm(), []
+    body = safe(arm, on_event=told.append)
+    thread = threading.Thread(target=body.estop)
+    thread.start()
+    thread.join()
+    assert arm.stops >= 1 and [event.rule for event in told] == ["estop"] and told[0].does == "stop"
+    body.estop("again")
+    for forbidden in (lambda: body.command(action()), body.observe):
+        with pytest.raises(BodyFault, match="e-stop is pressed"):
+            forbidden()
+    assert arm.sent == [] and len(told) == 1
+    body.reset()
+    body.observe()
+    body.command(action())
+    assert len(arm.sent) == 1
+
+
+class ArmWithEstop(Arm):
+    """It can be stopped while it is busy."""
+
+    def __init__(self):
+        super().__init__()
+        self.busy, self.pressed = threading.Event(), threading.Event()
+
+    def observe(self, *, images=True):
+        self.busy.set()
+        assert self.pressed.wait(10.0)
+        return super().observe(images=images)
+
+    def estop(self, reason):
+        self.pressed.set()
+
+    def release(self):
+        self.pressed.clear()
+
+
+def test_the_e_stop_does_not_wait_for_a_busy_body():
+    arm = ArmWithEstop()
+    body = SafeBody(arm, LIMITS)
+
+    def press():
+        arm.busy.wait()
+        body.estop()
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(BodyFault, match="e-stop"):
+        body.observe()  # would wait for ever
+    thread.join()
+    body.reset()
+    assert not arm.pressed.is_set()
+
+
+def test_silence_stops_an_arm_that_was_told_to_move():
+    clock, arm = Clock(), Arm()
+    body = SafeBody(arm, replace(LIMITS, heartbeat=0.2), clock=clock)
+    body.check()  # nothing was commanded yet
+    body.observe()
+    body.command(action(0.01))
+    clock.now = 0.2
+    body.check()
+    assert arm.stops == 0
+    clock.now = 0.21
+    body.check()
+    body.check()
+    assert arm.stops == 1 and [event.rule for event in body.events] == ["heartbeat"]
+
+
+def test_the_heartbeat_has_a_thread_of_its_own():
+    arm, stopped = Arm(), threading.Event()
+    body = SafeBody(arm, replace(LIMITS, heartbeat=0.01), on_event=lambda event: stopped.set())
+    with body.watched():
+        body.observe()
+        body.command(action(0.01))
+        assert stopped.wait(10.0)
+    assert arm.stops == 1
+    with safe(Arm()).watched():
+        pass
+
+
+def test_bad_senses_stop_the_arm_in_the_call_that_shows_them():
+    arm, limits = Arm(), replace(LIMITS, black=5, stuck=2)
+    body = safe(arm, limits)
+    body.command(action(0.03))
+    with pytest.raises(BodyFault, match=r"same state.*stopped"):
+        body.observe()
+    black = {"front": np.zeros((4, 4, 3), np.uint8)}
+    arm.observe = lambda images=True: Observation(black, np.zeros(8, np.float32), "", 1.0)
+    with pytest.raises(BodyFault, match=r"camera front.*stopped"):
+        body.observe()
+    assert arm.stops == 2 and [event.rule for event in body.events] == ["stuck", "camera_black"]
+
+
+def test_a_policy_that_repeats_itself_is_stopped():
+    arm = Arm()
+    body = safe(arm, replace(LIMITS, repeated=3))
+    for _ in range(9):
+        body.command(action())
+    body.command(action(0.01))
+    body.command(action(0.01))
+    with pytest.raises(PolicyFault, match="said before"):
+        body.command(action(0.01))
+    assert arm.stops == 1 and body.events[-1].rule == "repeated"
+
+
+@given(st.lists(st.tuples(*[st.floats(-0.05, 0.05)] * 3), min_size=2, max_size=8))
+def test_steps_change_no_faster_than_declared_but_never_into_the_table(steps):
+    arm = Arm(position=(0.0, 0.0, 0.004))
+    body = safe(arm, replace(LIMITS, max_change=0.01))
+    for step in steps:
+        body.command(action(*step))
+    sent = np.array([command[:3] for command in arm.sent], np.float64)
+    assert (sent[:, 2] >= -0.004 - 1e-6).all()
+    free = np.diff(np.concatenate([np.zeros((1, 3)), sent]), axis=0)[:, :2]
+    assert (np.linalg.norm(free, axis=1) <= 0.01 + 1e-6).all()
+
+
+JOINT_ARM = replace(
+    PANDA,
+    state=tuple(Channel(name, "rad", "joint", -1.0, 1.0) for name in ("shoulder", "elbow")),
+    state_rotation=None,
+    action=ActionSpec(
+        channels=tuple(Channel(name, "rad", "joint", -1.0, 1.0, max_rate=2.0) for name in ("to_shoulder", "to_elbow")),
+        mode="absolute",
+        frame="joint",
+        rotation=None,
+        gripper=None,
+        rate=20.0,
+    ),
+)
+
+
+@given(st.tuples(*[st.floats(-9.0, 9.0)] * 2), st.tuples(*[st.floats(-0.875, 0.875, width=32)] * 2))
+def test_joint_targets_stay_in_range_and_in_reach(target, here):
+    arm = Arm(JOINT_ARM)
+    arm.observe = lambda images=True: Observation({}, np.array(here, np.float32), "", 0.0)
+    body = SafeBody(arm, SafetyLimits())
+    body.observe()
+    sent = body.command(np.array(target, np.float32)).astype(np.float64)
+    assert (np.abs(sent) <= 1.0 + 1e-6).all() and (np.abs(sent - here) <= 0.1 + 1e-6).all()
+    rules = {event.rule for event in body.events}
+    assert rules <= {"joint_velocity", "joint_position"}
+    assert bool(rules) == bool((np.abs(sent - np.array(target, np.float32)) > 2e-6).any())
+    assert all(RULES[rule] == "clamp" for rule in rules)

@@ -107,7 +107,8 @@ class ThreadWorker:
 class Asynchronous:
     """Asks while it hands out actions; see the module's docstring.
 
-    The first answer of an episode is waited for, the body standing still, and does not count in any estimate.
+    The first answer of an episode is waited for, the body standing still. It does not count in any estimate, nor does
+    the first one that goes on from a plan: each finds its way through the policy cold.
 
     Args:
         policy: used by the worker alone between :meth:`begin` and :meth:`close`.
@@ -144,6 +145,9 @@ class Asynchronous:
         self._recent: deque[int] = deque(maxlen=RECENT)
         self._latencies: list[float] = []
         self._new: tuple[ActionChunk, float] | None = None
+        self._goes_on = False  # whether the open question is for a chunk that goes on from a plan
+        self._warm: set[bool] = set()  # ways of asking that were answered before
+        self._guess = execute  # of the delay, until one is measured; rather too long, which only binds more of a chunk
         self._looking = False
 
     def begin(self, instruction: str, *, seed: int) -> None:
@@ -186,12 +190,13 @@ class Asynchronous:
 
     def _ask(self, observation: Observation) -> None:
         seen = self.adapter.observation(observation)
-        work, arguments = self.policy.act, (seen,)
+        work, arguments, self._goes_on = self.policy.act, (seen,), False
         if self.continuing and isinstance(self.policy, ContinuingPolicy):
             left = self._plan.left(self._taken)
             if len(left):
-                delay = min(len(left), max(self._recent, default=self.execute))
+                delay = min(len(left), max(self._recent, default=self._guess))
                 work, arguments = self.policy.act_continuing, (seen, left.copy(), delay)
+                self._goes_on = True
         self._asked_at, self._open, self._looking = self._taken, True, False
         self._worker.start(lambda: timed(work, *arguments))
 
@@ -202,10 +207,13 @@ class Asynchronous:
         answer, latency = self._worker.result()
         self._open = False
         delay = self._taken - self._asked_at
-        if self._chunks:  # the first one was waited for, and found everything cold
+        if self._goes_on in self._warm:
             self._delays.append(delay)
             self._recent.append(delay)
             self._latencies.append(latency)
+        else:
+            self._guess = max(self.execute, delay, math.ceil(latency / answer.dt))
+        self._warm.add(self._goes_on)
         self._chunks += 1
         if delay < len(answer.actions):
             self._plan.add(self._asked_at, answer.actions)

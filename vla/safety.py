@@ -1,65 +1,59 @@
-"""A body that refuses what no arm should do: NaN, leaps, targets outside the workspace, answers to old observations.
+"""A body that refuses what no arm should do, on by default, whatever the policy, a camera or the network does.
 
 ::
 
-    policy ─▶ SafeBody.command ─▶ finite? ─▶ fresh? ─▶ step size ─▶ workspace ─▶ Body.command ─▶ what was really sent
-                                   └─ stop and raise ─┘  └── clamp, log and go on ──┘
+    Body.observe ─▶ time runs? ─▶ clocks agree? ─▶ cameras see? ─▶ state alive? ─▶ policy
+                     └────────────────── stop and raise BodyFault ──────────────┘
+    policy ─▶ command ─▶ e-stop? finite? fresh? repeated? ─▶ change, step, rotation, joints, workspace ─▶ Body.command
+                         └────── stop and raise ────────┘    └───────── clamp, log and go on ────────┘
 
 It wraps any :class:`~vla.protocols.Body` and is one. It runs in the policy's process, so it cannot outlive it: the
-arm's own watchdog (on the other side of the socket) covers a policy that is dead or hangs.
+arm's own controller (on the other side of the socket) covers a policy that is dead or hangs. Each rule is one function
+of :mod:`vla.safety_rules` (clamps) or one class of :mod:`vla.safety_watch` (stops); what is allowed is declared in
+:mod:`vla.safety_limits`, with numbers beside the robot's embodiment.
 """
 
+import contextlib
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from vla import rotation
+from vla import safety_rules
 from vla.embodiment import ROTATION_SIZE, Channel, EmbodimentSpec
 from vla.errors import BodyFault, ConfigError, PolicyFault
 from vla.experience import Observation
 from vla.protocols import Body
+from vla.safety_limits import JointLimits, SafetyLimits
+from vla.safety_watch import Alarm, CameraWatch, ClockWatch, Estoppable, RepeatWatch, Standstill, StuckWatch
 
-_SLACK = 1e-6  # [m] or [rad]; float32 rounding is no intervention
+__all__ = ["RULES", "JointLimits", "SafeBody", "SafetyEvent", "SafetyLimits"]
 
-
-@dataclass(frozen=True)
-class SafetyLimits:
-    """What a body may be told to do.
-
-    Attributes:
-        max_translation: longest translation of one control step [m].
-        max_rotation: largest rotation of one control step [rad].
-        low: lower corner of the box that targets stay in, base frame [m]; its last number is the table plane.
-        high: upper corner [m].
-        max_age: oldest observation that an action may answer [s]; also how long the measured time may stand still
-            after a command.
-
-    Raises:
-        ConfigError: a limit is not above 0, or the box is empty.
-    """
-
-    max_translation: float = math.inf
-    max_rotation: float = math.inf
-    low: tuple[float, float, float] = (-math.inf, -math.inf, -math.inf)
-    high: tuple[float, float, float] = (math.inf, math.inf, math.inf)
-    max_age: float = 1.0
-
-    def __post_init__(self):
-        for name in ("max_translation", "max_rotation", "max_age"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, found {getattr(self, name)}")
-        if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
-            raise ConfigError(f"workspace: each of low {self.low} must be below high {self.high}")
-
-    @property
-    def box(self) -> bool:
-        """Whether any side of the workspace is limited."""
-        return bool(np.isfinite([self.low, self.high]).any())
+RULES: dict[str, Literal["clamp", "stop"]] = {
+    "shape": "stop",
+    "finite": "stop",
+    "stale": "stop",
+    "frozen": "stop",
+    "clock": "stop",
+    "camera_black": "stop",
+    "camera_frozen": "stop",
+    "stuck": "stop",
+    "repeated": "stop",
+    "heartbeat": "stop",
+    "estop": "stop",
+    "acceleration": "clamp",
+    "translation": "clamp",
+    "rotation": "clamp",
+    "joint_velocity": "clamp",
+    "joint_position": "clamp",
+    "workspace": "clamp",
+}
+"""What each rule does."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +62,7 @@ class SafetyEvent:
 
     Attributes:
         time: of the observation that the refused or changed action answers, on the body's clock [s].
-        rule: ``"shape"``, ``"finite"``, ``"stale"`` and ``"frozen"`` stop; ``"translation"``, ``"rotation"`` and
-            ``"workspace"`` clamp.
+        rule: one of :data:`RULES`.
         what: for a person.
         value: the number that was out of its limit [m, rad or s]; NaN where there is none.
     """
@@ -79,9 +72,14 @@ class SafetyEvent:
     what: str
     value: float
 
+    @property
+    def does(self) -> Literal["clamp", "stop"]:
+        """Whether the action was changed or the arm was stopped."""
+        return RULES[self.rule]
+
 
 class SafeBody:
-    """A body within limits.
+    """A body within limits. Its e-stop works from any thread; the rest is for one thread.
 
     Args:
         body: what moves.
@@ -104,15 +102,22 @@ class SafeBody:
         self.body, self.limits = body, limits
         self._on_event, self._clock = on_event, clock
         self._events: list[SafetyEvent] = []
+        self._lock = threading.RLock()  # one call of the body at a time: few drivers bear more
+        self._pressed = ""
         self._seen: Observation | None = None
-        self._seen_at = self._advanced_at = -math.inf
-        self._unanswered = 0  # commands since the measured time last advanced
+        self._seen_at = -math.inf
+        self._told_at: float | None = None  # when the last command was sent; None while the arm is told to stand
+        self._before: np.ndarray | None = None  # the last translation
+        self._still, self._stuck, self._repeat = Standstill(limits), StuckWatch(limits), RepeatWatch(limits)
+        self._watches = (self._still, ClockWatch(limits), CameraWatch(limits), self._stuck)
         self._action = body.spec.action
-        self._here = _places("state", body.spec.state, "position", limits.box or self._absolute)
-        bounded = limits.box or math.isfinite(limits.max_translation)
+        bounded = limits.box or math.isfinite(min(limits.max_translation, limits.max_change))
+        self._here = _places("state", body.spec.state, "position", limits.box or (self._absolute and bounded))
         self._shift = _places("action", self._action.channels, "position", bounded)
         self._turn = [i for i, channel in enumerate(self._action.channels) if channel.kind == "rotation"]
+        self._joints, self._joints_here, self._bounds = _joints(body.spec)
         self._scale = np.array([channel.scale for channel in self._action.channels])
+        self._state_scale = np.array([channel.scale for channel in body.spec.state])
         self._check_frames(bounded)
 
     @property
@@ -129,111 +134,178 @@ class SafeBody:
         """The body's observation.
 
         Raises:
-            BodyFault: its measured time stands still although commands were sent; the body was told to stop.
+            BodyFault: a rule about what is measured, or the e-stop; the body was told to stop.
         """
-        observation = self.body.observe(images=images)
-        now = self._clock()
-        if self._seen is None or observation.time != self._seen.time:
-            self._advanced_at, self._unanswered = now, 0
-        self._seen, self._seen_at = observation, now
-        if self._unanswered and now - self._advanced_at > self.limits.max_age:
-            what = f"measured time stands still at {observation.time:g} s although commands were sent"
-            self._refuse("frozen", what, now - self._advanced_at, BodyFault)
-        return observation
+        with self._lock:
+            asked = self._clock()
+            observation = self.body.observe(images=images)
+            got = self._clock()
+            self._check_estop()
+            alarms = [watch.look(observation, asked, got) for watch in self._watches]
+            self._seen, self._seen_at = observation, got
+            for alarm in alarms:
+                if alarm:
+                    self._refuse(alarm, BodyFault)
+            return observation
 
     def command(self, action: Float32[np.ndarray, "a"]) -> Float32[np.ndarray, "a"]:
         """Clamp and send; returns what was really sent.
 
         Raises:
-            PolicyFault: the action is not finite, has the wrong shape, or answers no or too old an observation; the
-                body was told to stop and the action was not sent.
+            PolicyFault: the action is not finite, has the wrong shape, answers no or too old an observation, or is the
+                same too often; the body was told to stop and the action was not sent.
+            BodyFault: the e-stop is pressed.
         """
-        action = np.asarray(action)
-        if action.shape != (self._action.size,) or action.dtype.kind != "f":
-            what = f"an action is {self._action.size} floats, found {action.dtype} of shape {action.shape}"
-            self._refuse("shape", what, math.nan, PolicyFault)
-        if not np.isfinite(action).all():
-            place = int(np.flatnonzero(~np.isfinite(action))[0])
-            what = f"action channel {self._action.names[place]} is {action[place]}"
-            self._refuse("finite", what, float(action[place]), PolicyFault)
-        if self._seen is None:
-            self._refuse("stale", "an action before any observation", math.inf, PolicyFault)
-        age = self._clock() - self._seen_at
-        if age > self.limits.max_age:
-            what = f"the action answers an observation {age:.3f} s old, the limit is {self.limits.max_age:g} s"
-            self._refuse("stale", what, age, PolicyFault)
-        self._unanswered += 1
-        return self.body.command(self._clamped(action))
+        with self._lock:
+            self._check_estop()
+            action = np.asarray(action)
+            if alarm := self._unfit(action):
+                self._refuse(alarm, PolicyFault)
+            clamped = self._clamped(action)
+            self._still.command()
+            self._told_at = self._clock()
+            return self.body.command(clamped)
 
     def stop(self) -> None:
         """Hold still now."""
-        self.body.stop()
+        with self._lock:
+            self._stop()
 
     def close(self) -> None:
         """Stop and close the body."""
-        self.body.close()
+        with self._lock:
+            self._told_at = None
+            self.body.close()
+
+    def estop(self, reason: str = "the operator pressed it") -> None:
+        """Stop now and refuse everything until :meth:`reset`; from any thread, whatever the body is doing.
+
+        A body with an e-stop of its own stops at once; any other one as soon as its present call has ended.
+        """
+        first, self._pressed = not self._pressed, self._pressed or reason
+        if isinstance(self.body, Estoppable):
+            self.body.estop(reason)
+        with self._lock:
+            if first:
+                self._stop()
+                self._log(Alarm("estop", f"e-stop: {reason}", math.nan))
+
+    def reset(self) -> None:
+        """The operator says that it may move again.
+
+        Raises:
+            BodyFault: the body does not answer.
+        """
+        with self._lock:
+            if isinstance(self.body, Estoppable):
+                self.body.release()
+            self._pressed = ""
+
+    def check(self) -> None:
+        """Stop an arm that has not been commanded for ``heartbeat``, though it was not told to stop."""
+        with self._lock:
+            if self._told_at is None or (silent := self._clock() - self._told_at) <= self.limits.heartbeat:
+                return
+            self._stop()
+            self._log(Alarm("heartbeat", f"no command for {silent:.3f} s", silent))
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Have a thread :meth:`check` while the block runs."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(self.limits.heartbeat / 4):
+                self.check()
+
+        if math.isinf(self.limits.heartbeat):
+            yield
+            return
+        thread = threading.Thread(target=watch, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     @property
     def _absolute(self) -> bool:
         return self._action.mode == "absolute"
 
+    def _unfit(self, action: np.ndarray) -> Alarm | None:
+        """Why an action is not sent at all."""
+        if action.shape != (self._action.size,) or action.dtype.kind != "f":
+            what = f"an action is {self._action.size} floats, found {action.dtype} of shape {action.shape}"
+            return Alarm("shape", what, math.nan)
+        if not np.isfinite(action).all():
+            place = int(np.flatnonzero(~np.isfinite(action))[0])
+            return Alarm(
+                "finite", f"action channel {self._action.names[place]} is {action[place]}", float(action[place])
+            )
+        if self._seen is None:
+            return Alarm("stale", "an action before any observation", math.inf)
+        age = self._clock() - self._seen_at
+        if age > self.limits.max_age:
+            what = f"the action answers an observation {age:.3f} s old, the limit is {self.limits.max_age:g} s"
+            return Alarm("stale", what, age)
+        motion = np.abs(action[[*self._shift, *self._turn, *self._joints]]).max(initial=0.0)
+        return self._repeat.command(action.astype(np.float32), moves=bool(motion > 0) and not self._absolute)
+
     def _clamped(self, action: np.ndarray) -> Float32[np.ndarray, "a"]:
         values = action.astype(np.float64) * self._scale  # physical units
-        before = values.copy()
+        before, motion = values.copy(), 0.0
         if self._shift:
-            values[self._shift] = self._translation(values[self._shift])
-        if self._turn and math.isfinite(self.limits.max_rotation):
-            values[self._turn] = self._rotation(values[self._turn])
+            here = self._measured(self._here) if self._here else np.zeros(3)
+            origin = here if self._absolute else np.zeros(3)
+            step = safety_rules.change(values[self._shift] - origin, self._before, self.limits, self._tell)
+            step = safety_rules.translation(step, self.limits, self._tell)
+            step = safety_rules.workspace(step, here, self.limits, self._tell)
+            self._before, motion = step, float(np.linalg.norm(step))
+            if not np.array_equal(step, before[self._shift] - origin):
+                values[self._shift] = origin + step
+        if self._turn:
+            values[self._turn] = safety_rules.turn(values[self._turn], self._action.rotation, self.limits, self._tell)
+        if self._joints:
+            here = self._measured(self._joints_here)
+            origin = here if self._absolute else np.zeros(len(here))
+            names = tuple(self._action.names[place] for place in self._joints)
+            step = safety_rules.joints(values[self._joints] - origin, here, self._bounds, names, self._tell)
+            motion = max(motion, float(np.abs(step).max()))
+            if not np.array_equal(step, before[self._joints] - origin):
+                values[self._joints] = origin + step
+        self._stuck.command(motion)
         if np.array_equal(values, before):
             return action.astype(np.float32)  # untouched, to the last bit
         return (values / self._scale).astype(np.float32)
 
-    def _translation(self, values: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:
-        here = self._position() if self._here else np.zeros(3)
-        step = values - here if self._absolute else values
-        length = float(np.linalg.norm(step))
-        if length > self.limits.max_translation + _SLACK:
-            self._log("translation", f"a step of {length:.4f} m was shortened", length)
-            step = step * (self.limits.max_translation / length)
-        if self.limits.box:
-            # outside the box, only the way back is open, and nobody is pushed: the bound is then 0, not a leap
-            least = np.minimum(np.array(self.limits.low) - here, 0.0)
-            most = np.maximum(np.array(self.limits.high) - here, 0.0)
-            inner = np.clip(step, least, most)
-            beyond = float(np.abs(step - inner).max())
-            if beyond > _SLACK:
-                axis = "xyz"[int(np.abs(step - inner).argmax())]
-                self._log("workspace", f"target {beyond:.4f} m outside the workspace along {axis}", beyond)
-                step = inner
-        return here + step if self._absolute else step
-
-    def _rotation(self, values: Float64[np.ndarray, "r"]) -> Float64[np.ndarray, "r"]:
-        form = self._action.rotation
-        if form is None:
-            return values
-        turn = rotation.convert(values, form, "axis_angle")
-        angle = float(np.linalg.norm(turn))
-        if angle <= self.limits.max_rotation + _SLACK:
-            return values
-        self._log("rotation", f"a rotation of {angle:.3f} rad was reduced", angle)
-        return rotation.convert(turn * (self.limits.max_rotation / angle), "axis_angle", form)
-
-    def _position(self) -> Float64[np.ndarray, "3"]:
+    def _measured(self, places: list[int]) -> Float64[np.ndarray, "n"]:
         if self._seen is None:
-            raise BodyFault("no measured position yet")
-        scales = [self.body.spec.state[place].scale for place in self._here]
-        return self._seen.state[self._here].astype(np.float64) * scales
+            raise BodyFault("nothing was measured yet")
+        return self._seen.state[places].astype(np.float64) * self._state_scale[places]
 
-    def _log(self, rule: str, what: str, value: float) -> None:
-        event = SafetyEvent(self._seen.time if self._seen else math.nan, rule, what, value)
+    def _tell(self, rule: str, what: str, value: float) -> None:
+        self._log(Alarm(rule, what, value))
+
+    def _log(self, alarm: Alarm) -> None:
+        event = SafetyEvent(self._seen.time if self._seen else math.nan, *alarm)
         self._events.append(event)
         if self._on_event:
             self._on_event(event)
 
-    def _refuse(self, rule: str, what: str, value: float, fault: type[PolicyFault] | type[BodyFault]) -> NoReturn:
-        self.body.stop()  # first of all
-        self._log(rule, what, value)
-        raise fault(f"{what}; the arm was stopped")
+    def _stop(self) -> None:
+        self._told_at = self._before = None
+        self.body.stop()
+
+    def _check_estop(self) -> None:
+        if self._pressed:
+            self._stop()
+            raise BodyFault(f"the e-stop is pressed ({self._pressed}); the arm was stopped")
+
+    def _refuse(self, alarm: Alarm, fault: type[PolicyFault] | type[BodyFault]) -> NoReturn:
+        self._stop()  # first of all
+        self._log(alarm)
+        raise fault(f"{alarm.what}; the arm was stopped")
 
     def _check_frames(self, bounded: bool) -> None:
         if bounded and self._action.frame != "base" and (self.limits.box or self._absolute):
@@ -253,3 +325,20 @@ def _places(what: str, channels: tuple[Channel, ...], kind: str, wanted: bool) -
     if wanted:
         raise ConfigError(f"translation limits need three {kind} channels in the {what}, found {len(places)}")
     return []
+
+
+def _joints(spec: EmbodimentSpec) -> tuple[list[int], list[int], Float64[np.ndarray, "3 j"]]:
+    """Places of the joints in the action and of the same ones, in the same order, in the state; their bounds.
+
+    A body that does not measure each joint that it is told to move cannot be watched; its own controller has to.
+    """
+    action = [place for place, channel in enumerate(spec.action.channels) if channel.kind == "joint"]
+    state = [place for place, channel in enumerate(spec.state) if channel.kind == "joint"]
+    if len(action) != len(state):
+        return [], [], np.zeros((3, 0))
+    absolute, bounds = spec.action.mode == "absolute", []
+    for told, measured in zip((spec.action.channels[i] for i in action), (spec.state[i] for i in state), strict=True):
+        ranged = told if absolute else measured  # the range of a change says nothing of where it ends
+        most = told.max_rate / spec.action.rate
+        bounds.append((ranged.low, ranged.high, most if absolute else min(most, told.high)))
+    return action, state, np.array(bounds, np.float64).reshape(-1, 3).T

@@ -1,0 +1,211 @@
+"""The servo in a process of its own: no inference, no picture and no garbage of the policy's process delays it.
+
+::
+
+    policy's process                          servo's process
+    ServoProcess.follow(path) ──pipe──▶ control thread ─▶ Servo.follow
+                              ◀─────── what it answered     │
+                                                          servo thread ─▶ arm.send
+
+If the policy's process ends, however it does, the pipe ends with it, and the arm is brought to rest within its limits
+before it is let go. The path's times are on ``time.monotonic``, which all processes of a machine share.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float64
+
+from vla.errors import BodyFault, VlaError
+from vla.robot_driver.motion import MotionLimits, MotionState
+from vla.robot_driver.pacing import freeze_garbage
+from vla.robot_driver.servo_loop import Servo
+from vla.robot_driver.trajectory import Path
+
+_ANSWER_S = 30.0  # an arm may take its time to connect
+
+
+class ServoArm(Protocol):
+    """What is on the other side of the servo: the vendor's library, connected.
+
+    It is sent to from one thread and may be measured from another at the same time.
+    """
+
+    def send(self, position: Float64[np.ndarray, "n"]) -> None:
+        """Go there now; must not block."""
+        ...
+
+    def measure(self) -> Float64[np.ndarray, "n"]:
+        """Where it is."""
+        ...
+
+    def close(self) -> None:
+        """Let it go; it is at rest."""
+        ...
+
+
+class ServoProcess:
+    """A :class:`~vla.robot_driver.servo_loop.Servo` with the same methods, in its own process.
+
+    Args:
+        connect: called in the process, connects to the arm; a function or an object of a module, not a lambda.
+        limits: of every channel.
+        settings: of the servo: ``rate``, ``stale_after``, ``max_deviation``, ``priority``.
+    """
+
+    def __init__(self, connect: Callable[[], ServoArm], limits: MotionLimits, **settings: Any):
+        self.limits, self._arguments = limits, (connect, limits, settings)
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self._asking = threading.Lock()
+
+    def start(self) -> None:
+        """Start the process, connect to the arm, and hold it where it is.
+
+        Raises:
+            BodyFault: it runs already, or the arm cannot be reached.
+            VlaError: of the servo's start.
+        """
+        if self._pipe is not None:
+            raise BodyFault("the servo is running already")
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self._answer()
+        except VlaError:
+            self.close()
+            raise
+
+    def follow(self, path: Path) -> None:
+        """See :meth:`Servo.follow`."""
+        self._ask("follow", path)
+
+    def toward(self, position: Float64[np.ndarray, "n"], seconds: float) -> None:
+        """See :meth:`Servo.toward`."""
+        self._ask("toward", position, seconds)
+
+    def stop(self) -> None:
+        """See :meth:`Servo.stop`."""
+        self._ask("stop")
+
+    def restart(self) -> None:
+        """See :meth:`Servo.restart`."""
+        self._ask("restart")
+
+    def check(self) -> None:
+        """See :meth:`Servo.check`."""
+        self._ask("check")
+
+    def wait_until_rest(self, timeout: float) -> bool:
+        """See :meth:`Servo.wait_until_rest`."""
+        return self._ask("wait_until_rest", timeout)
+
+    def report(self) -> dict[str, Any]:
+        """See :meth:`Servo.report`."""
+        return self._ask("report")
+
+    @property
+    def state(self) -> MotionState:
+        """See :attr:`Servo.state`."""
+        return self._ask("state")
+
+    def measure(self) -> Float64[np.ndarray, "n"]:
+        """Where the arm is now, measured in its process."""
+        return self._ask("measure")
+
+    def close(self) -> None:
+        """Bring the arm to rest, let it go, end the process. Safe to call more than once."""
+        with self._asking:
+            pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+        if self._process is not None:
+            self._process.join(15.0)
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
+            self._process = None
+
+    def _ask(self, what: str, *arguments: Any) -> Any:
+        with self._asking:
+            if self._pipe is None:
+                raise BodyFault("the servo was not started, or is closed")
+            try:
+                self._pipe.send((what, arguments))
+            except OSError as error:
+                raise self._gone() from error
+            return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._pipe is not None  # by the callers
+        try:
+            if not self._pipe.poll(_ANSWER_S):
+                raise BodyFault(f"the servo's process gave no answer within {_ANSWER_S:g} s")
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise self._gone() from error
+        if isinstance(answer, VlaError):
+            raise answer
+        return answer
+
+    def _gone(self) -> BodyFault:
+        self._process.join(1.0)
+        return BodyFault(f"the servo's process ended with code {self._process.exitcode}")
+
+
+def _serve(pipe: Connection, connect: Callable[[], ServoArm], limits: MotionLimits, settings: dict[str, Any]) -> None:
+    """The process: control thread is its main one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes
+    reading, writing = os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.write(writing, b"!"))  # read below: the arm comes to rest first
+    try:
+        arm = connect()
+    except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises is why the arm is not there
+        pipe.send(_as_ours(error))
+        return
+    servo = Servo(arm.send, arm.measure, limits, **settings)
+    answers: dict[str, Callable[..., Any]] = {
+        "follow": servo.follow,
+        "toward": servo.toward,
+        "stop": servo.stop,
+        "restart": servo.restart,
+        "check": servo.check,
+        "wait_until_rest": servo.wait_until_rest,
+        "report": servo.report,
+        "state": lambda: servo.state,
+        "measure": arm.measure,
+    }
+    try:
+        freeze_garbage()
+        _reply(pipe, servo.start)
+        while wait([pipe, reading]) == [pipe]:
+            what, arguments = pipe.recv()
+            _reply(pipe, answers[what], *arguments)
+    except (EOFError, OSError):
+        pass  # the policy's process is gone
+    finally:
+        with contextlib.suppress(OSError, VlaError):
+            servo.close()
+        arm.close()
+
+
+def _reply(pipe: Connection, work: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        answer = work(*arguments)
+    except Exception as error:  # noqa: BLE001 - told to the policy's process, which raises it
+        answer = _as_ours(error)
+    pipe.send(answer)
+
+
+def _as_ours(error: Exception) -> VlaError:
+    return error if isinstance(error, VlaError) else BodyFault(f"{type(error).__name__}: {error}")
