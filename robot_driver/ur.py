@@ -10,6 +10,7 @@ controller has, unless ``tool`` sets it; it becomes part of the embodiment.
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,9 +28,10 @@ from vla.robot_driver.motion import MotionLimits
 from vla.robot_driver.robotiq import Robotiq
 from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool, joint_motion, open_arm
 from vla.robot_driver.ur_kinematics import pose_matrix, pose_vector
-from vla.safety import SafetyLimits
+from vla.safety_limits import SafetyLimits
 
 _PORT = 30004
+_REASON = 0.2  # [s]; why a program has ended comes over another connection, a little later
 _PROTECTIVE, _EMERGENCY, _FAULT = 1 << 2, (1 << 5) | (1 << 6) | (1 << 7), 1 << 9
 _MEASURED = [
     "timestamp",
@@ -242,7 +244,10 @@ class UrLink:
         if self._closed:
             raise BodyFault(f"{self._where}: the connection was closed")
         if not self._made(send):
-            self._stopped()
+            end = time.monotonic() + _REASON
+            while time.monotonic() < end and self._receive.isConnected():
+                self._stopped()
+                time.sleep(0.01)
             raise BodyFault(f"{self._where} did not take a servo command: its program has ended")
 
     def _stopped(self) -> None:

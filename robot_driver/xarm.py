@@ -24,7 +24,7 @@ from vla.robot_driver.arm_camera import parse_cameras
 from vla.robot_driver.arm_link import Measured
 from vla.robot_driver.gripper_thread import GripperThread
 from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool, joint_motion, open_arm
-from vla.safety import SafetyLimits
+from vla.safety_limits import SafetyLimits
 
 _SERVO, _READY, _STOP = 1, 0, 4  # mode, states
 _STOPPED = (4, 5)

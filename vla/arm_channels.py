@@ -3,7 +3,7 @@
 import math
 
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
-from vla.safety import SafetyLimits
+from vla.safety_limits import SafetyLimits
 
 Ranges = tuple[tuple[float, float], ...]
 """Of each joint [rad]."""
@@ -108,4 +108,10 @@ def tool_limits(
         low=(-reach, -reach, table),
         high=(reach, reach, reach + 0.2),
         max_age=1.0,
+        heartbeat=0.5,
+        clock_jump=0.2,
+        frozen_pictures=5,
+        black=8,
+        stuck=10,
+        repeated=20,
     )
