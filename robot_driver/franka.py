@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from vla.arm_channels import SPEED, TURN_SPEED, tool_limits
+from vla.arm_channels import SPEED, TURN_SPEED
 from vla.embodiments.franka import MAX_SPEED, RANGES, REACH_M, franka
-from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
-from vla.robot_driver.arm_camera import parse_cameras
+from vla.errors import BodyFault, ConfigError, DependencyMissing
 from vla.robot_driver.arm_link import Measured
 from vla.robot_driver.gripper_thread import GripperThread
-from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, joint_motion, open_arm
+from vla.robot_driver.streamed_arm import StreamedArm
+from vla.robot_driver.vendor_arm import arm_limits, check_settings, make_arm
 from vla.safety_limits import SafetyLimits
 
 _GRIP_SPEED = 0.1  # [m/s]
@@ -69,13 +69,7 @@ class Config:
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.model not in RANGES:
-            raise UnknownName("model of Franka", self.model, RANGES)
-        ToolLimits(self.speed, self.turn)
-        if not 50 <= self.servo_rate <= 1000:
-            raise ConfigError(f"servo_rate is 50 to 1000 Hz, found {self.servo_rate}")
-        if not 0 < self.joint_speed <= MAX_SPEED:
-            raise ConfigError(f"joint_speed is above 0 and at most {MAX_SPEED} rad/s, found {self.joint_speed}")
+        check_settings(self, "Franka", RANGES, joint_speed=MAX_SPEED, servo_rate=(50, 1000))
         if not 0 < self.stiffness <= 3000 or not 0 < self.grip_force <= 70:
             raise ConfigError(
                 f"stiffness is at most 3000 N/m and grip_force 70 N, both above 0, found {self.stiffness} and "
@@ -91,25 +85,11 @@ class Config:
             DependencyMissing: franky is not installed.
             BodyFault: the arm cannot be reached, is not ready, or its gripper is not homed.
         """
-        cameras = parse_cameras(self.cameras)
-        spec = franka(
-            self.model,
-            joints=self.joints,
-            gripper=self.gripper,
-            rate=self.rate,
-            speed=self.speed,
-            turn=self.turn,
-            cameras=tuple(camera.spec for camera in cameras),
-        )
-        ranges = RANGES[self.model]
-        motion = joint_motion(ranges, self.joint_speed) if self.joints else ToolLimits(self.speed, self.turn).motion
-        return open_arm(lambda: FrankaLink(self), spec, motion, rate=self.servo_rate, cameras=cameras)
+        return make_arm(self, franka, RANGES[self.model], lambda: FrankaLink(self), gripper=self.gripper)
 
     def limits(self) -> SafetyLimits:
-        """What the arm may be told. Joints have no box but their ranges."""
-        if self.joints:
-            return SafetyLimits(max_age=1.0)
-        return tool_limits(REACH_M, table=self.table, rate=self.rate, speed=self.speed, turn=self.turn)
+        """What the arm may be told."""
+        return arm_limits(self, REACH_M)
 
 
 class FrankaLink:

@@ -8,10 +8,8 @@ A change of the pose counts from the pose that the last command asked for, and a
 changes add up as they were recorded, and nothing is left over from a motion that was stopped.
 """
 
-import contextlib
-import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,8 +20,7 @@ from vla import rotation
 from vla.embodiment import EmbodimentSpec
 from vla.errors import BodyFault, ConfigError, PolicyFault
 from vla.experience import Image, Observation
-from vla.mounting import offset_of
-from vla.robot_driver.arm_camera import Camera, CameraConfig, open_cameras
+from vla.robot_driver.arm_camera import Camera
 from vla.robot_driver.arm_link import ArmLink, ControllerClock, Measured
 from vla.robot_driver.motion import MotionLimits
 from vla.robot_driver.servo_loop import Servo
@@ -275,50 +272,6 @@ class StreamedArm:
             raise ConfigError(f"{spec.name}: actions are {known}")
         if set(self._cameras) != set(spec.camera_names):
             raise ConfigError(f"{spec.name} has cameras {spec.camera_names}, given are {tuple(self._cameras)}")
-
-
-def joint_motion(ranges: Sequence[tuple[float, float]], speed: float) -> MotionLimits:
-    """For joints with these ranges [rad], none faster than ``speed`` [rad/s], which is reached in a quarter second."""
-    low, high = zip(*ranges, strict=True)
-    count = len(ranges)
-    return MotionLimits(low, high, (speed,) * count, (4 * speed,) * count, (40 * speed,) * count)
-
-
-def open_arm(
-    connect: Callable[[], ArmLink],
-    spec: EmbodimentSpec,
-    motion: MotionLimits,
-    *,
-    rate: float,
-    cameras: tuple[CameraConfig, ...],
-) -> StreamedArm:
-    """Open the cameras, connect, complete the embodiment with the controller's tool; all or nothing.
-
-    Raises:
-        BodyFault: a camera or the arm cannot be reached, or is stopped.
-        DependencyMissing: the vendor's library is not installed.
-    """
-    with contextlib.ExitStack() as stack:
-        opened = open_cameras(cameras)
-        for camera in opened.values():
-            stack.callback(camera.close)
-        link = connect()
-        stack.callback(link.close)
-        tool = link.tool
-        spec = spec if tool is None else dataclasses.replace(spec, tool=offset_of(tool))
-        arm = StreamedArm(link, spec, motion, rate=rate, cameras=opened)
-        stack.pop_all()  # it is all the arm's now
-    return arm
-
-
-def check_tool(tool: Sequence[float] | None) -> None:
-    """See that a tool centre point is a position [m] and a rotation vector [rad].
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if tool is not None and not (len(tool) == 6 and np.isfinite(tool).all()):
-        raise ConfigError(f"tool is x, y, z [m] and a rotation vector [rad], six finite numbers, found {tool}")
 
 
 def _nearest_turn(turn: Float64[np.ndarray, "3"], near: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:

@@ -18,16 +18,15 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from vla.arm_channels import SPEED, TURN_SPEED, tool_limits
+from vla.arm_channels import SPEED, TURN_SPEED
 from vla.embodiments.ur import MAX_SPEED, RANGE, REACH_M, ur
-from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
-from vla.robot_driver.arm_camera import parse_cameras
+from vla.errors import BodyFault, ConfigError, DependencyMissing
 from vla.robot_driver.arm_link import Measured
 from vla.robot_driver.gripper_thread import GripperThread
-from vla.robot_driver.motion import MotionLimits
 from vla.robot_driver.robotiq import Robotiq
-from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool, joint_motion, open_arm
+from vla.robot_driver.streamed_arm import StreamedArm
 from vla.robot_driver.ur_kinematics import pose_matrix, pose_vector
+from vla.robot_driver.vendor_arm import arm_limits, check_settings, check_tool, make_arm
 from vla.safety_limits import SafetyLimits
 
 _PORT = 30004
@@ -85,19 +84,12 @@ class Config:
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.model not in REACH_M:
-            raise UnknownName("model of Universal Robots", self.model, REACH_M)
+        check_settings(self, "Universal Robots", REACH_M, joint_speed=MAX_SPEED, servo_rate=(50, 500))
         check_tool(self.tool)
-        ToolLimits(self.speed, self.turn)
         if not 0.03 <= self.lookahead <= 0.2 or not 100 <= self.gain <= 2000:
             raise ConfigError(f"lookahead is 0.03 to 0.2 s, gain 100 to 2000; found {self.lookahead} and {self.gain}")
-        if not (50 <= self.servo_rate <= 500 and 2 / self.servo_rate < self.watchdog <= 10):
-            raise ConfigError(
-                f"servo_rate is 50 to 500 Hz and watchdog 2 periods of it to 10 s, found {self.servo_rate} and "
-                f"{self.watchdog}"
-            )
-        if not 0 < self.joint_speed <= MAX_SPEED:
-            raise ConfigError(f"joint_speed is above 0 and at most {MAX_SPEED:.2f} rad/s, found {self.joint_speed}")
+        if not 2 / self.servo_rate < self.watchdog <= 10:
+            raise ConfigError(f"watchdog is two periods of the servo to 10 s, found {self.watchdog}")
 
     def make(self) -> StreamedArm:
         """Connect, start the controller's program and hold the arm where it is.
@@ -106,27 +98,11 @@ class Config:
             DependencyMissing: ur-rtde is not installed.
             BodyFault: the arm cannot be reached, or is stopped.
         """
-        cameras = parse_cameras(self.cameras)
-        spec = ur(
-            self.model,
-            joints=self.joints,
-            gripper=self.gripper != "none",
-            rate=self.rate,
-            speed=self.speed,
-            turn=self.turn,
-            cameras=tuple(camera.spec for camera in cameras),
-        )
-        return open_arm(lambda: UrLink(self), spec, self._motion(), rate=self.servo_rate, cameras=cameras)
+        return make_arm(self, ur, RANGE, lambda: UrLink(self), gripper=self.gripper != "none")
 
     def limits(self) -> SafetyLimits:
-        """What the arm may be told. Joints have no box but their ranges."""
-        if self.joints:
-            return SafetyLimits(max_age=1.0)
-        reach = REACH_M[self.model]
-        return tool_limits(reach, table=self.table, rate=self.rate, speed=self.speed, turn=self.turn)
-
-    def _motion(self) -> MotionLimits:
-        return joint_motion(RANGE, self.joint_speed) if self.joints else ToolLimits(self.speed, self.turn).motion
+        """What the arm may be told."""
+        return arm_limits(self, REACH_M[self.model])
 
 
 class UrLink:

@@ -17,13 +17,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla import rotation
-from vla.arm_channels import SPEED, TURN_SPEED, tool_limits
+from vla.arm_channels import SPEED, TURN_SPEED
 from vla.embodiments.xarm import MAX_SPEED, RANGES, REACH_M, xarm
-from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
-from vla.robot_driver.arm_camera import parse_cameras
+from vla.errors import BodyFault, DependencyMissing
 from vla.robot_driver.arm_link import Measured
 from vla.robot_driver.gripper_thread import GripperThread
-from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool, joint_motion, open_arm
+from vla.robot_driver.streamed_arm import StreamedArm
+from vla.robot_driver.vendor_arm import arm_limits, check_settings, check_tool, make_arm
 from vla.safety_limits import SafetyLimits
 
 _SERVO, _READY, _STOP = 1, 0, 4  # mode, states
@@ -66,14 +66,8 @@ class Config:
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.model not in RANGES:
-            raise UnknownName("model of UFACTORY", self.model, RANGES)
+        check_settings(self, "UFACTORY", RANGES, joint_speed=MAX_SPEED, servo_rate=(50, 250))
         check_tool(self.tool)
-        ToolLimits(self.speed, self.turn)
-        if not 50 <= self.servo_rate <= 250:
-            raise ConfigError(f"servo_rate is 50 to 250 Hz, found {self.servo_rate}")
-        if not 0 < self.joint_speed <= MAX_SPEED:
-            raise ConfigError(f"joint_speed is above 0 and at most {MAX_SPEED:.2f} rad/s, found {self.joint_speed}")
 
     def make(self) -> StreamedArm:
         """Connect, enable the motors and hold the arm where it is.
@@ -82,26 +76,11 @@ class Config:
             DependencyMissing: the SDK is not installed.
             BodyFault: the arm cannot be reached, or is stopped.
         """
-        cameras = parse_cameras(self.cameras)
-        spec = xarm(
-            self.model,
-            joints=self.joints,
-            gripper=self.gripper,
-            rate=self.rate,
-            speed=self.speed,
-            turn=self.turn,
-            cameras=tuple(camera.spec for camera in cameras),
-        )
-        ranges = RANGES[self.model]
-        motion = joint_motion(ranges, self.joint_speed) if self.joints else ToolLimits(self.speed, self.turn).motion
-        return open_arm(lambda: XArmLink(self), spec, motion, rate=self.servo_rate, cameras=cameras)
+        return make_arm(self, xarm, RANGES[self.model], lambda: XArmLink(self), gripper=self.gripper)
 
     def limits(self) -> SafetyLimits:
-        """What the arm may be told. Joints have no box but their ranges."""
-        if self.joints:
-            return SafetyLimits(max_age=1.0)
-        reach = REACH_M[self.model]
-        return tool_limits(reach, table=self.table, rate=self.rate, speed=self.speed, turn=self.turn)
+        """What the arm may be told."""
+        return arm_limits(self, REACH_M[self.model])
 
 
 class XArmLink:

@@ -15,7 +15,8 @@ from vla.embodiment import CameraSpec
 from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.arm_camera import open_cameras, parse_cameras
 from vla.robot_driver.arm_link import ControllerClock, Measured
-from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, open_arm
+from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits
+from vla.robot_driver.vendor_arm import open_arm
 from vla.rotation import from_matrix, to_matrix
 
 RANGES = ((-3.0, 3.0),) * 6
