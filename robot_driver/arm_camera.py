@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def parse_cameras(texts: Sequence[str] | str) -> tuple[CameraConfig, ...]:
         if match is None or role not in get_args(Role):
             form = f"NAME=DEVICE:WIDTHxHEIGHT@FPS, perhaps with :ROLE ({', '.join(get_args(Role))})"
             raise ConfigError(f"a camera is given as {form}, found {text!r}")
-        spec = CameraSpec(match["name"], int(match["height"]), int(match["width"]), role=role)
+        spec = CameraSpec(match["name"], int(match["height"]), int(match["width"]), role=cast(Role, role))
         found.append(CameraConfig(spec, match["device"], float(match["rate"])))
     return tuple(found)
 

@@ -39,6 +39,11 @@ class ArmLink(Protocol):
     emergency stop), or does not accept what it is told; the message says what the controller says.
     """
 
+    @property
+    def tool(self) -> Float64[np.ndarray, "4 4"] | None:
+        """The tool centre point that the controller has, in the flange's frame; None if it does not say."""
+        ...
+
     def read(self) -> Measured:
         """The newest measurement; never a commanded value."""
         ...

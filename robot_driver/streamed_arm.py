@@ -9,7 +9,7 @@ changes add up as they were recorded, and nothing is left over from a motion tha
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -272,16 +272,6 @@ class StreamedArm:
             raise ConfigError(f"{spec.name}: actions are {known}")
         if set(self._cameras) != set(spec.camera_names):
             raise ConfigError(f"{spec.name} has cameras {spec.camera_names}, given are {tuple(self._cameras)}")
-
-
-def check_tool(tool: Sequence[float] | None) -> None:
-    """See that a tool centre point is a position [m] and a rotation vector [rad].
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if tool is not None and not (len(tool) == 6 and np.isfinite(tool).all()):
-        raise ConfigError(f"tool is x, y, z [m] and a rotation vector [rad], six finite numbers, found {tool}")
 
 
 def _nearest_turn(turn: Float64[np.ndarray, "3"], near: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3"]:

@@ -9,8 +9,8 @@ controller has, unless ``tool`` sets it; it becomes part of the embodiment.
 """
 
 import contextlib
-import dataclasses
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,19 +18,19 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from vla import mounting
-from vla.embodiment import EmbodimentSpec
-from vla.embodiments.ur import MAX_SPEED, RANGE, REACH_M, limits, ur
-from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
-from vla.robot_driver.arm_camera import open_cameras, parse_cameras
+from vla.arm_channels import SPEED, TURN_SPEED
+from vla.embodiments.ur import MAX_SPEED, RANGE, REACH_M, ur
+from vla.errors import BodyFault, ConfigError, DependencyMissing
 from vla.robot_driver.arm_link import Measured
-from vla.robot_driver.motion import MotionLimits
+from vla.robot_driver.gripper_thread import GripperThread
 from vla.robot_driver.robotiq import Robotiq
-from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits, check_tool
+from vla.robot_driver.streamed_arm import StreamedArm
 from vla.robot_driver.ur_kinematics import pose_matrix, pose_vector
-from vla.safety import SafetyLimits
+from vla.robot_driver.vendor_arm import arm_limits, check_settings, check_tool, make_arm
+from vla.safety_limits import SafetyLimits
 
 _PORT = 30004
+_REASON = 0.2  # [s]; why a program has ended comes over another connection, a little later
 _PROTECTIVE, _EMERGENCY, _FAULT = 1 << 2, (1 << 5) | (1 << 6) | (1 << 7), 1 << 9
 _MEASURED = [
     "timestamp",
@@ -74,8 +74,8 @@ class Config:
     rate: float = 10.0
     servo_rate: float = 125.0
     tool: tuple[float, float, float, float, float, float] | None = None
-    speed: float = 0.25
-    turn: float = 1.0
+    speed: float = SPEED
+    turn: float = TURN_SPEED
     joint_speed: float = 1.0
     lookahead: float = 0.1
     gain: float = 300.0
@@ -84,19 +84,12 @@ class Config:
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if self.model not in REACH_M:
-            raise UnknownName("model of Universal Robots", self.model, REACH_M)
+        check_settings(self, "Universal Robots", REACH_M, joint_speed=MAX_SPEED, servo_rate=(50, 500))
         check_tool(self.tool)
-        ToolLimits(self.speed, self.turn)
         if not 0.03 <= self.lookahead <= 0.2 or not 100 <= self.gain <= 2000:
             raise ConfigError(f"lookahead is 0.03 to 0.2 s, gain 100 to 2000; found {self.lookahead} and {self.gain}")
-        if not (50 <= self.servo_rate <= 500 and 2 / self.servo_rate < self.watchdog <= 10):
-            raise ConfigError(
-                f"servo_rate is 50 to 500 Hz and watchdog 2 periods of it to 10 s, found {self.servo_rate} and "
-                f"{self.watchdog}"
-            )
-        if not 0 < self.joint_speed <= MAX_SPEED:
-            raise ConfigError(f"joint_speed is above 0 and at most {MAX_SPEED:.2f} rad/s, found {self.joint_speed}")
+        if not 2 / self.servo_rate < self.watchdog <= 10:
+            raise ConfigError(f"watchdog is two periods of the servo to 10 s, found {self.watchdog}")
 
     def make(self) -> StreamedArm:
         """Connect, start the controller's program and hold the arm where it is.
@@ -105,41 +98,11 @@ class Config:
             DependencyMissing: ur-rtde is not installed.
             BodyFault: the arm cannot be reached, or is stopped.
         """
-        cameras = parse_cameras(self.cameras)
-        spec = ur(
-            self.model,
-            joints=self.joints,
-            gripper=self.gripper != "none",
-            rate=self.rate,
-            speed=self.speed,
-            turn=self.turn,
-            cameras=tuple(camera.spec for camera in cameras),
-        )
-        opened = open_cameras(cameras)
-        link: UrLink | None = None
-        try:
-            link = UrLink(self)
-            spec = link.completed(spec)
-            return StreamedArm(link, spec, self._motion(), rate=self.servo_rate, cameras=opened)
-        except BaseException:
-            for camera in opened.values():
-                camera.close()
-            if link is not None:
-                link.close()
-            raise
+        return make_arm(self, ur, RANGE, lambda: UrLink(self), gripper=self.gripper != "none")
 
     def limits(self) -> SafetyLimits:
-        """What the arm may be told; see :func:`vla.embodiments.ur.limits`. Joints have no box but their ranges."""
-        if self.joints:
-            return SafetyLimits(max_age=1.0)
-        return limits(self.model, table=self.table, rate=self.rate, speed=self.speed, turn=self.turn)
-
-    def _motion(self) -> MotionLimits:
-        if not self.joints:
-            return ToolLimits(self.speed, self.turn).motion
-        low, high = zip(*RANGE, strict=True)
-        speed = self.joint_speed
-        return MotionLimits(low, high, (speed,) * 6, (4 * speed,) * 6, (40 * speed,) * 6)
+        """What the arm may be told."""
+        return arm_limits(self, REACH_M[self.model])
 
 
 class UrLink:
@@ -163,7 +126,8 @@ class UrLink:
         self._period = 1 / config.servo_rate
         self._control: Any = None
         self._receive: Any = None
-        self._gripper: Robotiq | None = None
+        self._robotiq: Robotiq | None = None
+        self._gripper: GripperThread | None = None
         self._closed = False
         self._reachable()
         try:
@@ -172,18 +136,20 @@ class UrLink:
             self._control = self._made(lambda: rtde_control.RTDEControlInterface(config.host))
             if config.tool is not None and not self._control.setTcp(list(config.tool)):
                 raise BodyFault(f"{self._where} did not take the tool centre point {config.tool}")
-            self.tool = np.array(self._control.getTCPOffset(), np.float64)
+            self._tool = pose_matrix(np.array(self._control.getTCPOffset(), np.float64))
             if config.gripper == "robotiq":
-                self._gripper = Robotiq(config.host)
+                self._robotiq = Robotiq(config.host)
+                self._gripper = GripperThread("gripper", self._robotiq.read, self._robotiq.move)
             if not self._control.setWatchdog(1 / config.watchdog):
                 raise BodyFault(f"{self._where} did not take the watchdog")
         except BaseException:
             self.close()
             raise
 
-    def completed(self, spec: EmbodimentSpec) -> EmbodimentSpec:
-        """The embodiment with the tool centre point that the controller has."""
-        return dataclasses.replace(spec, tool=mounting.offset_of(pose_matrix(self.tool)))
+    @property
+    def tool(self) -> Float64[np.ndarray, "4 4"]:
+        """See :class:`~vla.robot_driver.arm_link.ArmLink`."""
+        return self._tool
 
     def read(self) -> Measured:
         """See :class:`~vla.robot_driver.arm_link.ArmLink`; joints and pose may be one controller period apart."""
@@ -227,6 +193,8 @@ class UrLink:
         self.halt()
         if self._gripper is not None:
             self._gripper.close()
+        if self._robotiq is not None:
+            self._robotiq.close()
         with contextlib.suppress(RuntimeError):  # it went away meanwhile
             if self._control is not None:
                 if self._control.isConnected():
@@ -252,7 +220,10 @@ class UrLink:
         if self._closed:
             raise BodyFault(f"{self._where}: the connection was closed")
         if not self._made(send):
-            self._stopped()
+            end = time.monotonic() + _REASON
+            while time.monotonic() < end and self._receive.isConnected():
+                self._stopped()
+                time.sleep(0.01)
             raise BodyFault(f"{self._where} did not take a servo command: its program has ended")
 
     def _stopped(self) -> None:
