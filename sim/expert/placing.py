@@ -1,7 +1,7 @@
 """Where a thing can be put down so that a goal holds: positions, turns and the ways there, from the scene's shapes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -135,7 +135,8 @@ def placements(solids: Solids, source: str, where: Region, *, most: int = 25) ->
         above = np.array(WAYS[0])
         found = [Placement(rest, 0.0, above, 0.1 + float(np.linalg.norm(rest[:2] - anchor))) for rest in lowered]
     lowest = min((option.origin[2] for option in found), default=0.0)
-    found.sort(key=lambda option: option.cost + PERCHED * (option.origin[2] - lowest))
+    found = [replace(option, cost=option.cost + PERCHED * float(option.origin[2] - lowest)) for option in found]
+    found.sort(key=lambda option: option.cost)
     return found[:most]
 
 
