@@ -3,7 +3,7 @@
 torch multiplies float32 matrices with Intel's MKL, which keeps its AVX-512 kernels for Intel's processors: on others it
 reaches less than half of what the same torch reaches through oneDNN (Zen 5, one core: 100 against 220 GFLOP/s). Both
 sum in float32; only the order differs. Gradients are products of the same kind. Attention is two products and a
-softmax, so torch's own, which asks MKL, is replaced as well where no gradient is wanted.
+softmax, so torch's own is replaced as well where no gradient is wanted, in bfloat16 too.
 
 Hugging Face's modules stay as they are: inside :func:`fast_products` it is ``torch.nn.functional`` that answers
 differently.
@@ -51,7 +51,9 @@ def product(x: Float[Tensor, "n i"], weight: Float[Tensor, "o i"], out: Float[Te
 
 def gated(x: Float[Tensor, "*n i"], gate: Float[Tensor, "f i"], up: Float[Tensor, "f i"]) -> Float[Tensor, "*n f"]:
     """``gelu(x gate) * (x up)``, gelu in its tanh form, for an ``x`` that is :func:`fast`; without gradients."""
-    return torch.ops.mkldnn._linear_pointwise(x, gate, None, "gelu", [], "tanh").mul_(_one_dnn(x, up))
+    x = _dense(x)
+    opened = torch.ops.mkldnn._linear_pointwise(x, _dense(gate), None, "gelu", [], "tanh")
+    return opened.mul_(_one_dnn(x, up))
 
 
 def attention(
@@ -62,17 +64,19 @@ def attention(
     scale: float | None = None,
 ) -> Float[Tensor, "b h n d"]:
     """Attention with an additive mask, the fastest way there is; without gradients."""
-    if not fast(q) or q.shape[2] * k.shape[2] * q.shape[3] < WORTHWHILE:
+    half = q.device.type == "cpu" and q.dtype == torch.bfloat16
+    if not (fast(q) or half) or q.shape[2] * k.shape[2] * q.shape[3] < WORTHWHILE:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=scale)
+    times = torch.mm if half else _times
     scaled = q * (q.shape[-1] ** -0.5 if scale is None else scale)
     mixed = torch.empty_like(q)
     masks = None if allowed is None else allowed.expand(*q.shape[:2], -1, -1)
     for batch in range(q.shape[0]):
         for head in range(q.shape[1]):  # one head's scores stay in the cache
-            scores = _one_dnn(scaled[batch, head], k[batch, head])
+            scores = times(scaled[batch, head], k[batch, head].t())
             if masks is not None:
                 scores += masks[batch, head]
-            mixed[batch, head] = _one_dnn(scores.softmax(-1), v[batch, head].t())
+            mixed[batch, head] = times(scores.softmax(-1), v[batch, head])
     return mixed
 
 
@@ -81,7 +85,7 @@ class _Faster(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = dict(kwargs or {})
-        if func is F.linear and not given and _plain(*args[:2]) and args[0].numel():
+        if func is F.linear and not given and _plain(*args[:2]) and fast(args[0]) and args[0].numel():
             return linear(*args)
         if func is F.scaled_dot_product_attention and len(args) == 3 and _attends(args, given):
             return attention(*args, given.get("attn_mask"), given.get("scale"))
@@ -105,23 +109,33 @@ class _Product(torch.autograd.Function):
 
 
 def _one_dnn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(_dense(x), _dense(weight), bias, "none", [], "")
+
+
+def _times(a: Float[Tensor, "n i"], b: Float[Tensor, "i o"]) -> Float[Tensor, "n o"]:
+    return _one_dnn(a, _dense(b).t())
+
+
+def _dense(part: Tensor) -> Tensor:
+    """Without gaps, transposed or not: for anything else oneDNN has no fast kernel, only a very slow one."""
+    turned = part.ndim == 2 and part.t().is_contiguous()
+    return part if turned or part.is_contiguous() else part.contiguous()
 
 
 def _plain(*parts: Any) -> bool:
-    """Ordinary tensors of float32 on the CPU."""
+    """Ordinary tensors of one type on the CPU, without autocast."""
     ordinary = all(type(part) in (Tensor, torch.nn.Parameter) for part in parts)
-    single = ordinary and all(part.dtype == torch.float32 and part.device.type == "cpu" for part in parts)
+    single = ordinary and all(part.dtype == parts[0].dtype and part.device.type == "cpu" for part in parts)
     return single and not torch.is_autocast_enabled("cpu")
 
 
 def _attends(parts: Sequence[Any], given: Mapping[str, Any]) -> bool:
     """Whether :func:`attention` can answer such a call."""
     mask = given.get("attn_mask")
-    masked = mask is None or (_plain(mask) and mask.ndim == 4)
+    masked = mask is None or (_plain(mask, parts[0]) and mask.ndim == 4)
     known = given.keys() <= {"attn_mask", "scale", "dropout_p", "is_causal", "enable_gqa"}
     simple = not (given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"))
-    shaped = _plain(*parts) and parts[0].ndim == 4
+    shaped = _plain(*parts) and parts[0].ndim == 4 and parts[1].shape[1] == parts[0].shape[1]
     return known and simple and masked and shaped and not any(_learns(part) for part in parts)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import DynamicCache
 
 from vla.model.attention import PrefixAttention, additive, within_prefix, words_behind
 from vla.model.backbone import Prefix
-from vla.model.recompute import PrefixCache
+from vla.model.recompute import PrefixCache, recomputes
 
 
 def run_decoder(
@@ -46,7 +47,7 @@ def run_decoder(
         embeddings = torch.cat([embeddings, state.to(embeddings.dtype)], 1)
         mask = torch.cat([mask, torch.ones(state.shape[:2], dtype=torch.bool, device=mask.device)], 1)
     allowed = within_prefix(mask, 0 if state is None else state.shape[1], attention)
-    cache = PrefixCache(decoder.config) if torch.is_grad_enabled() else _KeysOnly(decoder.config)
+    cache = _KeysOnly(decoder.config) if _may_stop(decoder) else PrefixCache(decoder.config)
     with suppress(_Enough):
         decoder(
             inputs_embeds=embeddings,
@@ -63,10 +64,7 @@ class _Enough(Exception):
 
 
 class _KeysOnly(PrefixCache):
-    """Leaves the decoder at the last layer's keys and values: what follows them there, nobody looks at.
-
-    Only without gradients: wrappers that shard a model in training need every module to return.
-    """
+    """Leaves the decoder at the last layer's keys and values: what follows them there, nobody looks at."""
 
     def __init__(self, config: Any):
         super().__init__(config)
@@ -80,6 +78,16 @@ class _KeysOnly(PrefixCache):
         if layer_idx == self._last:
             raise _Enough
         return cached
+
+
+def _may_stop(decoder: Any) -> bool:
+    """Whether the decoder can be left halfway.
+
+    In training not where the model is sharded or computed twice: both need every module to return.
+    """
+    if not torch.is_grad_enabled():
+        return True
+    return not recomputes(decoder.layers[-1]) and not any(isinstance(part, FSDPModule) for part in decoder.modules())
 
 
 def continue_decoder(

@@ -47,10 +47,16 @@ def recompute(layers: Iterable[nn.Module]) -> None:
         layer.forward = _recomputed(layer, layer.forward)
 
 
+def recomputes(layer: nn.Module) -> bool:
+    """Whether the layer is one of those."""
+    return getattr(layer.forward, "recomputes", False)
+
+
 def _recomputed(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     def again(*args: Any, **kwargs: Any) -> Any:
         if layer.training and torch.is_grad_enabled():
             return checkpoint(forward, *args, use_reentrant=False, **kwargs)
         return forward(*args, **kwargs)
 
+    setattr(again, "recomputes", True)  # noqa: B010 - functions have no such field for a type checker
     return again
