@@ -8,6 +8,7 @@ from typing import Any
 
 from vla.arm_channels import Ranges, arm
 from vla.embodiment import EmbodimentSpec
+from vla.embodiments.panda_arm import JOINTS
 
 RANGES: dict[str, Ranges] = {
     "fr3": (
@@ -19,15 +20,7 @@ RANGES: dict[str, Ranges] = {
         (0.5445, 4.5169),
         (-3.0159, 3.0159),
     ),
-    "panda": (
-        (-2.8973, 2.8973),
-        (-1.7628, 1.7628),
-        (-2.8973, 2.8973),
-        (-3.0718, -0.0698),
-        (-2.8973, 2.8973),
-        (-0.0175, 3.7525),
-        (-2.8973, 2.8973),
-    ),
+    "panda": tuple(zip(JOINTS.low, JOINTS.high, strict=True)),
 }
 """Of each joint, by model [rad]."""
 MAX_SPEED = 2.175
