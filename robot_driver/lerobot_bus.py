@@ -33,6 +33,8 @@ COMPLAINTS = {
 
 OVERLOAD = COMPLAINTS[32]
 
+LEROBOT_PATIENCE_S = 0.05
+
 _PAUSE_S = 0.02  # for late answers to come in, before a servo is asked once more
 
 
@@ -91,6 +93,18 @@ def port_trouble(port: str) -> str:
     if not os.access(path, os.R_OK | os.W_OK):
         return f"port {port} may not be opened by this user; on Linux: sudo usermod -aG dialout $USER, then log in anew"
     return ""
+
+
+def be_patient(bus: Any, seconds: float) -> None:
+    """Give servos so long to answer; lerobot gives them :data:`LEROBOT_PATIENCE_S`."""
+    handler = bus.port_handler
+    begin = handler.setPacketTimeout
+
+    def set_packet_timeout(packet_length: int) -> None:
+        begin(packet_length)
+        handler.packet_timeout += 1000.0 * (seconds - LEROBOT_PATIENCE_S)
+
+    handler.setPacketTimeout = set_packet_timeout
 
 
 def drop_stale(bus: Any) -> None:

@@ -26,11 +26,13 @@ from vla.embodiments.so101 import LIMITS
 from vla.errors import BodyFault, ConfigError, PolicyFault
 from vla.experience import Image, Observation
 from vla.robot_driver.lerobot_bus import (
+    LEROBOT_PATIENCE_S,
     LINE_ERRORS,
     OVERLOAD,
     PORT_ERRORS,
     PortGone,
     arms,
+    be_patient,
     buses,
     complaints,
     drop_stale,
@@ -59,6 +61,7 @@ class Config:
         file: TOML that says what the numbers of another robot mean (:mod:`vla.robot_driver.lerobot_meaning`).
         release: take the power off the motors when closed, as lerobot does: the arm sinks.
         health: how often the servos are asked how they are [s].
+        patience: how long a servo may take to answer [s]; more on a machine that has much else to do.
     """
 
     port: str = ""
@@ -69,10 +72,12 @@ class Config:
     file: Path | None = None
     release: bool = True
     health: float = 0.5
+    patience: float = LEROBOT_PATIENCE_S
 
     def __post_init__(self):
-        if not self.health > 0:
-            raise ConfigError(f"health must be above 0 s, found {self.health}")
+        for name in ("health", "patience"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0 s, found {getattr(self, name)}")
         if self.kind in SO_ARMS and not self.port:
             raise ConfigError(f"{self.kind} needs a port, e.g. /dev/ttyACM0; lerobot-find-port finds it")
 
@@ -91,6 +96,8 @@ class Config:
         if meaning is None and self.kind not in SO_ARMS:
             said = features_text(robot.observation_features, robot.action_features)
             raise ConfigError(f"what the numbers of {self.kind} mean is not known; say it in a file:\n{said}")
+        for bus in buses(robot).values():
+            be_patient(bus, self.patience)
         calibrate = f"lerobot-calibrate --robot.type={self.kind} --robot.port={self.port} --robot.id={self.name}"
         if self.calibration:
             calibrate += f" --robot.calibration_dir={self.calibration}"

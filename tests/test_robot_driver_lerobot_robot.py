@@ -288,6 +288,20 @@ def test_an_arm_without_calibration_is_told_how(arm, follower, tmp_path):
     assert not any(arm.powered().values())
 
 
+def test_a_servo_that_is_late_is_waited_for_if_one_is_patient(arm, follower):
+    arm.fault("slow", motor=2, count=1, seconds=0.3)
+    patient = replace(follower[1], patience=2.0).make()
+    try:
+        before = time.monotonic()
+        arm.fault("slow", motor=2, count=1, seconds=0.3)
+        patient.observe()
+        assert time.monotonic() - before >= 0.3  # waited, not asked again
+    finally:
+        patient.close()
+    with pytest.raises(ConfigError, match="patience must be above 0"):
+        replace(follower[1], patience=0.0)
+
+
 def test_no_such_port(tmp_path):
     with pytest.raises(BodyFault, match=f"there is no port {tmp_path}/tty"):
         Config(f"{tmp_path}/tty", calibration=tmp_path).make()

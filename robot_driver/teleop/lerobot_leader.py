@@ -14,7 +14,7 @@ from jaxtyping import Float32
 
 from vla.embodiment import ActionSpec
 from vla.errors import BodyFault, ConfigError
-from vla.robot_driver.lerobot_bus import arms, buses, drop_stale, faults, let_go
+from vla.robot_driver.lerobot_bus import LEROBOT_PATIENCE_S, arms, be_patient, buses, drop_stale, faults, let_go
 from vla.robot_driver.lerobot_make import connect, make, ports
 from vla.robot_driver.lerobot_meaning import Meaning, read_meaning, so_arms
 from vla.robot_driver.teleop import keyboard, scripted
@@ -33,6 +33,7 @@ class Config:
         name: lerobot's id of this one, which names its calibration file.
         calibration: folder of that file; lerobot's own by default.
         file: TOML that says what the numbers of another leader's follower mean.
+        patience: how long a servo may take to answer [s]; more on a machine that has much else to do.
         buttons: where they come from.
         keys: file of the script, for buttons from one (:mod:`vla.robot_driver.teleop.scripted`).
         rate: of the script's readings [Hz]; the commands read a device a hundred times a second.
@@ -43,11 +44,14 @@ class Config:
     name: str = "so101"
     calibration: Path | None = None
     file: Path | None = None
+    patience: float = LEROBOT_PATIENCE_S
     buttons: Literal["keyboard", "scripted", "none"] = "keyboard"
     keys: Path | None = None
     rate: float = 100.0
 
     def __post_init__(self):
+        if not self.patience > 0:
+            raise ConfigError(f"patience must be above 0 s, found {self.patience}")
         if (self.buttons == "scripted") != (self.keys is not None):
             raise ConfigError("keys are the script of buttons that are scripted: give both, or neither")
         if self.kind not in SO_LEADERS and self.file is None:
@@ -87,6 +91,8 @@ class LerobotLeader:
             raise ConfigError(f"{config.file} does not say what the numbers of {config.kind} mean")
         given = {**ports(config.port), "id": config.name, "calibration_dir": config.calibration, **fields}
         device = make("teleoperators", config.kind, given)
+        for bus in buses(device).values():
+            be_patient(bus, config.patience)
         calibrate = (
             f"lerobot-calibrate --teleop.type={config.kind} --teleop.port={config.port} --teleop.id={config.name}"
         )
