@@ -88,7 +88,8 @@ class _Faster(TorchFunctionMode):
         if func is F.linear and not given and _plain(*args[:2]) and fast(args[0]) and args[0].numel():
             return linear(*args)
         if func is F.scaled_dot_product_attention and len(args) == 3 and _attends(args, given):
-            return attention(*args, given.get("attn_mask"), given.get("scale"))
+            q, k, v = args
+            return attention(q, k, v, given.get("attn_mask"), given.get("scale"))
         return func(*args, **given)
 
 

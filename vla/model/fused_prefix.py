@@ -130,7 +130,7 @@ def _vision(layer: Any, dtype: torch.dtype) -> VisionLayer:
 
 def _stacked(dtype: torch.dtype, *parts: Tensor) -> Tensor:
     """Rows one after the other; of the same type, the parts share its memory from now on."""
-    whole = torch.cat([part.detach().to(dtype) for part in parts]) if len(parts) > 1 else parts[0].detach().to(dtype)
+    whole = torch.cat([part.detach().to(dtype) for part in parts])
     for part, rows in zip(parts, whole.split([len(part) for part in parts]), strict=True):
         if part.dtype == dtype:
             part.data = rows
