@@ -95,7 +95,7 @@ def test_a_full_disk_costs_the_open_episode(vla, tmp_path, port, script, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(PartialFolder, "commit", full)
         code, _, err = record(vla, port, script, tmp_path / "set")
-    assert code == 2 and "No space left" in err and "kept as episode 0" in err
+    assert code == 2 and "No space left" in err and "kept as episode 0" in err and "the same command goes on" in err
     assert not (tmp_path / "set").exists()
     code, out, err = record(vla, port, script, tmp_path / "set", "--episodes", 2)
     assert code == 0 and "going on after 1 episode" in err

@@ -68,8 +68,8 @@ def test_teleoperate_record_replay_train_roll_out(vla, tmp_path, own_cache, robo
     summary, _ = run("train", "--data", tmp_path / "demos", "--out", tmp_path / "policy", *train)
     rollout = [*arm, "--inits", 1, "--recordings", 1]
     watched = ["--teleop", "scripted", "--keys", corrections]
-    summary, _ = run("rollout", tmp_path / "policy", "--out", tmp_path / "rollout", *rollout, *watched)
-    assert summary["takeovers"] == 1 and summary["dropped_steps"] == 0
+    summary, said = run("rollout", tmp_path / "policy", "--out", tmp_path / "rollout", *rollout, *watched)
+    assert summary["takeovers"] == 1 and summary["dropped_steps"] == 0, said
     (episode,) = Config(tmp_path / "rollout" / "episodes").make()
     label = human_steps(episode)
     assert 10 <= label.sum() <= 21 and not label.all()

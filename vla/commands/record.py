@@ -10,7 +10,7 @@ from rich.console import Console
 from vla.commands.robot_choice import CAMERA_SIZE, Robot, RobotOptions
 from vla.commands.teleop_choice import TeleopOptions
 from vla.commands.view_choice import View, ViewOptions
-from vla.errors import BodyFault, ConfigError
+from vla.errors import BodyFault, ConfigError, DataError
 from vla.experience import Episode
 from vla.operated import Operator
 from vla.protocols import Outcome
@@ -121,6 +121,9 @@ class _Session:
                     raise _NothingKept
         except _NothingKept:
             self.console.print("nothing was kept, nothing is written")
+        except DataError:
+            self.console.print("what was kept before is safe: with space on the disk, the same command goes on")
+            raise
         finally:
             background.close()
         there = options.out.exists()

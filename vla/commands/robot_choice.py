@@ -11,6 +11,7 @@ any other  a driver's file name: its settings by --robot-set NAME=VALUE         
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -196,7 +197,8 @@ def _simulated(
         body, _ = benchmark.open(first)
         stepped = _Stepped(body)
         robot = Robot(options.robot, stepped, lambda row, *_: stepped.scene(*benchmark.open(row)), paced=False)
-        return robot, allowed
+        # its clock stands while nobody commands, and so does the arm
+        return robot, dataclasses.replace(allowed, clock_jump=math.inf, heartbeat=math.inf)
     log = out / "arm.jsonl" if out else None
     process = stack.enter_context(spawn(LiberoArm(first, config), log=log))
     host, port = process.address
