@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 CPU_INFO = Path("/proc/cpuinfo")
 WORTHWHILE = 1 << 20
@@ -32,6 +32,12 @@ def fast_products(device: torch.device | str) -> AbstractContextManager[Any]:
     Under autocast everything is as usual: torch's way for bfloat16 is oneDNN's.
     """
     return _Faster() if torch.device(device).type == "cpu" and _mkl_is_slow() else nullcontext()
+
+
+def as_now() -> AbstractContextManager[Any]:
+    """What is computed again inside, at another time, is computed as it would be at the time of this call."""
+    modes = _get_current_function_mode_stack()
+    return _Faster() if any(isinstance(mode, _Faster) for mode in modes) else nullcontext()
 
 
 def fast(x: Tensor) -> bool:

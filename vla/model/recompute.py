@@ -6,12 +6,15 @@ the first time.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
+
+from vla.model.cpu_products import as_now
 
 
 class PrefixCache(DynamicCache):
@@ -52,10 +55,15 @@ def recomputes(layer: nn.Module) -> bool:
     return getattr(layer.forward, "recomputes", False)
 
 
+def _as_the_first_time() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Around a layer, and around it again in the backward pass, when the model's own contexts are left."""
+    return nullcontext(), as_now()
+
+
 def _recomputed(layer: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     def again(*args: Any, **kwargs: Any) -> Any:
         if layer.training and torch.is_grad_enabled():
-            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+            return checkpoint(forward, *args, use_reentrant=False, context_fn=_as_the_first_time, **kwargs)
         return forward(*args, **kwargs)
 
     setattr(again, "recomputes", True)  # noqa: B010 - functions have no such field for a type checker
