@@ -15,7 +15,7 @@ from vla.robot_driver.lerobot_bus import buses
 from vla.robot_driver.lerobot_make import Sort, make
 from vla.robot_driver.so101_servos import REACH
 
-PATIENCE_MS = 150.0
+PATIENCE_MS = 400.0
 """lerobot gives a servo 50 ms to answer, which is too little where many programs share the processor."""
 
 MIDDLE = {number: (low + high) / 2.0 for number, (low, high) in enumerate(REACH, 1)}
