@@ -106,7 +106,7 @@ def test_braking_keeps_its_direction_and_ends_exactly_at_rest():
     v = np.array([2.0, -1.0])
     brake = GUARD.brake(v)
     np.testing.assert_allclose(brake / v, brake[0] / v[0])
-    assert (np.abs(brake) <= np.array(LIMITS.acceleration) * LIMITS.effort + 1e-12).all()
+    assert (np.abs(brake) <= np.array(LIMITS.acceleration) * LIMITS.braking + 1e-12).all()
     tiny = np.array([1e-4, 0.0])
     assert GUARD.ends(tiny) and not GUARD.ends(v)
     np.testing.assert_allclose(tiny + GUARD.brake(tiny) * DT, 0.0, atol=1e-18)
@@ -124,6 +124,8 @@ def test_torque_is_bounded_where_braking_is(wanted, gravity):
     allowed = GUARD.allow(START, v, np.array(wanted), torque)
     if (np.abs(torque(GUARD.brake(v))) <= most).all():
         assert (np.abs(torque(allowed.acceleration)) <= most + 1e-9).all()
+    if (np.abs(torque(np.zeros(2))) <= LIMITS.torque).all():  # it can be held: no motor is asked for more than it has
+        assert (np.abs(torque(allowed.acceleration)) <= LIMITS.torque).all()
     if (np.abs(torque(np.array(wanted))) <= most).all():
         assert "joint_torque" not in allowed.rules
 

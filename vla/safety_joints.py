@@ -30,6 +30,7 @@ Reach = Callable[[Joints], tuple[Float64[np.ndarray, "3"], float]]
 
 _HALVINGS = 3
 _TINY = 1e-9
+_ALMOST = 0.98  # of a torque limit, for a stop
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,20 @@ class JointGuard:
         self._low, self._high = limits.array("low") + limits.margin, limits.array("high") - limits.margin
         self._fast = limits.array("velocity") * limits.effort
         self._strong = limits.array("acceleration") * limits.effort
-        self._torque = limits.array("torque") * limits.effort
+        self._torque, self._last_torque = limits.array("torque") * limits.effort, limits.array("torque") * _ALMOST
+        self._stop = limits.array("acceleration") * limits.braking
         self._box_low = limits.array("workspace_low") + limits.margin
         self._box_high = limits.array("workspace_high") - limits.margin
         self._table = limits.table + limits.margin
 
     def brake(self, velocity: Joints) -> Joints:
         """The acceleration that brings all joints to rest together as fast as they may; exactly to rest in the end."""
-        longest = float(np.max(np.abs(velocity) / self._strong))
+        longest = float(np.max(np.abs(velocity) / self._stop))
         return velocity * (-1.0 / max(longest, self._dt))
 
     def ends(self, velocity: Joints) -> bool:
         """Whether braking brings all joints to rest within this very step."""
-        return float(np.max(np.abs(velocity) / self._strong)) <= self._dt
+        return float(np.max(np.abs(velocity) / self._stop)) <= self._dt
 
     def allow(
         self, position: Joints, velocity: Joints, wanted: Joints, torque: Callable[[Joints], Joints] | None = None
@@ -114,10 +116,17 @@ class JointGuard:
         if not np.array_equal(slower, after):
             rules.append("joint_velocity")
             chosen = np.minimum(np.maximum((slower - velocity) / self._dt, -self._strong), self._strong)
-        share = 1.0
         if torque is not None:
-            share = self._torque_share(torque(brake), torque(chosen))
-            if share < 1.0:
+            braking = torque(brake)
+            if (np.abs(braking) > self._last_torque).any():
+                # a stop that no motor could do: as much of it as one can, from coasting on
+                coasting = torque(np.zeros_like(brake))
+                share = self._torque_share(coasting, braking, self._last_torque)
+                brake = share * brake
+                if (np.abs(torque(chosen)) > self._torque).any():
+                    rules.append("joint_torque")
+                    chosen = brake
+            elif (share := self._torque_share(braking, torque(chosen), self._torque)) < 1.0:
                 rules.append("joint_torque")
                 chosen = brake + share * (chosen - brake)
         if rule := self._broken(position, velocity, chosen):
@@ -132,12 +141,12 @@ class JointGuard:
             chosen = brake + low * (chosen - brake)
         return Allowed(chosen, tuple(rules))
 
-    def _torque_share(self, braking: Joints, wanted: Joints) -> float:
+    def _torque_share(self, braking: Joints, wanted: Joints, most: Joints) -> float:
         """How far one can go from the braking torques towards the wanted ones within the limits."""
-        if (np.abs(wanted) <= self._torque).all():
+        if (np.abs(wanted) <= most).all():
             return 1.0
         step = wanted - braking
-        room = np.where(step > 0, self._torque - braking, self._torque + braking)
+        room = np.where(step > 0, most - braking, most + braking)
         shares = room / np.maximum(np.abs(step), _TINY)
         return float(np.clip(shares.min(), 0.0, 1.0))
 
@@ -145,7 +154,7 @@ class JointGuard:
         """The first limit that braking from after this step would break; empty if none."""
         velocity = velocity + acceleration * self._dt
         position = position + velocity * self._dt
-        longest = float(np.max(np.abs(velocity) / self._strong))
+        longest = float(np.max(np.abs(velocity) / self._stop))
         way = velocity * (0.5 * (longest + self._dt))  # half of the time at the first speed, and one step of sampling
         rest = position + way
         # outside already (set there by somebody): only further out is refused

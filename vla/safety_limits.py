@@ -87,6 +87,7 @@ class JointLimits:
         table: height that no part of hand or wrist goes below, base frame [m].
         margin: kept from positions [rad], workspace and table [m]: what a stopping way may be off by.
         effort: share of velocity, acceleration and torque that the controller itself uses; the rest is for errors.
+        braking: share of acceleration that a stop counts on: what the motors can still do against gravity.
 
     Raises:
         ConfigError: the numbers of joints differ, a limit is not above 0, or a range is empty.
@@ -103,6 +104,7 @@ class JointLimits:
     table: float = -math.inf
     margin: float = 0.01
     effort: float = 0.9
+    braking: float = 0.65
 
     def __post_init__(self):
         lengths = {name: len(getattr(self, name)) for name in ("low", "high", "velocity", "acceleration", "torque")}
@@ -111,8 +113,8 @@ class JointLimits:
         for name in ("velocity", "acceleration", "torque"):
             if not all(value > 0 for value in getattr(self, name)):
                 raise ConfigError(f"{name} must be above 0, found {getattr(self, name)}")
-        if not (self.gripper_force > 0 and self.margin >= 0 and 0 < self.effort <= 1):
-            raise ConfigError("gripper_force is above 0, margin at least 0, effort between 0 and 1")
+        if not (self.gripper_force > 0 and self.margin >= 0 and 0 < self.braking <= self.effort <= 1):
+            raise ConfigError("gripper_force is above 0, margin at least 0, braking up to effort, effort up to 1")
         ranges = [(self.low, self.high), (self.workspace_low, self.workspace_high)]
         if not all(b - a > 2 * self.margin for low, high in ranges for a, b in zip(low, high, strict=True)):
             raise ConfigError(f"a range is narrower than twice the margin of {self.margin}: {ranges}")
@@ -120,7 +122,7 @@ class JointLimits:
     @property
     def stopping(self) -> float:
         """Longest time from full speed to rest, all joints braking together [s]."""
-        return max(v / a for v, a in zip(self.velocity, self.acceleration, strict=True)) / self.effort
+        return max(v / a for v, a in zip(self.velocity, self.acceleration, strict=True)) / self.braking
 
     def array(self, name: str) -> Float64[np.ndarray, "j"]:
         """A limit as numbers to calculate with."""
