@@ -52,9 +52,9 @@ def run(path: Path, mode: str, trials: int, *, limits: bool, skip: int = 0) -> N
         from faults_lockstep import trial
         from faults_meter import MeteredPanda
 
-        from vla.sim.panda_arm import Config
+        from vla.sim.panda_arm import MakePandaArm
 
-        world = MeteredPanda(Config(), time.monotonic)
+        world = MeteredPanda(MakePandaArm(), time.monotonic)
         results: Iterable[dict[str, Any]] = (trial(kind, seed, world, limits=limits) for kind, seed in todo)
     else:
         from faults_processes import trials as in_processes

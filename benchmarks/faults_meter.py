@@ -14,7 +14,7 @@ import numpy as np
 
 from vla.robot_driver.mujoco_arm_servo import ServoLimits
 from vla.safety_limits import JointLimits
-from vla.sim.panda_arm import Config, PandaArm
+from vla.sim.panda_arm import MakePandaArm, PandaArm
 
 FIELDS = (
     "steps",  # measured
@@ -70,7 +70,7 @@ class MeteredPanda(PandaArm):
         path: of the array's file; None for memory.
     """
 
-    def __init__(self, config: Config, clock: Callable[[], float], path: Path | None = None):
+    def __init__(self, config: MakePandaArm, clock: Callable[[], float], path: Path | None = None):
         self.clock, self.found = clock, shared(path)
         super().__init__(config)
         self._own = self._mujoco.MjData(self.model)
@@ -165,7 +165,7 @@ class Factory:
     """
 
     path: Path
-    config: Config = Config()  # noqa: RUF009 - frozen
+    config: MakePandaArm = MakePandaArm()  # noqa: RUF009 - frozen
 
     def __call__(self) -> MeteredPanda:
         """The world."""

@@ -43,7 +43,7 @@ _JAMMED = 1e6  # [kg] that a finger's motor has to move: it does not
 
 
 @dataclass(frozen=True)
-class Config:
+class MakePandaArm:
     """Makes the world, in whatever process.
 
     Attributes:
@@ -77,7 +77,7 @@ class PandaArm:
     instruction = "move about"
     max_steps = 200
 
-    def __init__(self, config: Config):
+    def __init__(self, config: MakePandaArm):
         self.config, self.joint_limits = config, config.joint_limits
         self.spec: EmbodimentSpec = panda_arm.panda_arm(config.camera_size)
         self._mujoco = mujoco_binding.load()

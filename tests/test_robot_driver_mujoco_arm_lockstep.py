@@ -180,9 +180,9 @@ def test_an_arm_whose_process_stands_answers_when_it_runs_again():
 
 def test_joint_limits_hold_at_every_step_and_without_them_they_do_not():
     pytest.importorskip("robosuite")
-    from vla.sim.panda_arm import Config as Panda
+    from vla.sim.panda_arm import MakePandaArm
 
-    world = Panda()()
+    world = MakePandaArm()()
     far = np.array([0.05, 0.05, -0.05, 0.5, 0.0, 0.0, 0.0], np.float32)
     worst = {}
     for limited in (True, False):
@@ -210,9 +210,9 @@ def test_joint_limits_hold_at_every_step_and_without_them_they_do_not():
 
 def test_a_load_that_the_model_does_not_know_does_not_drag_it_away():
     pytest.importorskip("robosuite")
-    from vla.sim.panda_arm import Config as Panda
+    from vla.sim.panda_arm import MakePandaArm
 
-    world = Panda()()
+    world = MakePandaArm()()
     aside = np.array([0.0, 0.05, 0.0, 0.0, 0.0, 0.0, 1.0], np.float32)
     rig = Rig(world, right=aside)
     world.data.xfrc_applied[world.model.body("right_hand").id, 2] = -3.0  # 0.3 kg
@@ -227,9 +227,9 @@ def test_a_load_that_the_model_does_not_know_does_not_drag_it_away():
 
 def test_a_push_that_breaks_a_limit_stops_it_until_the_reset():
     pytest.importorskip("robosuite")
-    from vla.sim.panda_arm import Config as Panda
+    from vla.sim.panda_arm import MakePandaArm
 
-    world = Panda()()
+    world = MakePandaArm()()
     slow = np.array([0.005, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], np.float32)
     rig = Rig(world, right=slow).drive(2)
     world.data.qvel[3] += 0.5  # hit by something

@@ -9,12 +9,12 @@ from vla.embodiments import panda_arm as embodiment
 from vla.errors import ConfigError
 from vla.robot_driver.arm_world import JointWorld
 from vla.sim import panda_model
-from vla.sim.panda_arm import OPEN_M, Config
+from vla.sim.panda_arm import OPEN_M, MakePandaArm
 
 
 @pytest.fixture(scope="module")
 def world():
-    return Config()()
+    return MakePandaArm()()
 
 
 @pytest.fixture
