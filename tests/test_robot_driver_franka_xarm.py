@@ -103,6 +103,7 @@ def test_an_xarm_follows_in_servo_mode(sdk):
         assert sdk.arm.mode == 1 and sdk.arm.state == 2 and ("enable", True) in sdk.arm.calls
         assert arm.spec.tool is not None and arm.spec.tool.position == (0.0, 0.0, 0.2)
         np.testing.assert_allclose(arm.spec.tool.rotation, [0, 0, np.pi / 2], atol=1e-3)
+        np.testing.assert_allclose(sdk.offset, [0, 0, 200, 0, 0, np.pi / 2], atol=1e-9)
         before = arm.observe()
         np.testing.assert_allclose(before.state[:3], [0.4, 0.1, 0.3], atol=1e-6)
         assert len(arm.spec.state) == 6 + 7 + 1 and before.time <= time.monotonic()
@@ -113,6 +114,13 @@ def test_an_xarm_follows_in_servo_mode(sdk):
         with pytest.raises(PolicyFault):
             arm.command(np.zeros(3, np.float32))
     assert sdk.arm.calls[-1] == ("state", 4) and not sdk.arm.connected
+
+
+def test_an_xarms_tool_is_the_one_that_its_controller_has(sdk):
+    with contextlib.closing(xarm.Config().make()) as arm:
+        assert arm.spec.tool is not None
+        np.testing.assert_allclose(arm.spec.tool.position, [0, 0, 0.172], atol=1e-6)
+        assert [api.connected for api in sdk.opened] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -143,9 +151,13 @@ def test_an_xarm_that_is_not_there_or_says_nothing(sdk, monkeypatch):
         with pytest.raises(BodyFault, match="measurements stand still"):
             until(lambda: arm.observe() is None)
     monkeypatch.setattr(xarm, "_FIRST", 0.1)
-    with pytest.raises(BodyFault, match="sends no reports"):
-        xarm.Config().make()
-    assert not sdk.arm.connected, "nothing stays open"
+    for tool, said in (
+        (None, "its tool centre point is not known"),
+        ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), "sends no reports"),
+    ):
+        with pytest.raises(BodyFault, match=said):
+            xarm.Config(tool=tool).make()
+    assert not any(api.connected for api in sdk.opened), "nothing stays open"
 
 
 @pytest.mark.parametrize("driver", [franka, xarm])
