@@ -31,7 +31,8 @@ from vla.safety_limits import SafetyLimits
 
 _PORT = 30004
 _REASON = 0.2  # [s]; why a program has ended comes over another connection, a little later
-_PROTECTIVE, _EMERGENCY, _FAULT = 1 << 2, (1 << 5) | (1 << 6) | (1 << 7), 1 << 9
+_PROTECTIVE, _SAFEGUARD, _EMERGENCY = 1 << 2, 1 << 4, (1 << 5) | (1 << 6) | (1 << 7)
+_FAULT = (1 << 8) | (1 << 9) | (1 << 10)  # a violation, a fault, stopped for another reason of safety
 _MEASURED = [
     "timestamp",
     "actual_q",
@@ -228,6 +229,11 @@ class UrLink:
 
     def _stopped(self) -> None:
         bits = int(self._receive.getSafetyStatusBits())
-        for mask, what in ((_EMERGENCY, "an emergency stop"), (_PROTECTIVE, "a protective stop"), (_FAULT, "a fault")):
+        for mask, what in (
+            (_EMERGENCY, "an emergency stop"),
+            (_PROTECTIVE, "a protective stop"),
+            (_SAFEGUARD, "a safeguard stop"),  # it may end by itself, and the arm would then go where it is told
+            (_FAULT, "a safety stop"),
+        ):
             if bits & mask:
                 raise BodyFault(f"{self._where} is in {what}: release it on the pendant, then connect again")
