@@ -5,6 +5,7 @@
     policy, 5 to 30 Hz            servo, 100 to 500 Hz
     chunk ─▶ path ─▶ follow() ─▶ tick: path.at(now) ─▶ Motion (Ruckig) ─▶ send(position)
                                   └─ path over, too old, stop(), fault: Motion.brake() ─▶ send(position)
+                                     (a fault: the arm is elsewhere, or measuring it fails)
 
 The policy's side only ever exchanges the path; whatever it does, or stops doing, the arm moves on within its limits or
 comes to rest within them. While the arm stands, its position is sent on: most controllers want to hear something.
@@ -46,8 +47,8 @@ class Servo:
         limits: of every channel.
         rate: ticks each second [Hz].
         stale_after: a path counts for so long after it was given, whatever it still holds [s]; then the arm brakes.
-        max_deviation: of what is measured from what was sent; beyond it the arm brakes and nothing is followed until
-            :meth:`restart` [rad or m]. With infinity nothing is measured after the start.
+        max_deviation: of what is measured from what was sent; beyond it, or where measuring fails, the arm brakes and
+            nothing is followed until :meth:`restart` [rad or m]. With infinity nothing is measured after the start.
         priority: real-time priority to ask for, 0 for none; see :func:`~vla.robot_driver.pacing.prefer_this_thread`.
         clock: that the paths' times are on [s].
 
@@ -79,8 +80,9 @@ class Servo:
         self._given: tuple[Path, float] | None = None
         self._ended: tuple[Path, float] | None = None
         self._fault = ""
+        self._unmeasured: Exception | None = None
         self.mode: Mode = "holding"
-        self._stops = {"path over": 0, "path stale": 0, "stop": 0, "deviation": 0}
+        self._stops = {"path over": 0, "path stale": 0, "stop": 0, "deviation": 0, "not measured": 0}
         self._granted: dict[str, bool] = {}
         self._pacer: Pacer | None = None
         self._over = threading.Event()
@@ -112,7 +114,7 @@ class Servo:
             raise BodyFault("a servo is started anew only at rest")
         self._given = self._ended = None
         self._motion = Motion(self.limits, 1 / self.rate, self._measure())
-        self._fault, self.mode = "", "holding"
+        self._fault, self._unmeasured, self.mode = "", None, "holding"
 
     def start(self) -> None:
         """Begin to tick in a thread of its own, at rest where the arm is.
@@ -164,10 +166,10 @@ class Servo:
             self._stops["stop"] += 1
 
     def wait_until_rest(self, timeout: float) -> bool:
-        """Whether the motion came to rest within a time [s]."""
+        """Whether the motion came to rest within a time [s]; it no longer does when the servo has ended."""
         end = self._clock() + timeout
         while self._started().moving:
-            if self._clock() > end:
+            if self._clock() > end or (self._running is not None and self._running.done()):
                 return False
             time.sleep(1 / self.rate)
         return True
@@ -178,11 +180,13 @@ class Servo:
         Raises:
             BodyFault: the arm deviated; anything that ``send`` or ``measure`` raised is raised as it was.
         """
+        if self._unmeasured is not None:  # first: what came first
+            raise self._unmeasured
+        if self._fault:
+            raise BodyFault(self._fault)
         if self._running is not None and self._running.done():
             self._running.result()
             raise BodyFault("the servo is not running")
-        if self._fault:
-            raise BodyFault(self._fault)
 
     def close(self) -> None:
         """Come to rest, then end the thread. Safe to call more than once."""
@@ -211,7 +215,7 @@ class Servo:
         motion, given = self._started(), self._given
         if given is self._ended:
             given = None
-        if self._max_deviation < math.inf:
+        if self._max_deviation < math.inf and self._unmeasured is None:
             self._watch(motion)
         target, reason = None, ""
         if given is not None and not self._fault:
@@ -230,7 +234,12 @@ class Servo:
         return state
 
     def _watch(self, motion: Motion) -> None:
-        away = np.abs(self._measure() - motion.state.position)
+        try:
+            away = np.abs(self._measure() - motion.state.position)
+        except Exception as error:  # noqa: BLE001 - it is raised by check(); braking needs no measurement
+            self._unmeasured, self._fault = error, self._fault or f"the arm is not measured: {error}"
+            self._stops["not measured"] += 1
+            return
         place = int(np.argmax(away))
         if not (self._fault or away[place] <= self._max_deviation):
             limit = f"the limit is {self._max_deviation:g}"
