@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,6 +135,18 @@ def test_a_client_that_is_not_installed_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "rtde_control", None)
     with pytest.raises(DependencyMissing, match=r"vla-stack\[ur\]"):
         ur.Config().make()
+
+
+@pytest.mark.parametrize(
+    ("bit", "said"),
+    [(2, "protective"), (4, "safeguard"), (5, "emergency"), (6, "emergency"), (8, "safety"), (9, "safety")],
+)
+def test_every_stop_that_a_controller_makes_by_itself_ends_the_motion(bit, said):
+    # a safeguard stop (a door, a light curtain) may end by itself: the arm must not go on then where it was told to go
+    link = object.__new__(ur.UrLink)
+    link._where, link._receive = "the UR", SimpleNamespace(getSafetyStatusBits=lambda: 1 << bit)
+    with pytest.raises(BodyFault, match=f"in an? {said} stop"):
+        link._stopped()
 
 
 def test_settings_out_of_range_are_refused():
