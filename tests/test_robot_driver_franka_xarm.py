@@ -175,6 +175,9 @@ def test_settings_out_of_range_are_refused(driver):
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(driver.Config(), **{name: value})
     assert driver.Config(table=0.05).limits().low[2] == 0.05
+    tool, joints = driver.Config().limits(), driver.Config(joints=True).limits()
+    for name in ("max_age", "heartbeat", "clock_jump", "frozen_pictures", "black"):
+        assert getattr(tool, name) == getattr(joints, name), "a hung policy or a dead camera stops either"
 
 
 @pytest.mark.parametrize("name", ["ur", "franka", "xarm"])
