@@ -201,8 +201,9 @@ class UrLink:
                 if self._control.isConnected():
                     self._control.stopScript()
                 self._control.disconnect()
-        if self._receive is not None:
-            self._receive.disconnect()
+        with contextlib.suppress(RuntimeError):
+            if self._receive is not None:
+                self._receive.disconnect()
 
     def _reachable(self) -> None:
         """The client waits without an end for a controller that accepts and says nothing; ask first."""
