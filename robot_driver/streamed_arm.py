@@ -221,13 +221,18 @@ class StreamedArm:
         with self._sending:
             if self._halted:
                 raise BodyFault("the arm was halted by its controller: connect again")
-            if self._joints:
-                self.link.send_joints(position)
-            else:
-                pose = np.eye(4)
-                pose[:3, 3] = position[:3]
-                pose[:3, :3] = rotation.to_matrix(position[3:], "axis_angle") @ self._anchor
-                self.link.send_tool(pose)
+            try:
+                if self._joints:
+                    self.link.send_joints(position)
+                else:
+                    pose = np.eye(4)
+                    pose[:3, 3] = position[:3]
+                    pose[:3, :3] = rotation.to_matrix(position[3:], "axis_angle") @ self._anchor
+                    self.link.send_tool(pose)
+            except Exception:
+                self._halted = True  # now, not when the policy's loop next looks
+                self.link.halt()
+                raise
 
     def _place(self) -> Float64[np.ndarray, "n"]:
         """Where the arm is measured to be, in the servo's numbers."""

@@ -154,8 +154,9 @@ def test_stopping_halts_the_arm_whatever_its_library_raised():
 
         link.send_tool = broken
         until(lambda: has_ended(arm.servo))
+        assert link.halts == 1, "at once, though the policy's loop is elsewhere"
         arm.stop()
-        assert link.halts == 1
+        assert link.halts == 2
 
 
 def test_closing_lets_everything_go_although_one_part_fails():
