@@ -85,7 +85,8 @@ class Config:
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
-        check_settings(self, "Universal Robots", REACH_M, joint_speed=MAX_SPEED, servo_rate=(50, 500))
+        fastest = MAX_SPEED.get(self.model, 0.0)  # an unknown model is said first
+        check_settings(self, "Universal Robots", REACH_M, joint_speed=fastest, servo_rate=(50, 500))
         check_tool(self.tool)
         if not 0.03 <= self.lookahead <= 0.2 or not 100 <= self.gain <= 2000:
             raise ConfigError(f"lookahead is 0.03 to 0.2 s, gain 100 to 2000; found {self.lookahead} and {self.gain}")
