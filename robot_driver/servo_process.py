@@ -84,7 +84,7 @@ class ServoProcess:
         theirs.close()
         try:
             self._answer()
-        except VlaError:
+        except BaseException:
             self.close()
             raise
 

@@ -37,7 +37,8 @@ class ToolLimits:
     """How fast a tool may be moved along and around each axis.
 
     Attributes:
-        speed: [m/s]; the default is what ISO 10218 allows with a person beside the arm.
+        speed: [m/s]. The default is the speed at which ISO 10218 lets a person be beside the arm: askew, all three axes
+            together make up to 1.7 times as much, so 0.14 keeps to it in every direction.
         turn: [rad/s].
         acceleration: [m/s2] and, four times it, [rad/s2].
         jerk: [m/s3] and, four times it, [rad/s3].

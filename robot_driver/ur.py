@@ -185,7 +185,7 @@ class UrLink:
         """``servoStop``; the controller brakes by itself where the connection is gone (its watchdog)."""
         if self._control is not None and self._control.isConnected():
             with contextlib.suppress(RuntimeError):  # it went away meanwhile
-                self._control.servoStop(2.0)
+                self._control.servoStop(10.0)  # [rad/s2]; its own default
 
     def close(self) -> None:
         """Halt, end the program and hang up."""

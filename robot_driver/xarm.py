@@ -31,7 +31,7 @@ from vla.robot_driver.vendor_arm import arm_limits, check_settings, check_tool, 
 from vla.safety_limits import SafetyLimits
 
 _SERVO, _READY, _STOP = 1, 0, 4  # mode, states
-_STOPPED = (4, 5)
+_STOPPED = (3, 4, 5)  # suspended by somebody, who may let it go on at any time; stopped
 _OPEN = 850.0  # the xArm Gripper's own unit
 _FIRST = 2.0  # [s] to wait for the first report
 

@@ -127,6 +127,7 @@ def test_an_xarms_tool_is_the_one_that_its_controller_has(sdk):
     ("change", "said"),
     [
         ({"error_code": 31}, "error 31; clear it in UFACTORY Studio"),
+        ({"state": 3}, "its state is 3"),
         ({"state": 4}, "its state is 4"),
         ({"connected": False}, "the connection ended"),
         ({"code": 1}, "set_servo_cartesian_aa was answered with code 1"),
