@@ -5,6 +5,7 @@
     device ─▶ thread: grab, stamp, decode ─▶ the newest picture ◀─ newest(): never waits for the device
 """
 
+import contextlib
 import re
 import threading
 import time
@@ -140,7 +141,7 @@ class OpenCvCamera:
             good, picture = self._capture.retrieve() if good else (False, None)
             if good and picture is not None:
                 self._newest = picture, stamp
-            self._first.set()
+                self._first.set()
             if not good:
                 self._over.wait(0.05)
 
@@ -152,11 +153,9 @@ def open_cameras(configs: tuple[CameraConfig, ...]) -> dict[str, OpenCvCamera]:
         BodyFault: one cannot be opened.
     """
     opened: dict[str, OpenCvCamera] = {}
-    try:
+    with contextlib.ExitStack() as stack:
         for config in configs:
             opened[config.spec.name] = OpenCvCamera(config)
-    except BodyFault:
-        for camera in opened.values():
-            camera.close()
-        raise
+            stack.callback(opened[config.spec.name].close)
+        stack.pop_all()  # they are the caller's now
     return opened

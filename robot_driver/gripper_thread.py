@@ -16,7 +16,8 @@ class GripperThread:
         read: its measured opening, 0 closed to 1 open.
         move: start to move to an opening.
 
-    Both may raise :class:`~vla.errors.BodyFault`: then the gripper is lost, and everybody who asks is told why.
+    Whatever one of them raises, the gripper is lost then, and everybody who asks is told why: nobody is shown an old
+    opening.
 
     Raises:
         BodyFault: of the first reading.
@@ -68,5 +69,5 @@ class GripperThread:
                     self._move(wanted)
                     told = wanted
                 self._opening = self._read()
-        except BodyFault as error:
-            self._lost = str(error)
+        except Exception as error:  # noqa: BLE001 - of a vendor's library; told to whoever asks next
+            self._lost = str(error) if isinstance(error, BodyFault) else f"the gripper: {type(error).__name__}: {error}"

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
-from vla.errors import ConfigError, DependencyMissing, UnknownName
+from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
 from vla.robot_driver.trajectory import JointPath, Pose, PosePath
 
 _STILL = 1e-7  # [rad or m]; a step that is smaller has arrived
@@ -170,6 +170,9 @@ class InverseKinematics:
             joints: where they are [rad or m].
             target: of the tool, in the base's frame.
             seconds: that the step takes [s].
+
+        Raises:
+            BodyFault: no step keeps limits, speeds and margins, e.g. from far outside a joint's range.
         """
         before = self._whole(joints)
         self._now.update(before)
@@ -182,14 +185,20 @@ class InverseKinematics:
         )
         speeds = dict(zip(self._names, self._speeds * seconds, strict=True))
         # mink 0.0.13 bounds a step by a collision's distance over its time: with one second for a step that is the same
-        move = self._mink.solve_ik(
-            self._now,
-            self._tasks,
-            1.0,
-            "daqp",
-            damping=self._needed_damping(),
-            limits=[*self._limits, self._mink.VelocityLimit(self._now.model, speeds)],
-        )
+        try:
+            move = self._mink.solve_ik(
+                self._now,
+                self._tasks,
+                1.0,
+                "daqp",
+                damping=self._needed_damping(),
+                limits=[*self._limits, self._mink.VelocityLimit(self._now.model, speeds)],
+            )
+        except self._mink.NoSolutionFound as error:
+            raise BodyFault(
+                f"no step from joints {np.round(joints, 4).tolist()} keeps their ranges, speeds and margins: move the "
+                "arm back into its ranges by hand"
+            ) from error
         for _ in range(_HALVINGS):
             after = before + move
             if self._clear(after, clear):

@@ -10,6 +10,7 @@ pseudo-terminal (:mod:`vla.robot_driver.feetech_emulator`). Servos hold their la
 process; ``stop`` makes that goal the place where the arm is.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ from vla.robot_driver.lerobot_bus import (
 from vla.robot_driver.lerobot_make import cameras_of, connect, make, ports
 from vla.robot_driver.lerobot_meaning import SO_ARMS, Meaning, features_text, read_meaning, so_arms
 from vla.safety_limits import SafetyLimits
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,11 @@ class Config:
             raise
 
     def limits(self) -> SafetyLimits:
-        """Those declared beside the embodiment; of a robot that a file describes, its channels' alone."""
-        return LIMITS if self.kind in SO_ARMS else SafetyLimits()
+        """Those declared beside the embodiment; of a robot that a file describes, its channels' and what fits any.
+
+        The heartbeat is what stops a base that is told speeds when the policy hangs: it would drive on.
+        """
+        return LIMITS if self.kind in SO_ARMS else SafetyLimits(heartbeat=0.5, frozen_pictures=10, black=8)
 
 
 def known_meaning(robot: Any, cameras: tuple[CameraSpec, ...] = ()) -> Meaning:
@@ -164,6 +170,7 @@ class LerobotRobot:
         self._grippers = {n.key.removesuffix(".pos") for n, channel in pairs if channel.kind == "gripper"}
         self._asked_at = -np.inf
         self._last = (np.zeros(len(meaning.state), np.float32), -np.inf)
+        self._values: dict[str, Any] = {}
         self._shortest = np.inf  # reading that needed no second try [s]
         self._holds = False
         self._what = f"{robot.robot_type} {robot.id}"
@@ -194,7 +201,7 @@ class LerobotRobot:
                 end = self._clock()
             if not np.isfinite(self.meaning.measured(values)).all():
                 raise BodyFault(f"{self._what}: measured values must be finite, found {values}")
-            self._last = (self.meaning.measured(values), end)
+            self._last, self._values = (self.meaning.measured(values), end), dict(values)
             self._ask_health(end)
         # a reading that had to be repeated succeeded at its end
         self._shortest = min(self._shortest, end - begin)
@@ -227,13 +234,15 @@ class LerobotRobot:
             if self._lost or self._holds:
                 return
             try:
-                here = positions(self.robot)
+                here = self._here()
                 self.robot.send_action({n.key: here.get(n.key, 0.0) for n in self.meaning.action})
                 self._holds = True
             except (TimeoutError, *LINE_ERRORS):
                 pass  # a motor is silent, which the next observation reports
             except PORT_ERRORS as error:
                 self._lose(f"the port is gone: {error}")
+            except Exception:  # noqa: BLE001 - a robot that is not ours; whoever stops an arm has more to do
+                _log.exception("%s could not be told to hold", self._what)
 
     def close(self) -> None:
         """Stop, take the power off if that was asked for, and close ports and cameras. Safe to call more than once."""
@@ -248,6 +257,22 @@ class LerobotRobot:
                     camera.disconnect()
             if not self._buses and self.robot.is_connected:
                 self.robot.disconnect()
+
+    def _here(self) -> dict[str, Any]:
+        """Where it is, by lerobot's names and in its units.
+
+        A robot with speeds has to be told 0 although it does not say where it is (a camera stands still, a motor is
+        silent): what is told positions stays where it was measured last.
+        """
+        speeds = [n.key.endswith(".vel") for n in self.meaning.action]
+        if all(speeds):
+            return {}
+        try:
+            return positions(self.robot)
+        except (TimeoutError, *LINE_ERRORS):
+            if not any(speeds) or not self._values:
+                raise
+            return self._values
 
     def _leaps(self, state: Float32[np.ndarray, "s"], now: float) -> bool:
         """Whether it would have moved faster than it can, twice over, since the last observation."""

@@ -5,6 +5,7 @@
     policy, 5 to 30 Hz            servo, 100 to 500 Hz
     chunk ─▶ path ─▶ follow() ─▶ tick: path.at(now) ─▶ Motion (Ruckig) ─▶ send(position)
                                   └─ path over, too old, stop(), fault: Motion.brake() ─▶ send(position)
+                                     (a fault: the arm is elsewhere, or cannot be measured; a path fails)
 
 The policy's side only ever exchanges the path; whatever it does, or stops doing, the arm moves on within its limits or
 comes to rest within them. While the arm stands, its position is sent on: most controllers want to hear something.
@@ -32,7 +33,7 @@ from jaxtyping import Float64
 from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.motion import Motion, MotionLimits, MotionState
 from vla.robot_driver.pacing import Pacer, prefer_this_thread
-from vla.robot_driver.trajectory import JointPath, Path
+from vla.robot_driver.trajectory import JointPath, Path, Target
 
 Mode = Literal["holding", "following", "stopping"]
 
@@ -46,8 +47,8 @@ class Servo:
         limits: of every channel.
         rate: ticks each second [Hz].
         stale_after: a path counts for so long after it was given, whatever it still holds [s]; then the arm brakes.
-        max_deviation: of what is measured from what was sent; beyond it the arm brakes and nothing is followed until
-            :meth:`restart` [rad or m]. With infinity nothing is measured after the start.
+        max_deviation: of what is measured from what was sent; beyond it, or where measuring fails, the arm brakes and
+            nothing is followed until :meth:`restart` [rad or m]. With infinity nothing is measured after the start.
         priority: real-time priority to ask for, 0 for none; see :func:`~vla.robot_driver.pacing.prefer_this_thread`.
         clock: that the paths' times are on [s].
 
@@ -79,8 +80,9 @@ class Servo:
         self._given: tuple[Path, float] | None = None
         self._ended: tuple[Path, float] | None = None
         self._fault = ""
+        self._error: Exception | None = None
         self.mode: Mode = "holding"
-        self._stops = {"path over": 0, "path stale": 0, "stop": 0, "deviation": 0}
+        self._stops = {"path over": 0, "path stale": 0, "stop": 0, "deviation": 0, "error": 0}
         self._granted: dict[str, bool] = {}
         self._pacer: Pacer | None = None
         self._over = threading.Event()
@@ -112,7 +114,7 @@ class Servo:
             raise BodyFault("a servo is started anew only at rest")
         self._given = self._ended = None
         self._motion = Motion(self.limits, 1 / self.rate, self._measure())
-        self._fault, self.mode = "", "holding"
+        self._fault, self._error, self.mode = "", None, "holding"
 
     def start(self) -> None:
         """Begin to tick in a thread of its own, at rest where the arm is.
@@ -164,10 +166,10 @@ class Servo:
             self._stops["stop"] += 1
 
     def wait_until_rest(self, timeout: float) -> bool:
-        """Whether the motion came to rest within a time [s]."""
+        """Whether the motion came to rest within a time [s]; it no longer does when the servo has ended."""
         end = self._clock() + timeout
         while self._started().moving:
-            if self._clock() > end:
+            if self._clock() > end or (self._running is not None and self._running.done()):
                 return False
             time.sleep(1 / self.rate)
         return True
@@ -176,13 +178,15 @@ class Servo:
         """Raise what went wrong since the start, if anything did.
 
         Raises:
-            BodyFault: the arm deviated; anything that ``send`` or ``measure`` raised is raised as it was.
+            BodyFault: the arm deviated; anything that ``send``, ``measure`` or a path raised is raised as it was.
         """
+        if self._error is not None:  # first: what came first
+            raise self._error
+        if self._fault:
+            raise BodyFault(self._fault)
         if self._running is not None and self._running.done():
             self._running.result()
             raise BodyFault("the servo is not running")
-        if self._fault:
-            raise BodyFault(self._fault)
 
     def close(self) -> None:
         """Come to rest, then end the thread. Safe to call more than once."""
@@ -211,7 +215,7 @@ class Servo:
         motion, given = self._started(), self._given
         if given is self._ended:
             given = None
-        if self._max_deviation < math.inf:
+        if self._max_deviation < math.inf and self._error is None:
             self._watch(motion)
         target, reason = None, ""
         if given is not None and not self._fault:
@@ -219,8 +223,8 @@ class Servo:
             if now - since > self._stale_after and now < path.end:
                 reason = "path stale"
             else:
-                target = path.at(now)
-                reason = "path over" if target is None else ""
+                target = self._target(path, now)
+                reason = "path over" if target is None and not self._fault else ""
         if reason:
             self._ended = given
             self._stops[reason] += 1
@@ -229,13 +233,31 @@ class Servo:
         self._send(state.position)
         return state
 
+    def _target(self, path: Path, now: float) -> Target | None:
+        try:
+            target = path.at(now)
+            if target is not None and not all(np.isfinite(each).all() for each in target if each is not None):
+                raise BodyFault(f"a path's targets are finite, found {target}")
+        except Exception as error:  # noqa: BLE001 - somebody's path; it is raised by check(), and the arm brakes
+            self._fail(error)
+            return None
+        return target
+
     def _watch(self, motion: Motion) -> None:
-        away = np.abs(self._measure() - motion.state.position)
+        try:
+            away = np.abs(self._measure() - motion.state.position)
+        except Exception as error:  # noqa: BLE001 - it is raised by check(); braking needs no measurement
+            self._fail(error)
+            return
         place = int(np.argmax(away))
         if not (self._fault or away[place] <= self._max_deviation):
             limit = f"the limit is {self._max_deviation:g}"
             self._fault = f"channel {place} is {away[place]:g} from where it was sent, {limit}"
             self._stops["deviation"] += 1
+
+    def _fail(self, error: Exception) -> None:
+        self._error, self._fault = error, self._fault or f"{type(error).__name__}: {error}"
+        self._stops["error"] += 1
 
     def _started(self) -> Motion:
         if self._motion is None:

@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
@@ -65,6 +66,7 @@ class ServoProcess:
         self._process: Any = None
         self._pipe: Connection | None = None
         self._asking = threading.Lock()
+        self._asked = 0
 
     def start(self) -> None:
         """Start the process, connect to the arm, and hold it where it is.
@@ -82,7 +84,7 @@ class ServoProcess:
         theirs.close()
         try:
             self._answer()
-        except VlaError:
+        except BaseException:
             self.close()
             raise
 
@@ -108,7 +110,12 @@ class ServoProcess:
 
     def wait_until_rest(self, timeout: float) -> bool:
         """See :meth:`Servo.wait_until_rest`."""
-        return self._ask("wait_until_rest", timeout)
+        end = time.monotonic() + timeout
+        while not self._ask("wait_until_rest", 0.0):  # asked again and again, so that stop() gets its turn
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
 
     def report(self) -> dict[str, Any]:
         """See :meth:`Servo.report`."""
@@ -141,7 +148,8 @@ class ServoProcess:
             if self._pipe is None:
                 raise BodyFault("the servo was not started, or is closed")
             try:
-                self._pipe.send((what, arguments))
+                self._asked += 1
+                self._pipe.send((self._asked, what, arguments))
             except OSError as error:
                 raise self._gone() from error
             return self._answer()
@@ -149,9 +157,11 @@ class ServoProcess:
     def _answer(self) -> Any:
         assert self._pipe is not None  # by the callers
         try:
-            if not self._pipe.poll(_ANSWER_S):
-                raise BodyFault(f"the servo's process gave no answer within {_ANSWER_S:g} s")
-            answer = self._pipe.recv()
+            number, answer = -1, None
+            while number != self._asked:  # an earlier answer is one that nobody waited for, e.g. after Ctrl-C
+                if not self._pipe.poll(_ANSWER_S):
+                    raise BodyFault(f"the servo's process gave no answer within {_ANSWER_S:g} s")
+                number, answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise self._gone() from error
         if isinstance(answer, VlaError):
@@ -171,7 +181,7 @@ def _serve(pipe: Connection, connect: Callable[[], ServoArm], limits: MotionLimi
     try:
         arm = connect()
     except Exception as error:  # noqa: BLE001 - whatever a vendor's library raises is why the arm is not there
-        pipe.send(_as_ours(error))
+        pipe.send((0, _as_ours(error)))
         return
     servo = Servo(arm.send, arm.measure, limits, **settings)
     answers: dict[str, Callable[..., Any]] = {
@@ -187,24 +197,26 @@ def _serve(pipe: Connection, connect: Callable[[], ServoArm], limits: MotionLimi
     }
     try:
         freeze_garbage()
-        _reply(pipe, servo.start)
+        _reply(pipe, 0, servo.start)
         while wait([pipe, reading]) == [pipe]:
-            what, arguments = pipe.recv()
-            _reply(pipe, answers[what], *arguments)
+            number, what, arguments = pipe.recv()
+            _reply(pipe, number, answers[what], *arguments)
     except (EOFError, OSError):
         pass  # the policy's process is gone
     finally:
-        with contextlib.suppress(OSError, VlaError):
-            servo.close()
-        arm.close()
+        try:
+            with contextlib.suppress(OSError, VlaError):
+                servo.close()
+        finally:
+            arm.close()
 
 
-def _reply(pipe: Connection, work: Callable[..., Any], *arguments: Any) -> None:
+def _reply(pipe: Connection, number: int, work: Callable[..., Any], *arguments: Any) -> None:
     try:
         answer = work(*arguments)
     except Exception as error:  # noqa: BLE001 - told to the policy's process, which raises it
         answer = _as_ours(error)
-    pipe.send(answer)
+    pipe.send((number, answer))
 
 
 def _as_ours(error: Exception) -> VlaError:

@@ -8,6 +8,8 @@ A change of the pose counts from the pose that the last command asked for, and a
 changes add up as they were recorded, and nothing is left over from a motion that was stopped.
 """
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +37,8 @@ class ToolLimits:
     """How fast a tool may be moved along and around each axis.
 
     Attributes:
-        speed: [m/s]; the default is what ISO 10218 allows with a person beside the arm.
+        speed: [m/s]. The default is the speed at which ISO 10218 lets a person be beside the arm: askew, all three axes
+            together make up to 1.7 times as much, so 0.14 keeps to it in every direction.
         turn: [rad/s].
         acceleration: [m/s2] and, four times it, [rad/s2].
         jerk: [m/s3] and, four times it, [rad/s3].
@@ -121,7 +124,8 @@ class StreamedArm:
         self._goal = np.zeros(0)
         self._anchor = np.eye(3)
         self._live = False  # whether the servo follows the goal, or stands there
-        self._closed = False
+        self._closed = self._halted = False
+        self._sending = threading.Lock()  # what is halted is sent nothing more, not even what was on its way
         self.picture_times: dict[str, float] = {}
         """When the pictures of the last observation were taken, on this process's clock [s]."""
         self._last: tuple[float, float] = (-np.inf, 0.0)  # the controller's newest time and when it was new here
@@ -153,7 +157,7 @@ class StreamedArm:
 
         Raises:
             PolicyFault: not finite or of the wrong shape; the arm brakes.
-            BodyFault: the arm is gone, or the servo has stopped.
+            BodyFault: the arm is gone, or the servo has stopped; or the tool has been turned almost once around.
         """
         channels = self._spec.action.channels
         action = np.asarray(action, np.float32)
@@ -181,22 +185,25 @@ class StreamedArm:
         return {name: camera.exposure for name, camera in self._cameras.items()}
 
     def stop(self) -> None:
-        """Brake within the limits and hold; by the controller's own means if the servo no longer runs."""
-        try:
-            self.servo.check()
-        except BodyFault:
-            self.link.halt()
+        """Brake within the limits and hold; for good and by the controller's own means if the servo has a fault."""
         self.servo.stop()
         self._live = False
+        try:
+            self.servo.check()
+        except Exception:  # noqa: BLE001 - whatever a vendor's library raised in the servo
+            self._halted = True
+            with self._sending:
+                self.link.halt()
 
     def close(self) -> None:
         """Stop, hang up, close the cameras. Safe to call more than once."""
         if not self._closed:
             self._closed = True
-            self.servo.close()
-            self.link.close()
-            for camera in self._cameras.values():
-                camera.close()
+            with contextlib.ExitStack() as stack:  # all of it, last line first, whatever one of them raises
+                for camera in self._cameras.values():
+                    stack.callback(camera.close)
+                stack.callback(self.link.close)
+                stack.callback(self.servo.close)
 
     def _check(self) -> None:
         if self._closed:
@@ -212,13 +219,21 @@ class StreamedArm:
         return measured
 
     def _send(self, position: Float64[np.ndarray, "n"]) -> None:
-        if self._joints:
-            self.link.send_joints(position)
-        else:
-            pose = np.eye(4)
-            pose[:3, 3] = position[:3]
-            pose[:3, :3] = rotation.to_matrix(position[3:], "axis_angle") @ self._anchor
-            self.link.send_tool(pose)
+        with self._sending:
+            if self._halted:
+                raise BodyFault("the arm was halted by its controller: connect again")
+            try:
+                if self._joints:
+                    self.link.send_joints(position)
+                else:
+                    pose = np.eye(4)
+                    pose[:3, 3] = position[:3]
+                    pose[:3, :3] = rotation.to_matrix(position[3:], "axis_angle") @ self._anchor
+                    self.link.send_tool(pose)
+            except Exception:
+                self._halted = True  # now, not when the policy's loop next looks
+                self.link.halt()
+                raise
 
     def _place(self) -> Float64[np.ndarray, "n"]:
         """Where the arm is measured to be, in the servo's numbers."""
@@ -238,7 +253,11 @@ class StreamedArm:
             return np.concatenate([start[:3] + shift, start[3:]])
         before = rotation.to_matrix(start[3:], "axis_angle")
         after = rotation.from_matrix(rotation.to_matrix(turn, form) @ before, "axis_angle")
-        return np.concatenate([start[:3] + shift, _nearest_turn(after, start[3:])])
+        after = _nearest_turn(after, start[3:])
+        if np.linalg.norm(after) > _TURN:  # a whole turn has the rotation vector of none: the tool would turn back
+            self.stop()
+            raise BodyFault("the tool was turned almost once around since the arm was connected: connect again")
+        return np.concatenate([start[:3] + shift, after])
 
     def _state(self, measured: Measured) -> Float32[np.ndarray, "s"]:
         form = self._spec.state_rotation

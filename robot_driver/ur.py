@@ -31,7 +31,8 @@ from vla.safety_limits import SafetyLimits
 
 _PORT = 30004
 _REASON = 0.2  # [s]; why a program has ended comes over another connection, a little later
-_PROTECTIVE, _EMERGENCY, _FAULT = 1 << 2, (1 << 5) | (1 << 6) | (1 << 7), 1 << 9
+_PROTECTIVE, _SAFEGUARD, _EMERGENCY = 1 << 2, 1 << 4, (1 << 5) | (1 << 6) | (1 << 7)
+_FAULT = (1 << 8) | (1 << 9) | (1 << 10)  # a violation, a fault, stopped for another reason of safety
 _MEASURED = [
     "timestamp",
     "actual_q",
@@ -84,7 +85,8 @@ class Config:
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
-        check_settings(self, "Universal Robots", REACH_M, joint_speed=MAX_SPEED, servo_rate=(50, 500))
+        fastest = MAX_SPEED.get(self.model, 0.0)  # an unknown model is said first
+        check_settings(self, "Universal Robots", REACH_M, joint_speed=fastest, servo_rate=(50, 500))
         check_tool(self.tool)
         if not 0.03 <= self.lookahead <= 0.2 or not 100 <= self.gain <= 2000:
             raise ConfigError(f"lookahead is 0.03 to 0.2 s, gain 100 to 2000; found {self.lookahead} and {self.gain}")
@@ -183,7 +185,7 @@ class UrLink:
         """``servoStop``; the controller brakes by itself where the connection is gone (its watchdog)."""
         if self._control is not None and self._control.isConnected():
             with contextlib.suppress(RuntimeError):  # it went away meanwhile
-                self._control.servoStop(2.0)
+                self._control.servoStop(10.0)  # [rad/s2]; its own default
 
     def close(self) -> None:
         """Halt, end the program and hang up."""
@@ -200,8 +202,9 @@ class UrLink:
                 if self._control.isConnected():
                     self._control.stopScript()
                 self._control.disconnect()
-        if self._receive is not None:
-            self._receive.disconnect()
+        with contextlib.suppress(RuntimeError):
+            if self._receive is not None:
+                self._receive.disconnect()
 
     def _reachable(self) -> None:
         """The client waits without an end for a controller that accepts and says nothing; ask first."""
@@ -228,6 +231,11 @@ class UrLink:
 
     def _stopped(self) -> None:
         bits = int(self._receive.getSafetyStatusBits())
-        for mask, what in ((_EMERGENCY, "an emergency stop"), (_PROTECTIVE, "a protective stop"), (_FAULT, "a fault")):
+        for mask, what in (
+            (_EMERGENCY, "an emergency stop"),
+            (_PROTECTIVE, "a protective stop"),
+            (_SAFEGUARD, "a safeguard stop"),  # it may end by itself, and the arm would then go where it is told
+            (_FAULT, "a safety stop"),
+        ):
             if bits & mask:
                 raise BodyFault(f"{self._where} is in {what}: release it on the pendant, then connect again")

@@ -174,6 +174,8 @@ class UrEmulator:
             client.started = kind == "S" and bool(client.outputs)
             return struct.pack("?", client.started or kind == "P")
         if kind == "U":
+            if not body or not 1 <= body[0] <= len(client.inputs):
+                raise ValueError("values of a recipe that was not agreed on")
             self._write(client.inputs[body[0] - 1], body[1:])
         return None
 

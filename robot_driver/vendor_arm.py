@@ -115,8 +115,8 @@ def make_arm(
 
 def arm_limits(config: ArmSettings, reach: float) -> SafetyLimits:
     """What an arm that reaches so far [m] may be told. Joints have no box but their ranges."""
-    if config.joints:
-        return SafetyLimits(max_age=1.0)
+    if config.joints:  # a joint's goal may well be said again: neither stuck nor repeated
+        return SafetyLimits(max_age=1.0, heartbeat=0.5, clock_jump=0.2, frozen_pictures=5, black=8)
     return tool_limits(reach, table=config.table, rate=config.rate, speed=config.speed, turn=config.turn)
 
 

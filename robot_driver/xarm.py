@@ -4,10 +4,12 @@
 
 In servo mode the controller executes each pose as it comes, without planning: the path has to be smooth, and here it is
 (Ruckig). What is measured comes from the 100 Hz report; it carries no time of the controller's, so its time is that of
-its arrival.
+its arrival. Neither does it carry the tool centre point, for which the SDK then says none at all: that is read from the
+slow report, over a connection of its own, when the arm is connected.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +20,10 @@ from jaxtyping import Float64
 
 from vla import rotation
 from vla.arm_channels import SPEED, TURN_SPEED
+from vla.embodiment import Offset
 from vla.embodiments.xarm import MAX_SPEED, RANGES, REACH_M, xarm
 from vla.errors import BodyFault, DependencyMissing
+from vla.mounting import offset_matrix
 from vla.robot_driver.arm_link import Measured
 from vla.robot_driver.gripper_thread import GripperThread
 from vla.robot_driver.streamed_arm import StreamedArm
@@ -27,7 +31,7 @@ from vla.robot_driver.vendor_arm import arm_limits, check_settings, check_tool, 
 from vla.safety_limits import SafetyLimits
 
 _SERVO, _READY, _STOP = 1, 0, 4  # mode, states
-_STOPPED = (4, 5)
+_STOPPED = (3, 4, 5)  # suspended by somebody, who may let it go on at any time; stopped
 _OPEN = 850.0  # the xArm Gripper's own unit
 _FIRST = 2.0  # [s] to wait for the first report
 
@@ -104,10 +108,10 @@ class XArmLink:
         self._report: tuple[float, list[float], list[float]] | None = None
         self._gripper: GripperThread | None = None
         self._closed = False
-        try:
-            self._arm: Any = XArmAPI(config.host, is_radian=True, report_type="real")
-        except Exception as error:
-            raise BodyFault(f"{self._where} cannot be reached: {error}") from error
+        self._tool = (
+            self._told_tool(XArmAPI) if config.tool is None else offset_matrix(Offset(config.tool[:3], config.tool[3:]))
+        )
+        self._arm: Any = self._opened(XArmAPI, "real")
         try:
             self._begin()
         except BaseException:
@@ -117,7 +121,7 @@ class XArmLink:
     @property
     def tool(self) -> Float64[np.ndarray, "4 4"]:
         """See :class:`~vla.robot_driver.arm_link.ArmLink`."""
-        return _pose(self._arm.tcp_offset)
+        return self._tool
 
     def read(self) -> Measured:
         """See :class:`~vla.robot_driver.arm_link.ArmLink`; all of one report."""
@@ -159,6 +163,23 @@ class XArmLink:
             if self._gripper is not None:
                 self._gripper.close()
             self._arm.disconnect()
+
+    def _opened(self, api: Any, report: str) -> Any:
+        try:
+            return api(self._config.host, is_radian=True, report_type=report)
+        except Exception as error:
+            raise BodyFault(f"{self._where} cannot be reached: {error}") from error
+
+    def _told_tool(self, api: Any) -> Float64[np.ndarray, "4 4"]:
+        """What the controller has as its tool centre point; the first slow report brings it."""
+        arm, heard = self._opened(api, "rich"), threading.Event()
+        try:
+            arm.register_report_location_callback(lambda _: heard.set())
+            if not heard.wait(_FIRST):
+                raise BodyFault(f"{self._where} sends no reports: its tool centre point is not known")
+            return _pose(arm.tcp_offset)
+        finally:
+            arm.disconnect()
 
     def _begin(self) -> None:
         arm, config = self._arm, self._config

@@ -106,14 +106,16 @@ def franky_module() -> Any:
 def xarm_module() -> Any:
     """As ``xarm.wrapper``; the newest ``XArmAPI`` is ``module.arm``."""
     module: Any = ModuleType("xarm.wrapper")
-    module.faults = {}
+    module.faults, module.offset = {}, [0.0, 0.0, 172.0, 0.0, 0.0, 0.0]  # the offset is the controller's
+
+    module.opened = []
 
     class XArmAPI:
         def __init__(self, port, *, is_radian, report_type):
             if "unreachable" in module.faults:
                 raise Exception("connect socket failed")  # as the library does
             self.connected, self.error_code, self.state, self.mode = True, 0, 4, 0
-            self.tcp_offset = [0.0, 0.0, 172.0, 0.0, 0.0, 0.0]
+            self.tcp_offset, self._report_type = [0.0] * 6, report_type  # until a report says it; "real" ones do not
             self.place = [400.0, 100.0, 300.0, np.pi, 0.0, 0.0]
             self.angles = [0.0, -0.5, 0.0, 0.8, 0.0, 1.2, 0.0]
             self.opened, self.calls, self.code = 850.0, [], 0
@@ -121,7 +123,9 @@ def xarm_module() -> Any:
             self._over = threading.Event()
             self._thread = threading.Thread(target=self._report, daemon=True)
             self._thread.start()
-            module.arm = self
+            if report_type == "real":
+                module.arm = self
+            module.opened.append(self)
 
         def register_report_location_callback(self, callback):
             self._callback = callback
@@ -129,11 +133,13 @@ def xarm_module() -> Any:
 
         def _report(self):
             while not self._over.wait(0.01):
+                if self._report_type != "real":
+                    self.tcp_offset = list(module.offset)
                 if self._callback is not None and "silent" not in module.faults:
                     self._callback({"cartesian": list(self.place), "joints": list(self.angles)})
 
         def set_tcp_offset(self, offset, *, is_radian):
-            self.tcp_offset = list(offset)
+            module.offset = list(offset)
             return 0
 
         def motion_enable(self, *, enable):

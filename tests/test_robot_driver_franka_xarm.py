@@ -103,6 +103,7 @@ def test_an_xarm_follows_in_servo_mode(sdk):
         assert sdk.arm.mode == 1 and sdk.arm.state == 2 and ("enable", True) in sdk.arm.calls
         assert arm.spec.tool is not None and arm.spec.tool.position == (0.0, 0.0, 0.2)
         np.testing.assert_allclose(arm.spec.tool.rotation, [0, 0, np.pi / 2], atol=1e-3)
+        np.testing.assert_allclose(sdk.offset, [0, 0, 200, 0, 0, np.pi / 2], atol=1e-9)
         before = arm.observe()
         np.testing.assert_allclose(before.state[:3], [0.4, 0.1, 0.3], atol=1e-6)
         assert len(arm.spec.state) == 6 + 7 + 1 and before.time <= time.monotonic()
@@ -115,10 +116,18 @@ def test_an_xarm_follows_in_servo_mode(sdk):
     assert sdk.arm.calls[-1] == ("state", 4) and not sdk.arm.connected
 
 
+def test_an_xarms_tool_is_the_one_that_its_controller_has(sdk):
+    with contextlib.closing(xarm.Config().make()) as arm:
+        assert arm.spec.tool is not None
+        np.testing.assert_allclose(arm.spec.tool.position, [0, 0, 0.172], atol=1e-6)
+        assert [api.connected for api in sdk.opened] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"error_code": 31}, "error 31; clear it in UFACTORY Studio"),
+        ({"state": 3}, "its state is 3"),
         ({"state": 4}, "its state is 4"),
         ({"connected": False}, "the connection ended"),
         ({"code": 1}, "set_servo_cartesian_aa was answered with code 1"),
@@ -143,9 +152,11 @@ def test_an_xarm_that_is_not_there_or_says_nothing(sdk, monkeypatch):
         with pytest.raises(BodyFault, match="measurements stand still"):
             until(lambda: arm.observe() is None)
     monkeypatch.setattr(xarm, "_FIRST", 0.1)
-    with pytest.raises(BodyFault, match="sends no reports"):
+    with pytest.raises(BodyFault, match="its tool centre point is not known"):
         xarm.Config().make()
-    assert not sdk.arm.connected, "nothing stays open"
+    with pytest.raises(BodyFault, match="sends no reports"):
+        xarm.Config(tool=(0.0, 0.0, 0.1, 0.0, 0.0, 0.0)).make()
+    assert not any(api.connected for api in sdk.opened), "nothing stays open"
 
 
 @pytest.mark.parametrize("driver", [franka, xarm])
@@ -165,6 +176,9 @@ def test_settings_out_of_range_are_refused(driver):
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(driver.Config(), **{name: value})
     assert driver.Config(table=0.05).limits().low[2] == 0.05
+    tool, joints = driver.Config().limits(), driver.Config(joints=True).limits()
+    for name in ("max_age", "heartbeat", "clock_jump", "frozen_pictures", "black"):
+        assert getattr(tool, name) == getattr(joints, name), "a hung policy or a dead camera stops either"
 
 
 @pytest.mark.parametrize("name", ["ur", "franka", "xarm"])

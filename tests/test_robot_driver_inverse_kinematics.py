@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from test_robot_driver_motion import assert_bounded
 
 from vla.embodiments import libero_panda
-from vla.errors import ConfigError, UnknownName
+from vla.errors import BodyFault, ConfigError, UnknownName
 from vla.experience import ActionChunk
 from vla.robot_driver.inverse_kinematics import Avoidance, InverseKinematics
 from vla.robot_driver.motion import Motion, MotionLimits
@@ -210,3 +210,12 @@ def test_what_the_model_does_not_have_is_said():
     )
     with pytest.raises(ConfigError, match="moves freely"):
         InverseKinematics(loose, JOINTS, SPEEDS, frame="tool")
+
+
+def test_from_far_outside_a_range_there_is_no_step_and_one_clear_error():
+    arm = solver()
+    joints = np.array(HOME, np.float64)
+    target = arm.pose(joints)
+    joints[0] = model().jnt_range[0, 1] + 0.1
+    with pytest.raises(BodyFault, match="back into its ranges"):
+        arm.step(joints, target, 0.002)

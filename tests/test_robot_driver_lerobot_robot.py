@@ -459,8 +459,35 @@ def test_a_camera_that_stands_still_stops_it():
     cart = Cart()
     body = LerobotRobot(cart, Meaning(CART, (Number("x.pos"),), (Number("x.vel"),)))
     cart.error = TimeoutError("latest frame is too old: 700 ms")
+    body.command(np.array([0.5], np.float32))
     with pytest.raises(BodyFault, match="a camera stands still: latest frame is too old"):
         body.observe()
+    assert cart.sent == [{"x.vel": 0.5}, {"x.vel": 0.0}]
+
+
+def test_speeds_are_ended_beside_positions_that_cannot_be_measured_now():
+    cart = Cart()
+    cart.action_features = {"x.vel": float, "x.pos": float}
+    channels = (*CART.action.channels, Channel("x_goal", "m", "position"))
+    spec = replace(CART, action=replace(CART.action, channels=channels))
+    body = LerobotRobot(cart, Meaning(spec, (Number("x.pos"),), (Number("x.vel"), Number("x.pos"))))
+    body.observe()
+    body.command(np.array([0.5, 2.0], np.float32))
+    cart.error = TimeoutError("latest frame is too old: 700 ms")
+    body.stop()
+    assert cart.sent[-1] == {"x.vel": 0.0, "x.pos": 1.0}
+
+
+def test_stopping_raises_nothing_whatever_the_robot_does(caplog):
+    cart = Cart()
+    body = LerobotRobot(cart, Meaning(CART, (Number("x.pos"),), (Number("x.vel"),)))
+
+    def send_action(action):
+        raise KeyError("a bug of its own")
+
+    cart.send_action = send_action
+    body.stop()
+    assert "could not be told to hold" in caplog.text
 
 
 def test_a_robot_that_could_not_be_held_or_has_other_features_is_refused():

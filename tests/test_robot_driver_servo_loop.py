@@ -15,7 +15,7 @@ from vla.errors import BodyFault, ConfigError
 from vla.experience import ActionChunk
 from vla.robot_driver.motion import MotionLimits
 from vla.robot_driver.servo_loop import Servo
-from vla.robot_driver.trajectory import Anchor, JointPath, joint_path
+from vla.robot_driver.trajectory import Anchor, JointPath, Target, joint_path
 
 pytest.importorskip("ruckig", reason="bounded motion is the control extra")
 LIMITS = MotionLimits((-2,) * 3, (2,) * 3, (1.5,) * 3, (10,) * 3, (400,) * 3)
@@ -95,7 +95,7 @@ def test_a_path_is_followed_in_time_and_kept_at_its_end():
     assert arm.sent[-1] == pytest.approx(target.position, abs=0.001)
     run(servo, clock, 2.0)
     assert arm.sent[-1] == pytest.approx([0.5] * 3, abs=1e-6) and servo.mode == "holding"
-    assert servo.report()["stops"] == {"path over": 0, "path stale": 0, "stop": 0, "deviation": 0}
+    assert servo.report()["stops"] == {"path over": 0, "path stale": 0, "stop": 0, "deviation": 0, "error": 0}
 
 
 def test_a_late_chunk_is_a_controlled_stop_and_the_next_one_goes_on():
@@ -148,6 +148,66 @@ def test_an_arm_that_is_elsewhere_stops_the_motion_until_a_restart():
         servo.follow(sweep(clock))
     servo.restart()
     servo.follow(sweep(clock))
+
+
+def test_an_arm_that_cannot_be_measured_any_more_is_braked_within_the_limits():
+    arm, clock, servo = make(max_deviation=0.1)
+    arm.sent = [np.zeros(3)] * 4
+    servo.follow(sweep(clock))
+    run(servo, clock, 0.3)
+    assert servo.mode == "following"
+
+    def lost():
+        raise RuntimeError("the gripper does not answer")
+
+    servo._measure = lost
+    run(servo, clock, 0.5)
+    assert servo.mode == "holding" and servo.report()["stops"]["error"] == 1
+    assert_bounded(arm.sent, LIMITS, DT)
+    with pytest.raises(RuntimeError, match="gripper does not answer"):
+        servo.follow(sweep(clock))
+
+
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_a_path_that_makes_no_sense_is_a_controlled_stop(value):
+    class Nonsense:
+        end = 10.0
+
+        def at(self, time):
+            if value is None:
+                raise ZeroDivisionError
+            return Target(np.full(3, value), np.zeros(3))
+
+    arm, clock, servo = make()
+    arm.sent = [np.zeros(3)] * 4
+    servo.follow(sweep(clock))
+    run(servo, clock, 0.3)
+    servo.follow(Nonsense())
+    run(servo, clock, 0.5)
+    assert servo.mode == "holding" and servo.report()["stops"]["error"] == 1
+    assert_bounded(arm.sent, LIMITS, DT)
+    with pytest.raises((BodyFault, ZeroDivisionError)):
+        servo.follow(sweep(clock))
+
+
+def test_closing_does_not_wait_for_a_motion_that_nobody_makes_any_more():
+    broken = threading.Event()
+    arm = Arm()
+
+    def send(position):
+        arm.send(position)
+        if broken.is_set():
+            raise ConnectionError("the arm is gone")
+
+    servo = Servo(send, arm.measure, LIMITS, rate=RATE)
+    servo.start()
+    now = time.monotonic()
+    servo.follow(JointPath(np.array([now, now + 5]), np.array([[0.0] * 3, [2.0] * 3])))
+    while servo.mode != "following":
+        time.sleep(0.01)
+    broken.set()
+    assert servo.wait_until_rest(600.0) is False
+    servo.close()
 
 
 def test_after_missed_periods_the_motion_does_not_hurry():

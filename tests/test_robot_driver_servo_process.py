@@ -36,6 +36,10 @@ def test_it_follows_answers_and_ends_at_rest(tmp_path):
         servo.check()
         time.sleep(0.01)
     assert servo.report()["mode"] == "following" and servo.measure()[0] >= 0.1
+    assert servo._pipe is not None
+    servo._pipe.send((0, "report", ()))  # as after Ctrl-C while waiting: a question whose answer nobody took
+    assert servo.state.position.shape == (3,)
+    assert not servo.wait_until_rest(0.0)
     servo.stop()
     assert servo.wait_until_rest(10.0)
     servo.toward(np.zeros(3), 1.0)

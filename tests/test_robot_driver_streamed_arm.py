@@ -15,6 +15,7 @@ from vla.embodiment import CameraSpec
 from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.arm_camera import open_cameras, parse_cameras
 from vla.robot_driver.arm_link import ControllerClock, Measured
+from vla.robot_driver.gripper_thread import GripperThread
 from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits
 from vla.robot_driver.vendor_arm import open_arm
 from vla.rotation import from_matrix, to_matrix
@@ -75,6 +76,10 @@ def until(condition, seconds=15.0):
         time.sleep(0.01)
 
 
+def has_ended(servo):
+    return servo._running is not None and servo._running.done()
+
+
 def test_measured_times_are_on_this_machines_clock():
     with opened(Link()) as arm:
         before = time.monotonic()
@@ -132,6 +137,65 @@ def test_an_arm_that_is_held_is_not_pushed_on():
             until(lambda: arm.observe() is None)
         arm.stop()
         assert link.halts == 1
+        sent = len(link.turns)
+        link.blocked = False
+        with pytest.raises(BodyFault, match="from where it was sent"):  # still the reason, not its consequence
+            arm.command(np.zeros(7, np.float32))
+        until(lambda: has_ended(arm.servo))
+        assert len(link.turns) == sent, "what its controller has halted is not sent anything more"
+
+
+def test_stopping_halts_the_arm_whatever_its_library_raised():
+    link = Link()
+    with opened(link) as arm:
+
+        def broken(pose):
+            raise KeyError("a bug of the vendor's")
+
+        link.send_tool = broken
+        until(lambda: has_ended(arm.servo))
+        assert link.halts == 1, "at once, though the policy's loop is elsewhere"
+        arm.stop()
+        assert link.halts == 2
+
+
+def test_closing_lets_everything_go_although_one_part_fails():
+    link = Link()
+    arm = StreamedArm(link, spec(), ToolLimits().motion, rate=100.0)
+    close = arm.servo.close
+
+    def interrupted():
+        close()
+        raise KeyboardInterrupt
+
+    arm.servo.close = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        arm.close()
+    assert link.closed == 1
+
+
+def test_a_tool_is_not_unwound_after_a_whole_turn():
+    link = Link()
+    with opened(link) as arm:
+        with pytest.raises(BodyFault, match="once around"):
+            for _ in range(33):
+                arm.command(np.array([0, 0, 0, 0, 0, 0.2, 1.0], np.float32))
+        assert arm.servo.wait_until_rest(10.0)
+        arm.command(np.array([0, 0, 0, 0, 0, -0.2, 1.0], np.float32))  # back is possible
+
+
+def test_a_gripper_whose_library_fails_is_lost_and_not_an_old_opening():
+    answers = iter([0.5])
+
+    def read():
+        return next(answers)  # then StopIteration: nothing that a gripper ought to raise
+
+    gripper = GripperThread("gripper", read, lambda opening: None)
+    with pytest.raises(BodyFault, match="StopIteration"):
+        until(lambda: gripper.opening is None)
+    with pytest.raises(BodyFault, match="StopIteration"):
+        gripper.grip(1.0)
+    gripper.close()
 
 
 def test_measurements_that_stand_still_and_a_link_that_is_gone():

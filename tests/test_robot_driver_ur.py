@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +137,18 @@ def test_a_client_that_is_not_installed_names_its_extra(monkeypatch):
         ur.Config().make()
 
 
+@pytest.mark.parametrize(
+    ("bit", "said"),
+    [(2, "protective"), (4, "safeguard"), (5, "emergency"), (6, "emergency"), (8, "safety"), (9, "safety")],
+)
+def test_every_stop_that_a_controller_makes_by_itself_ends_the_motion(bit, said):
+    # a safeguard stop (a door, a light curtain) may end by itself: the arm must not go on then where it was told to go
+    link = object.__new__(ur.UrLink)
+    link._where, link._receive = "the UR", SimpleNamespace(getSafetyStatusBits=lambda: 1 << bit)
+    with pytest.raises(BodyFault, match=f"in an? {said} stop"):
+        link._stopped()
+
+
 def test_settings_out_of_range_are_refused():
     with pytest.raises(UnknownName, match="ur5e"):
         ur.Config(model="ur5")
@@ -148,6 +161,9 @@ def test_settings_out_of_range_are_refused():
     }.items():
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(ur.Config(), **{name: value})
+    assert ur.Config(model="ur5e", joint_speed=3.0)
+    with pytest.raises(ConfigError, match=r"joint_speed is above 0 and at most 2\.094"):  # its base is slower
+        ur.Config(model="ur10e", joint_speed=3.0)
     with pytest.raises(ConfigError, match="six finite numbers"):
         dataclasses.replace(ur.Config(), tool=(0.0, 0.1))
     assert ur.Config(table=0.1).limits().low[2] == 0.1
@@ -238,7 +254,9 @@ def test_the_protocol_byte_by_byte_and_what_is_none_of_it():
                 lines.write(question + "\n")
                 lines.flush()
                 assert answer in lines.readline()
-        for junk in (b"\xff\xff\xff", b"\x00\x01V", rtde_format.encode("O", b"abc"), rtde_format.encode("U", b"\x09")):
+        packages = [("O", b"abc"), ("U", b"\x09"), ("U", b"\x00"), ("U", b""), ("V", b"")]
+        for junk in (b"\xff\xff\xff", b"\x00\x01V", *(rtde_format.encode(*package) for package in packages)):
             with socket.create_connection((host, 30004), timeout=20) as rtde:
                 rtde.sendall(junk)
-                assert rtde.recv(10) == b"", "it hangs up and serves on"
+                assert rtde.recv(10) == b"", "it hangs up"
+        socket.create_connection((host, 30004), timeout=20).close()  # and serves on

@@ -9,7 +9,7 @@ Ranges = tuple[tuple[float, float], ...]
 """Of each joint [rad]."""
 
 SPEED = 0.25
-"""Of a tool along each axis [m/s]; what ISO 10218 allows with a person beside the arm."""
+"""Of a tool along each axis [m/s]; see :class:`~vla.robot_driver.streamed_arm.ToolLimits`."""
 TURN_SPEED = 1.0
 """Around each axis [rad/s]."""
 

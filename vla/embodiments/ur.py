@@ -1,6 +1,7 @@
 """Universal Robots' e-Series, with or without a gripper, moved by its tool or by its joints.
 
-Source: Universal Robots, "Technical specifications": joints +-360 degrees, the elbow +-180; 180 degrees/s.
+Source: Universal Robots, "Technical specifications": joints +-360 degrees, the elbow +-180; 180 degrees/s, base and
+shoulder of the larger ones 120.
 """
 
 import math
@@ -12,8 +13,8 @@ from vla.embodiment import EmbodimentSpec
 TURN = 2 * math.pi
 RANGE = ((-TURN, TURN), (-TURN, TURN), (-math.pi, math.pi), (-TURN, TURN), (-TURN, TURN), (-TURN, TURN))
 """Of each joint [rad]."""
-MAX_SPEED = math.pi
-"""Of each joint [rad/s]."""
+MAX_SPEED = {"ur3e": math.pi, "ur5e": math.pi, "ur10e": math.radians(120), "ur16e": math.radians(120)}
+"""Of the slowest joints, by model [rad/s]."""
 
 REACH_M = {"ur3e": 0.5, "ur5e": 0.85, "ur10e": 1.3, "ur16e": 0.9}
 """From the base's axis to the flange."""
