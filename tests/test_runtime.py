@@ -126,6 +126,17 @@ def test_a_bug_is_not_swallowed_and_still_stops_the_body():
     assert body.stops == 1 and watcher.outcomes[0].status == "error"
 
 
+def test_a_body_that_cannot_be_stopped_does_not_keep_the_observers_waiting():
+    class Deaf(Slider):
+        def stop(self):
+            raise BodyFault("no answer")
+
+    body, watcher = Deaf(), Watcher()
+    with pytest.raises(BodyFault, match="no answer"):
+        run_episode(body, body, Pusher(), seed=0, observers=[watcher])
+    assert len(watcher.outcomes) == 1
+
+
 def test_nothing_moves_where_policy_and_body_do_not_fit():
     body = Slider()
     wrong = replace(SPEC, action=replace(SPEC.action, mode="absolute"))

@@ -318,6 +318,28 @@ def test_the_heartbeat_has_a_thread_of_its_own():
         pass
 
 
+def test_an_arm_that_cannot_be_told_to_stop_is_told_again():
+    class Deaf(Arm):
+        def stop(self):
+            super().stop()
+            if self.stops < 3:
+                raise BodyFault("no answer")
+
+    arm, stopped = Deaf(), threading.Event()
+
+    def told(event):
+        if "no command" in event.what:
+            stopped.set()
+
+    body = SafeBody(arm, replace(LIMITS, heartbeat=0.01), on_event=told)
+    with body.watched():
+        body.observe()
+        body.command(action(0.01))
+        assert stopped.wait(10.0)
+    assert arm.stops == 3
+    assert [event.what.split(":")[0] for event in body.events][0] == "the arm could not be told to stop"
+
+
 def test_bad_senses_stop_the_arm_in_the_call_that_shows_them():
     arm, limits = Arm(), replace(LIMITS, black=5, stuck=2)
     body = safe(arm, limits)

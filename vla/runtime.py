@@ -85,9 +85,13 @@ def run_episode(
         status, error = "error", f"{type(crash).__name__}: {crash}"
         raise
     finally:
-        body.stop()
-        chunks.close()
-        outcome = Outcome(status, steps, time.perf_counter() - begin, error, chunks.report())
-        for observer in started:
-            observer.finish(outcome)
+        try:
+            body.stop()
+        finally:  # a body that cannot be told is no reason to lose the policy's thread or the recording
+            try:
+                chunks.close()
+            finally:
+                outcome = Outcome(status, steps, time.perf_counter() - begin, error, chunks.report())
+                for observer in started:
+                    observer.finish(outcome)
     return outcome

@@ -205,12 +205,18 @@ class SafeBody:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Have a thread :meth:`check` while the block runs."""
+        """Have a thread :meth:`check` while the block runs; an arm that cannot be told to stop is told again and again."""
         over = threading.Event()
 
         def watch() -> None:
+            told = False
             while not over.wait(self.limits.heartbeat / 4):
-                self.check()
+                try:
+                    self.check()
+                except BodyFault as error:
+                    if not told:
+                        self._log(Alarm("heartbeat", f"the arm could not be told to stop: {error}", math.nan))
+                    told = True
 
         if math.isinf(self.limits.heartbeat):
             yield
@@ -286,8 +292,8 @@ class SafeBody:
             self._on_event(event)
 
     def _stop(self) -> None:
-        self._told_at = self._before = None
         self.body.stop()
+        self._told_at = self._before = None  # only once it was told: the heartbeat would not try again
 
     def _check_estop(self) -> None:
         if self._pressed:
