@@ -82,8 +82,10 @@ def test_padding_the_prompt_changes_no_key(pi0):
     assert all(close(a[:, :, :count], b) for a, b in zip(long.keys, short.keys, strict=True))
 
 
-def test_other_backbones_run_as_they_ship():
+def test_other_backbones_run_as_they_ship(pi0, monkeypatch: pytest.MonkeyPatch):
     assert not fusible(make("nano").backbone)
+    monkeypatch.setattr(pi0.backbone.model.config.text_config, "attention_bias", True)
+    assert not fusible(pi0.backbone)
 
 
 @pytest.mark.gpu
