@@ -119,6 +119,15 @@ def test_a_product_may_use_the_room_it_is_given_and_a_gate_is_gelu():
     assert torch.allclose(gated(x, gate, up), wanted, atol=1e-5)
 
 
+def test_one_inside_another_ends_with_the_outer_one():
+    layer, x = nn.Linear(4, 3), numbers(2, 4)
+    with fast_products("cpu"):
+        with fast_products("cpu"):
+            assert "Product" in type(layer(x).grad_fn).__name__
+        assert "Product" in type(layer(x).grad_fn).__name__
+    assert "Product" not in type(layer(x).grad_fn).__name__
+
+
 def test_where_mkl_is_fast_nothing_changes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cpu_products, "_mkl_is_slow", lambda: False)
     layer = nn.Linear(4, 3)

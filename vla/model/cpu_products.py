@@ -31,13 +31,13 @@ def fast_products(device: torch.device | str) -> AbstractContextManager[Any]:
 
     Under autocast everything is as usual: torch's way for bfloat16 is oneDNN's.
     """
-    return _Faster() if torch.device(device).type == "cpu" and _mkl_is_slow() else nullcontext()
+    wanted = torch.device(device).type == "cpu" and _mkl_is_slow()
+    return _Faster() if wanted and not _inside() else nullcontext()  # every mode costs each call of torch's some time
 
 
 def as_now() -> AbstractContextManager[Any]:
     """What is computed again inside, at another time, is computed as it would be at the time of this call."""
-    modes = _get_current_function_mode_stack()
-    return _Faster() if any(isinstance(mode, _Faster) for mode in modes) else nullcontext()
+    return _Faster() if _inside() else nullcontext()
 
 
 def fast(x: Tensor) -> bool:
@@ -97,6 +97,11 @@ class _Faster(TorchFunctionMode):
             q, k, v = args
             return attention(q, k, v, given.get("attn_mask"), given.get("scale"))
         return func(*args, **given)
+
+
+def _inside() -> bool:
+    """Whether this thread is inside :func:`fast_products`."""
+    return any(isinstance(mode, _Faster) for mode in _get_current_function_mode_stack())
 
 
 class _Product(torch.autograd.Function):

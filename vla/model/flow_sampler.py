@@ -45,9 +45,7 @@ class FlowSampler:
             raise ConfigError(f"only a flow is sampled as a CUDA graph; this head is {model.config.head.kind}")
         self.model, self.head, self.device = with_weights_of(model.to(device), dtype).eval(), model.head, device
         self.on_gpu, self.length = torch.device(device).type == "cuda", model.config.backbone.text_length
-        whole = model.state_in is None and fusible(
-            model.backbone
-        )  # a state in the prefix is the model's to add
+        whole = model.state_in is None and fusible(model.backbone)  # a state in the prefix is the model's to add
         self.fused = FusedPrefix(model.backbone, dtype) if whole else None  # pyright: ignore[reportArgumentType]
         self._chunks: dict[int, Callable[..., Tensor]] = {}
 
