@@ -6,7 +6,7 @@ compiling, the plain network, and LeRobot's ``PI0Policy`` with the same weights,
 the chunk's bytes and operations over the card's two ceilings, as measured and as published. Stages that fail say so and
 do not stop the others::
 
-    python benchmarks/chunk_latency_gpu.py --stages ours,lerobot,parts,training
+    python benchmarks/chunk_latency_gpu.py --stages ceilings,ours,parts,lerobot
 """
 
 import argparse
@@ -41,7 +41,7 @@ VOCABULARY = 257152
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stages", default="ours,parts,lerobot,training")
+    parser.add_argument("--stages", default="ceilings,ours,parts,lerobot")
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--tiny", action="store_true", help="a small model, to try the script")
     parser.add_argument("--device", default="cuda")

@@ -49,12 +49,13 @@ class VlaPolicy:
         temperature: scale of what is drawn: the noise that a flow starts from, or how far tokens stray from the
             likeliest one; the model's own if None.
         blank_images: show grey instead of pictures, to measure whether they matter.
-        device: of the model.
+        device: of the model: ``cpu``, ``cuda``, or one of several GPUs by its number (``cuda:1``).
         precision: of its weights and products; None for ``bf16`` where a Hugging Face backbone runs on a GPU, else
             ``fp32``.
 
     Raises:
-        ConfigError: the checkpoint has several embodiments and none was named, or the model cannot run in bf16.
+        ConfigError: the checkpoint has several embodiments and none was named, the model cannot run in bf16, or there
+            is no such device.
         UnknownName: it does not have that one.
     """
 
@@ -72,15 +73,15 @@ class VlaPolicy:
         names = [spec.name for spec in checkpoint.encoder.specs]
         if embodiment is None and len(names) > 1:
             raise ConfigError(f"the checkpoint knows {', '.join(names)}; name one of them as the embodiment")
-        self.encoder = checkpoint.encoder
+        kind, self.encoder = _kind(device), checkpoint.encoder
         self.model = checkpoint.model.to(device).eval()
         self.body = self.encoder.index(embodiment or names[0])
         self.ode_steps, self.temperature, self.blank_images, self.device = ode_steps, temperature, blank_images, device
-        dtype = _dtype(self.model.config, device, precision)
-        faster = device == "cuda" or dtype == torch.bfloat16 or fusible(self.model.backbone)
+        dtype = _dtype(self.model.config, kind, precision)
+        faster = kind == "cuda" or dtype == torch.bfloat16 or fusible(self.model.backbone)
         flow = self.model.config.head.kind == "flow"
         self._sampler = FlowSampler(self.model, device, dtype) if flow and faster else None
-        self._autocast = torch.autocast(device, dtype, enabled=dtype == torch.bfloat16)
+        self._autocast = torch.autocast(kind, dtype, enabled=dtype == torch.bfloat16)
         self._fingerprint = fingerprint(checkpoint.path)
         self._instruction, self._seed, self._chunks = "", 0, 0
 
@@ -239,12 +240,22 @@ class VlaPolicy:
             raise PolicyFault(f"the state has shape {observation.state.shape}; expected ({len(self.spec.state)},)")
 
 
-def _dtype(config: VlaConfig, device: str, precision: Precision | None) -> torch.dtype:
+def _kind(device: str) -> str:
+    """``cpu`` or ``cuda``, whichever one of these it is."""
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or not (device == kind or number.isdecimal()):
+        raise ConfigError(f"device {device!r}: expected cpu, cuda, or a GPU by its number (cuda:1)")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {device!r} was asked for; torch finds {torch.cuda.device_count()} GPUs")
+    return kind
+
+
+def _dtype(config: VlaConfig, kind: str, precision: Precision | None) -> torch.dtype:
     """Of the model's weights."""
     able = isinstance(config.backbone, HfConfig) and config.head.kind == "flow"
     if precision == "bf16" and not able:
         raise ConfigError("bf16 is for flows with a Hugging Face backbone; this model runs in fp32")
-    half = precision == "bf16" or (precision is None and able and device == "cuda")
+    half = precision == "bf16" or (precision is None and able and kind == "cuda")
     return torch.bfloat16 if half else torch.float32
 
 
@@ -267,7 +278,7 @@ class Config:
         untrained: the same network with fresh weights, to compare with.
         weights: averaged over training, or the last.
         threads: of torch for the whole process; None leaves them.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, or a GPU by its number (``cuda:1``).
         precision: ``bf16`` or ``fp32``; if not given, bf16 for a flow with a Hugging Face backbone on a GPU, else fp32.
     """
 
@@ -288,7 +299,7 @@ class Config:
         Raises:
             DataError: it is missing or damaged.
             StatisticsMissing: a channel has no statistics.
-            ConfigError: a setting is out of its range, or the embodiment has to be named.
+            ConfigError: a setting is out of its range, the embodiment has to be named, or there is no such device.
         """
         steps = 1 if self.ode_steps is None else self.ode_steps
         if steps < 1 or (self.temperature or 0.0) < 0 or self.weights not in ("ema", "model"):

@@ -26,6 +26,10 @@ def broken(number: int, _: Empty) -> int:
     return number
 
 
+def unreadable(number: int, _: Empty) -> int:
+    raise PermissionError(13, "Permission denied", f"shard {number}")
+
+
 class Odd(Exception):
     """Cannot travel: it is made of two things, and says only one."""
 

@@ -1,5 +1,7 @@
 """Products through oneDNN are products: values and gradients against float64, and only where they were asked for."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -42,6 +44,26 @@ def test_a_frozen_weight_gets_no_gradient():
     assert x.grad is not None and layer.weight.grad is None and layer.bias.grad is None
 
 
+def test_what_is_kept_for_gradients_is_what_they_need():
+    layer, x = nn.Linear(4, 3).requires_grad_(False), numbers(2, 4).requires_grad_()
+    kept: list[Tensor] = []
+
+    def keep(part: Tensor) -> Tensor:
+        kept.append(part)
+        return part
+
+    with fast_products("cpu"), torch.autograd.graph.saved_tensors_hooks(keep, lambda part: part):
+        layer(x)
+    assert [part.shape for part in kept] == [layer.weight.shape]
+
+
+@torch.no_grad()
+def test_a_bias_may_have_gaps():
+    x, weight, bias = numbers(2, 4), numbers(3, 4, seed=1), numbers(3, 2, seed=2)[:, 0]
+    with fast_products("cpu"):
+        assert torch.allclose(F.linear(x, weight, bias), x @ weight.t() + bias, atol=1e-5)
+
+
 def test_modules_are_answered_inside_only():
     layer, x = nn.Linear(4, 3), numbers(2, 4)
     assert "Product" not in type(layer(x).grad_fn).__name__
@@ -68,11 +90,25 @@ def test_attention_is_torchs_own(masked: bool, monkeypatch: pytest.MonkeyPatch):
     assert torch.equal(causal, F.scaled_dot_product_attention(q, k[:, :, :5], v[:, :, :5], is_causal=True))
 
 
-def test_attention_learns():
-    q = numbers(1, 2, 3, 8).requires_grad_()
+def test_attention_learns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cpu_products, "WORTHWHILE", 0)
+    q, mask = numbers(1, 2, 3, 8).requires_grad_(), numbers(1, 2, 3, 3, seed=1).requires_grad_()
+    pull = numbers(1, 2, 3, 8, seed=2)
     with fast_products("cpu"):
-        F.scaled_dot_product_attention(q, q, q).sum().backward()
-    assert q.grad is not None
+        (of_q,) = torch.autograd.grad(F.scaled_dot_product_attention(q, q, q), q, pull)
+        given = [q.detach()] * 3
+        (of_mask,) = torch.autograd.grad(F.scaled_dot_product_attention(*given, attn_mask=mask), mask, pull)
+    assert of_q.abs().min() > 0 and of_mask.abs().max() > 0
+
+
+@pytest.mark.parametrize(("key", "value"), [((2, 3, 9, 8), (2, 3, 9, 8)), ((1, 3, 9, 8), (1, 3, 9, 16))])
+@torch.no_grad()
+def test_attention_of_other_shapes_is_torchs(key: tuple[int, ...], value: tuple[int, ...], monkeypatch: Any):
+    monkeypatch.setattr(cpu_products, "WORTHWHILE", 0)
+    parts = numbers(1, 3, 5, 8), numbers(*key, seed=1), numbers(*value, seed=2)
+    with fast_products("cpu"):
+        inside = F.scaled_dot_product_attention(*parts)
+    assert torch.equal(inside, F.scaled_dot_product_attention(*parts))
 
 
 @torch.no_grad()
@@ -81,6 +117,15 @@ def test_a_product_may_use_the_room_it_is_given_and_a_gate_is_gelu():
     assert torch.allclose(product(x, gate, torch.empty(6, 5)), x @ gate.t(), atol=1e-5)
     wanted = F.gelu(x @ gate.t(), approximate="tanh") * (x @ up.t())
     assert torch.allclose(gated(x, gate, up), wanted, atol=1e-5)
+
+
+def test_one_inside_another_ends_with_the_outer_one():
+    layer, x = nn.Linear(4, 3), numbers(2, 4)
+    with fast_products("cpu"):
+        with fast_products("cpu"):
+            assert "Product" in type(layer(x).grad_fn).__name__
+        assert "Product" in type(layer(x).grad_fn).__name__
+    assert "Product" not in type(layer(x).grad_fn).__name__
 
 
 def test_where_mkl_is_fast_nothing_changes(monkeypatch: pytest.MonkeyPatch):

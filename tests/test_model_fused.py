@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import lerobot_policies as small
 import pytest
@@ -82,8 +83,21 @@ def test_padding_the_prompt_changes_no_key(pi0):
     assert all(close(a[:, :, :count], b) for a, b in zip(long.keys, short.keys, strict=True))
 
 
-def test_other_backbones_run_as_they_ship():
+def test_other_backbones_run_as_they_ship(pi0, monkeypatch: pytest.MonkeyPatch):
     assert not fusible(make("nano").backbone)
+    monkeypatch.setattr(pi0.backbone.model.config.text_config, "attention_bias", True)
+    assert not fusible(pi0.backbone)
+
+
+@pytest.mark.parametrize("state", ["token", "prefix"])
+def test_a_sampler_shows_the_state_wherever_it_enters(tmp_path: Path, state: Literal["token", "prefix"]):
+    config = small.model_config(small.tokenizer_folder(tmp_path / "tokenizer"))
+    model = small.make(replace(config, expert=replace(config.expert, state=state))).model
+    given = small.example(28)
+    noise = given.noise[:, : config.horizon, : config.action_size]
+    inputs = replace(given.inputs(), state=given.inputs().state[:, : config.state_size])
+    wanted = model.sample(inputs, noise=noise)
+    assert close(FlowSampler(model, "cpu", torch.float32)(inputs, noise), wanted)
 
 
 @pytest.mark.gpu

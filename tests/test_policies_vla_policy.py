@@ -114,6 +114,12 @@ def test_half_precision_is_for_flows_on_a_hugging_face_backbone(checkpoint: Path
         Config(checkpoint, precision="bf16").make()
 
 
+@pytest.mark.parametrize("device", ["mps", "gpu", "cuda:", "cuda:one", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(checkpoint: Path, device: str):
+    with pytest.raises(ConfigError, match=f"device '{device}'"):
+        Config(checkpoint, device=device).make()
+
+
 def test_blank_images_hide_the_pictures(checkpoint: Path):
     other = replace(OBSERVATION, images={"front": 255 - OBSERVATION.images["front"]})
     for blank in (False, True):

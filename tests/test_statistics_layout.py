@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,3 +110,18 @@ def test_a_training_takes_them_in_place_of_its_own(tmp_path: Path):
     both = (*paths, str(tmp_path / "second"))
     with pytest.raises(ConfigError, match="the data sets have several"):
         Train(tmp_path / "run", DataOptions(both, statistics=file))._opened(both, Console(quiet=True))
+
+
+def test_numbers_that_are_stored_in_several_ways_have_no_statistics_of_a_file(tmp_path: Path, pair, monkeypatch):
+    def opened(_: object, **settings: object) -> list[SimpleNamespace]:
+        specs = [STORED, CANONICAL] if settings.get("raw") else [CANONICAL, CANONICAL]
+        return [SimpleNamespace(spec=spec, lengths=np.array([500])) for spec in specs]
+
+    monkeypatch.setattr("vla.commands.train.open_data", opened)
+    train, paths = Train(tmp_path / "run"), ("one", "two")
+    file, other = tmp_path / "norm_stats.json", tmp_path / "dataset_statistics.json"
+    write_openpi(file, pair[0], STORED)
+    write_openvla(other, pair[1], CANONICAL, data_set="spatial", episodes=3)
+    with pytest.raises(ConfigError, match="store them in several ways"):
+        train._given(file, paths, opened(paths))
+    assert train._given(other, paths, opened(paths)).channels.keys() == pair[1].channels.keys()

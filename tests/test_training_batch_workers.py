@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from batch_makers import broken, odd, pids_of, squares
+from batch_makers import broken, odd, pids_of, squares, unreadable
 from two_arms import Arms, encoder_of
 
 from vla.errors import ConfigError, DataError, VlaError
@@ -75,9 +75,16 @@ def test_an_error_that_cannot_travel_becomes_its_text():
         next(read_ahead(odd, 3, workers=1))
 
 
+def test_an_error_of_the_system_is_not_taken_for_a_lost_process():
+    with pytest.raises(PermissionError, match="shard 3"):
+        next(read_ahead(unreadable, 3, workers=1))
+
+
 def test_what_cannot_go_to_another_process_is_refused():
+    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ConfigError, match="use threads"):
         next(read_ahead(lambda number, _: number, 0, workers=1))
+    assert len(os.listdir("/proc/self/fd")) <= before + 1, "the tracker of multiprocessing may have been started"
 
 
 @pytest.mark.parametrize(

@@ -120,17 +120,23 @@ class Train:
 
     def _given(self, file: Path, paths: tuple[str, ...], sources: list[Any]) -> Any:
         """The statistics in a file, as those of the one embodiment there is."""
-        from vla.statistics_layout import read_statistics
+        from vla.statistics_files import read_table
+        from vla.statistics_layout import layout_of, read_statistics
 
-        specs = {source.spec.fingerprint: source.spec for source in sources}
-        if len({spec.name for spec in specs.values()}) > 1:
+        if len({source.spec.name for source in sources}) > 1:
             raise ConfigError(f"{file} has statistics of one embodiment; the data sets have several")
         data = self.data
-        (stored,) = open_data(
-            paths[:1], split=data.split, raw=True, tolerate=data.tolerate, descriptions=data.description
-        )
+        stored = [
+            source.spec
+            for source in open_data(
+                paths, split=data.split, raw=True, tolerate=data.tolerate, descriptions=data.description
+            )
+        ]
+        forms = [(spec.state, spec.state_rotation, spec.action) for spec in stored]
+        if forms.count(forms[0]) < len(forms) and layout_of(file, read_table(file)) in ("openpi", "lerobot"):
+            raise ConfigError(f"{file} is of numbers as they are stored, and the data sets store them in several ways")
         steps = sum(int(source.lengths.sum()) for source in sources)
-        return read_statistics(file, stored=stored.spec, canonical=sources[0].spec, count=steps)
+        return read_statistics(file, stored=stored[0], canonical=sources[0].spec, count=steps)
 
     def _chosen(self) -> tuple[tuple[str, ...], tuple[float, ...], WeightKind]:
         """The data sets, their weights and what these mean."""

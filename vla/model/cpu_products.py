@@ -31,13 +31,13 @@ def fast_products(device: torch.device | str) -> AbstractContextManager[Any]:
 
     Under autocast everything is as usual: torch's way for bfloat16 is oneDNN's.
     """
-    return _Faster() if torch.device(device).type == "cpu" and _mkl_is_slow() else nullcontext()
+    wanted = torch.device(device).type == "cpu" and _mkl_is_slow()
+    return _Faster() if wanted and not _inside() else nullcontext()  # every mode costs each call of torch's some time
 
 
 def as_now() -> AbstractContextManager[Any]:
     """What is computed again inside, at another time, is computed as it would be at the time of this call."""
-    modes = _get_current_function_mode_stack()
-    return _Faster() if any(isinstance(mode, _Faster) for mode in modes) else nullcontext()
+    return _Faster() if _inside() else nullcontext()
 
 
 def fast(x: Tensor) -> bool:
@@ -99,10 +99,16 @@ class _Faster(TorchFunctionMode):
         return func(*args, **given)
 
 
+def _inside() -> bool:
+    """Whether this thread is inside :func:`fast_products`."""
+    return any(isinstance(mode, _Faster) for mode in _get_current_function_mode_stack())
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        of_x, of_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if of_weight else None, weight if of_x else None)  # no more than torch keeps
         return _one_dnn(x, weight, bias)
 
     @staticmethod
@@ -116,6 +122,7 @@ class _Product(torch.autograd.Function):
 
 
 def _one_dnn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    bias = None if bias is None else bias.contiguous()  # one with gaps would be read as if it had none
     return torch.ops.mkldnn._linear_pointwise(_dense(x), _dense(weight), bias, "none", [], "")
 
 
@@ -142,8 +149,10 @@ def _attends(parts: Sequence[Any], given: Mapping[str, Any]) -> bool:
     masked = mask is None or (_plain(mask, parts[0]) and mask.ndim == 4)
     known = given.keys() <= {"attn_mask", "scale", "dropout_p", "is_causal", "enable_gqa"}
     simple = not (given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"))
-    shaped = _plain(*parts) and parts[0].ndim == 4 and parts[1].shape[1] == parts[0].shape[1]
-    return known and simple and masked and shaped and not any(_learns(part) for part in parts)
+    shaped = _plain(*parts) and parts[0].ndim == parts[1].ndim == 4 and parts[1].shape == parts[2].shape
+    alike = shaped and all(parts[1].shape[axis] == parts[0].shape[axis] for axis in (0, 1, 3))  # nothing is broadcast
+    learns = any(_learns(part) for part in (*parts, mask) if part is not None)
+    return known and simple and masked and alike and not learns
 
 
 def _learns(part: Tensor) -> bool:

@@ -32,8 +32,9 @@ class FlowSampler:
 
     Args:
         model: whose weights are used as they are now; it is moved to the device and to ``dtype``.
-        device: ``cuda``; on ``cpu`` the same is done without a recording.
-        dtype: of weights and products; sums, norms and the flow itself stay in float32.
+        device: ``cuda``, or one of several by its number; on ``cpu`` the same is done without a recording.
+        dtype: of weights and products; the flow itself stays in float32, and so do sums and norms, but for those of an
+            expert on a CPU.
 
     Raises:
         ConfigError: the head is no flow.
@@ -43,8 +44,9 @@ class FlowSampler:
         if not isinstance(model.head, FlowHead):
             raise ConfigError(f"only a flow is sampled as a CUDA graph; this head is {model.config.head.kind}")
         self.model, self.head, self.device = with_weights_of(model.to(device), dtype).eval(), model.head, device
-        self.length = model.config.backbone.text_length
-        self.fused = FusedPrefix(model.backbone, dtype) if fusible(model.backbone) else None  # pyright: ignore[reportArgumentType]
+        self.on_gpu, self.length = torch.device(device).type == "cuda", model.config.backbone.text_length
+        whole = model.state_in is None and fusible(model.backbone)  # a state in the prefix is the model's to add
+        self.fused = FusedPrefix(model.backbone, dtype) if whole else None  # pyright: ignore[reportArgumentType]
         self._chunks: dict[int, Callable[..., Tensor]] = {}
 
     @torch.inference_mode()
@@ -61,8 +63,8 @@ class FlowSampler:
         steps = self.head.config.steps if steps is None else steps
         if steps not in self._chunks:
             chunk = self._whole(steps) if self.fused else self._steps(steps)
-            self._chunks[steps] = Graphed(chunk) if self.device == "cuda" else chunk
-        if self.device == "cuda":
+            self._chunks[steps] = Graphed(chunk, self.device) if self.on_gpu else chunk
+        if self.on_gpu:
             inputs = padded(inputs, self.length)
         if self.fused:
             return self._chunks[steps](*_tensors(inputs), noise)

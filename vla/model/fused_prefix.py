@@ -92,7 +92,7 @@ class FusedPrefix:
 
 
 def fusible(backbone: Backbone) -> bool:
-    """Whether :class:`FusedPrefix` knows the backbone: PaliGemma with its own picture size and no low-rank updates."""
+    """Whether :class:`FusedPrefix` knows the backbone: PaliGemma as published, without low-rank updates."""
     if not isinstance(backbone, HfBackbone) or backbone.config.lora is not None:
         return False
     model = backbone.model.config
@@ -100,7 +100,7 @@ def fusible(backbone: Backbone) -> bool:
     kinds = (model.model_type, model.text_config.model_type, model.vision_config.model_type)
     activations = {model.text_config.hidden_act, model.vision_config.hidden_act}
     known = kinds == ("paligemma", "gemma", "siglip_vision_model") and activations == {"gelu_pytorch_tanh"}
-    return known and own_size
+    return known and own_size and not getattr(model.text_config, "attention_bias", False)
 
 
 def _gated(layer: Any, dtype: torch.dtype) -> GatedLayer:

@@ -14,23 +14,25 @@ class Graphed:
 
     Args:
         function: waits for nothing and decides nothing by its arguments' values.
+        device: a GPU.
     """
 
-    def __init__(self, function: Callable[..., Tensor]):
-        self._function = function
+    def __init__(self, function: Callable[..., Tensor], device: str | torch.device = "cuda"):
+        self._function, self._device = function, torch.device(device)
         self._recorded: dict[tuple[tuple[torch.Size, torch.dtype], ...], _Recording] = {}
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         """The function's answer, the caller's to keep; arguments may come from any device."""
         key = tuple((argument.shape, argument.dtype) for argument in arguments)
-        if key not in self._recorded:
-            self._recorded[key] = _Recording(self._function, arguments)
-        return self._recorded[key](arguments)
+        with torch.cuda.device(self._device):  # streams are the current device's
+            if key not in self._recorded:
+                self._recorded[key] = _Recording(self._function, arguments, self._device)
+            return self._recorded[key](arguments)
 
 
 class _Recording:
-    def __init__(self, function: Callable[..., Tensor], arguments: tuple[Tensor, ...]):
-        self._arguments = tuple(argument.to("cuda", copy=True) for argument in arguments)
+    def __init__(self, function: Callable[..., Tensor], arguments: tuple[Tensor, ...], device: torch.device):
+        self._arguments = tuple(argument.to(device, copy=True) for argument in arguments)
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):

@@ -117,7 +117,7 @@ def with_learning(config: VlaConfig, *, lora: int = 0, freeze: Sequence[str] | N
     if freeze is not None:
         parts = {name.removeprefix("freeze_"): name for name in have if name.startswith("freeze_")}
         unknown = sorted(set(freeze) - set(parts))
-        if unknown or not parts:
+        if unknown:
             known = f"those to choose from are {', '.join(parts)}" if parts else "it has no part to choose"
             raise ConfigError(f"freeze: the backbone {config.backbone.kind!r} has no {', '.join(unknown)}; {known}")
         changes |= {field: part in freeze for part, field in parts.items()}

@@ -59,12 +59,14 @@ class Text:
         return tokens, mask
 
     def _numbers(self, sentence: str) -> list[int]:
-        """Of one sentence; a robot hears the same one at every step."""
-        if sentence not in self._known:
-            if len(self._known) == REMEMBERED:
+        """Of one sentence; a robot hears the same one at every step. Several threads may ask at once."""
+        numbers = self._known.get(sentence)
+        if numbers is None:
+            numbers = self.tokenizer.encode(sentence).ids
+            if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            self._known[sentence] = self.tokenizer.encode(sentence).ids
-        return self._known[sentence]
+            self._known[sentence] = numbers
+        return numbers
 
     @property
     def size(self) -> int:

@@ -22,6 +22,7 @@ import signal
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from multiprocessing import get_context, reduction
 from multiprocessing.connection import Connection
 from typing import Any
@@ -45,7 +46,8 @@ def made_by_processes(make: Make, start: int, workers: int, ahead: int) -> Gener
 
     Raises:
         ConfigError: ``make`` cannot be pickled.
-        VlaError: that ``make`` raised, when its turn comes; or a process died.
+        Exception: that ``make`` raised, when its turn comes.
+        VlaError: a process died.
     """
     team = _Team(make, start, workers, ahead)
     try:
@@ -66,6 +68,7 @@ class _Team:
         try:
             self._process = start_child(_lead, (theirs, make), threads=1)
         except (pickle.PicklingError, TypeError, AttributeError) as error:  # pickle has no error of its own for most
+            self._close_workers()
             raise ConfigError(f"what makes the batches cannot go to another process, use threads: {error}") from error
         finally:
             for end in theirs:
@@ -76,17 +79,23 @@ class _Team:
         try:
             for worker in self._workers:
                 worker.ask()
-            return next(self._turns).receive()
-        except (EOFError, OSError) as error:
+            result, error = next(self._turns).receive()
+        except (EOFError, OSError) as lost:
             self._process.join(STOP_S)
             cause = cause_of_death(self._process.exitcode)
-            raise VlaError(f"a process that makes batches died ({cause})") from error
+            raise VlaError(f"a process that makes batches died ({cause})") from lost
+        if error is not None:
+            raise error
+        return result
 
     def close(self) -> None:
         """End the processes, and give the memory back."""
+        self._close_workers()
+        end_child(self._process, at_once=True)
+
+    def _close_workers(self) -> None:
         for worker in self._workers:
             worker.close()
-        end_child(self._process, at_once=True)
 
 
 class _Worker:
@@ -120,14 +129,14 @@ class _Worker:
             self._number += self._step
             self._begun.append(slot)
 
-    def receive(self) -> Any:
-        """The first of the results that it was asked for."""
+    def receive(self) -> tuple[Any, Exception | None]:
+        """The first of the results that it was asked for, or the error that was raised instead."""
         answer = self._pipe.recv()
         slot = self._begun.popleft()
         self._lent.append(slot)
         if isinstance(answer, Packed):
-            return self._slots[slot].unpack(answer)
-        raise answer
+            return self._slots[slot].unpack(answer), None
+        return None, answer
 
     def close(self) -> None:
         """Give the memory back; the process sees the pipe's end."""
@@ -180,7 +189,7 @@ def _become_worker(leader: int, pipes: Sequence[Connection], make: Make) -> None
 def _work(pipe: Connection, make: Make) -> None:
     """A worker: makes the results that it is asked for, until the trainer is gone."""
     slots: list[Slot] = []
-    try:
+    with suppress(EOFError, ConnectionError):
         while True:
             number, place = pipe.recv()
             if place == len(slots):
@@ -191,8 +200,6 @@ def _work(pipe: Connection, make: Make) -> None:
             except Exception as error:  # noqa: BLE001 - whatever it is, it goes to the trainer when its turn comes
                 answer = _portable(error)
             pipe.send(answer)
-    except (EOFError, OSError):
-        return
 
 
 def _portable(error: Exception) -> Exception:

@@ -59,7 +59,8 @@ def read_ahead[T](
         ahead: results that each thread may have waiting; for workers, those in the making or in use count too.
 
     Raises:
-        VlaError: that ``make`` raised, when its turn comes; or a process died.
+        Exception: that ``make`` raised, when its turn comes.
+        VlaError: a process died.
     """
     if workers:
         yield from made_by_processes(make, start, workers, ahead)

@@ -101,7 +101,7 @@ class Slot:
 
     def _view(self, start: int, size: int) -> np.ndarray:
         """Alive as long as any array made of it: NumPy replaces a base that is an array by that one's base, and so on
-        down to an array like this one, whose base is none.
+        down to an array like this one, whose base is the memory.
         """
         return np.frombuffer(self._memory, np.uint8, size, start) if size else np.empty(0, np.uint8)
 
