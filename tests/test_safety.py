@@ -337,7 +337,7 @@ def test_an_arm_that_cannot_be_told_to_stop_is_told_again():
         body.command(action(0.01))
         assert stopped.wait(10.0)
     assert arm.stops == 3
-    assert [event.what.split(":")[0] for event in body.events][0] == "the arm could not be told to stop"
+    assert next(event.what.split(":")[0] for event in body.events) == "the arm could not be told to stop"
 
 
 def test_bad_senses_stop_the_arm_in_the_call_that_shows_them():

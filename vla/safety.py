@@ -205,7 +205,7 @@ class SafeBody:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Have a thread :meth:`check` while the block runs; an arm that cannot be told to stop is told again and again."""
+        """Have a thread :meth:`check` while the block runs; an arm that cannot be told to stop is told again."""
         over = threading.Event()
 
         def watch() -> None:
