@@ -73,7 +73,8 @@ class Replay:
         size = max((camera.height for camera in source.spec.cameras), default=128)
         with (
             opened_view(self.view, console) as view,
-            opened_robot(self.robot, first=row, camera_size=size, on_event=view.event) as robot,
+            # what a person's key said for seconds is said once more
+            opened_robot(self.robot, first=row, camera_size=size, by_hand=True, on_event=view.event) as robot,
         ):
             task = _Whole(robot.task(row, episode.instruction, len(episode)), len(episode))
 
