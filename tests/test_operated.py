@@ -151,6 +151,14 @@ def test_a_person_takes_over_and_hands_back(executor):
     np.testing.assert_allclose(np.diff(episode.state[:, 0]), episode.action[:-1, 0], atol=1e-5)
 
 
+def test_stop_holds_a_policy_still_until_it_is_handed_back():
+    policy = Right()
+    outcome, episode, operator, body = drive("0.3 space\n0.6 t", policy=policy, limit=20)
+    assert episode is not None and not human_steps(episode).any() and not operator.in_charge
+    assert outcome.info["held_steps"] == 6 and body.stops >= 6 and outcome.info["takeovers"] == 1
+    assert len(episode) == 20 - 6 and policy.seeds == [5, 6]
+
+
 def test_without_a_key_the_policy_is_left_alone():
     alone, watched = Right(), Right()
     body = Stops()

@@ -94,7 +94,7 @@ class Operator:
     def step(
         self, observation: Observation, last: Float32[np.ndarray, "a"] | None = None
     ) -> Float32[np.ndarray, "a"] | None:
-        """Read the device; the operator's action, None to hold still.
+        """Read the device; the operator's action, None to hold still. ``stop`` takes over from a policy as well.
 
         Args:
             observation: measured now.
@@ -111,6 +111,9 @@ class Operator:
         self._heed(command.pressed)
         if "take_over" in command.pressed:
             self.in_charge = not self.in_charge
+            self._jog = taken_from(self.spec, last, self._jog)
+        elif "stop" in command.pressed and not self.in_charge:  # the policy has to hold still too
+            self.in_charge = True
             self._jog = taken_from(self.spec, last, self._jog)
         if not self.in_charge:
             return None
