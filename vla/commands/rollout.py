@@ -30,8 +30,9 @@ NOBODY = "none"
 class Rollout:
     """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits.
 
-    With --teleop a person watches: the key t (button take_over) takes over, once more hands back. What they do is
-    recorded and labelled step by step; an episode with help says nothing of the policy and enters no rate.
+    With --teleop a person watches: the key t (button take_over) takes over, once more hands back; space (stop)
+    makes the policy hold still until then. What they do is recorded and labelled step by step; an episode with help
+    says nothing of the policy and enters no rate.
     """
 
     checkpoint: Positional[Path]
@@ -193,7 +194,8 @@ class _Run:
             frames=lambda camera: EncodedFrames(camera, "image"),
         )
         background = BackgroundObserver(recorder)
-        with contextlib.suppress(_NothingRecorded), contextlib.closing(background), writer:
+        # the thread that fills the data set ends before it is finished
+        with contextlib.suppress(_NothingRecorded), writer, contextlib.closing(background):
             try:
                 for number, row in enumerate(rows):
                     recorder.info = row.to_json() | {"safety": self.robot.safety}
@@ -204,6 +206,7 @@ class _Run:
                         break
             except KeyboardInterrupt:
                 interrupted = True
+                background.flush()  # the episode that was interrupted is kept too
             if not writer.episodes:
                 raise _NothingRecorded
         if not self.results:
@@ -223,6 +226,7 @@ class _Run:
             "total": total,
             "takeovers": sum(note["chunks"].get("takeovers", 0) for note in self.notes),
             "dropped_steps": background.dropped,
+            "ended": self._ended,
             **self.robot.facts,
             **report,
             **self.view.summary(),
@@ -230,8 +234,17 @@ class _Run:
         }
 
     @property
+    def _ended(self) -> str:
+        if self.operator is not None and self.operator.stopped:
+            return "estop"
+        return "quit" if self.operator is not None and self.operator.quits else "done"
+
+    @property
     def _thrown_away(self) -> bool:
-        return self.operator is not None and self.operator.verdict == "discard"
+        operator = self.operator
+        return operator is not None and (
+            operator.verdict == "discard" or (operator.quits and not operator.verdict)  # as in a recording by hand
+        )
 
     def _warm(self) -> None:
         """A first inference is slow (memory, kernels): not while the arm waits for it."""
