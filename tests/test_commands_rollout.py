@@ -1,6 +1,9 @@
 """``vla rollout`` of a policy behind a server: an address as people type it, an arm that needs no simulator."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -14,6 +17,7 @@ from vla.datasets.lerobot_v3 import Config, Writer
 from vla.embodiments.libero_panda import libero_panda
 from vla.recorder import human_steps
 from vla.robot_driver.mujoco_arm_process import spawn
+from vla.robot_driver.point_world import SPEC as POINT
 from vla.robot_driver.point_world import Factory
 from vla.safety import SafetyLimits
 
@@ -96,6 +100,30 @@ def test_what_was_running_at_ctrl_c_is_kept_however_long_it_takes_to_write(vla, 
     vla("rollout", "hold", "--out", tmp_path / "run", *options)
     episodes = Config(tmp_path / "run" / "episodes").make()
     assert len(episodes) == 1 and len(episodes[0]) == 2 and episodes[0].success is None
+
+
+def test_what_a_killed_run_recorded_is_completed_on_request(vla, tmp_path, own_cache):
+    run, keys = tmp_path / "run", ["--instruction", "go right", "--inits", 500, "--seconds", 0.3, "--recordings", 0]
+    with spawn(Factory()) as handle:
+        arm = ["--robot", "mujoco_arm", "--robot-set", f"port={handle.address[1]}"]
+        words = [*map(str, ["rollout", "hold", "--out", run, *arm, *keys])]
+        command = [sys.executable, "-m", "vla.cli", *words]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as session:
+            assert session.stdout is not None
+            assert any(line.startswith("2/500") for line in session.stdout)
+            code, _, err = vla("rollout", "hold", "--out", run, "--complete")
+            assert code == 2 and "being written by another process" in err
+            session.send_signal(signal.SIGKILL)
+    assert not (run / "episodes").exists()
+    code, _, err = vla(*words)
+    assert code == 2 and "--complete" in err
+    code, out, err = vla("--json", "rollout", "hold", "--out", run, "--complete")
+    assert code == 0, err
+    episodes = Config(run / "episodes").make()
+    assert len(episodes) == json.loads(out)["episodes"] >= 2 and episodes.spec == POINT
+    assert [path.name for path in run.iterdir()] == ["episodes"]
+    code, _, err = vla("rollout", "hold", "--out", run, "--complete")
+    assert code == 2 and "no run was killed here" in err
 
 
 @pytest.mark.parametrize(

@@ -66,21 +66,29 @@ class Rollout:
     """cpu or cuda: where the policy runs, unless a server has it."""
     recordings: int = 2
     """Episodes to record for Rerun as well."""
+    complete: bool = False
+    """Run nothing: complete the data set in OUT of a run that was killed."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
         from vla.commands.policy_choice import executor, opened
+        from vla.commands.rollout_recording import EPISODES, complete, left_behind
         from vla.commands.view_choice import opened_view
         from vla.sim import simulator_version
         from vla.transforms import connect
 
+        if self.complete:
+            episodes, recording = complete(self.out), str(self.out / EPISODES)
+            console.print(f"{episodes} episodes in {recording}", markup=False)
+            return {"episodes": episodes, "recording": recording}
         self.robot.check()
         if self.operator.teleop != NOBODY:
             self.operator.check()
         simulated = self.robot.simulated
         drift = simulator_version.check(allow_drift=self.robot.allow_simulator_drift) if simulated else ""
         if self.out.exists():
-            raise ConfigError(f"{self.out} exists already; choose another folder or remove it")
+            killed = "; the same command with --complete saves what a killed run left" if left_behind(self.out) else ""
+            raise ConfigError(f"{self.out} exists already; choose another folder or remove it{killed}")
         rows = self._rows()
         with contextlib.ExitStack() as stack:
             view = stack.enter_context(opened_view(self.view, console))
@@ -179,15 +187,14 @@ class _Run:
     def run(self, rows: list[Row]) -> dict[str, Any]:
         """The summary."""
         from vla.background import BackgroundObserver
+        from vla.commands.rollout_recording import EPISODES, embodiment_beside, recording
         from vla.datasets.encoded_frames import EncodedFrames
-        from vla.datasets.lerobot_v3 import Writer
         from vla.files import write_text
         from vla.recorder import Recorder
 
         self._warm()
         interrupted, spec = False, self.robot.spec
-        # a file for each episode: what ends the process leaves the others on disk
-        writer = Writer(self.out / "episodes", spec, key=f"rollout {spec.fingerprint}", file_bytes=1)
+        writer = recording(self.out, spec)
         recorder = Recorder(
             lambda episode, _: None if self._thrown_away else writer.add(episode),
             source=self.robot.name,
@@ -195,7 +202,8 @@ class _Run:
         )
         background = BackgroundObserver(recorder)
         # the thread that fills the data set ends before it is finished
-        with contextlib.suppress(_NothingRecorded), writer, contextlib.closing(background):
+        saved = embodiment_beside(self.out, spec)
+        with contextlib.suppress(_NothingRecorded), saved, writer, contextlib.closing(background):
             try:
                 for number, row in enumerate(rows):
                     recorder.info = row.to_json() | {"safety": self.robot.safety}
@@ -230,7 +238,7 @@ class _Run:
             **self.robot.facts,
             **report,
             **self.view.summary(),
-            "recording": str(self.out / "episodes") if writer.episodes else None,
+            "recording": str(self.out / EPISODES) if writer.episodes else None,
         }
 
     @property
