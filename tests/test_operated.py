@@ -271,3 +271,27 @@ def test_a_watched_device_stops_at_once_and_forgets_no_press():
         watched.read()
     watched.close()
     watched.close()
+
+
+def test_a_device_that_hangs_does_not_keep_the_robot_from_being_let_go(monkeypatch):
+    monkeypatch.setattr("vla.teleoperation_watch.CLOSE_S", 0.01)
+    hangs, entered = threading.Event(), threading.Event()
+
+    class Hangs(Steady):
+        closed = False
+
+        def read(self):
+            entered.set()
+            hangs.wait()
+            return self.command
+
+        def close(self):
+            self.closed = True
+
+    device = Hangs(Command())
+    watched = Watched(device, lambda: None)
+    watched.start()
+    assert entered.wait(20)
+    watched.close()
+    assert device.closed
+    hangs.set()
