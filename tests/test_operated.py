@@ -215,6 +215,45 @@ def test_taking_over_waits_for_no_answer():
     assert True in seen and policy.asked >= 3
 
 
+def test_an_answer_that_comes_after_the_emergency_stop_is_not_sent():
+    body, commands = Stops(), []
+
+    class Pressed(Right):
+        """While it thinks for the second time, somebody presses."""
+
+        def act(self, observation):
+            chunk = super().act(observation)
+            if self.asked == 2:
+                operator.brake()
+                commands.append(len(got))
+            return chunk
+
+    class Counts:
+        wants_images = False
+
+        def start(self, spec, instruction):
+            pass
+
+        def step(self, step):
+            got.append(step.index)
+
+        def finish(self, outcome):
+            pass
+
+    got: list[int] = []
+    operator = operator_of(body, "9 w")
+    outcome = run_episode(
+        body,
+        OperatedTask(BareTask("go", 30), operator),
+        Pressed(),
+        seed=0,
+        executor=lambda p, a: Intervention(operator, synchronous(4), p, a),
+        observers=[Counts()],
+    )
+    assert outcome.status == "error" and "emergency stop" in outcome.error
+    assert commands == [4] and len(got) == 4 and body.estops == 1 and operator.stopped
+
+
 class Steady:
     """A device that always says the same, and dies on request."""
 

@@ -70,6 +70,22 @@ class Operator:
         self.verdict: Verdict = ""
         self.quits, self.in_charge, self.stopped = False, False, False
         self._jog = Jog(speeds=speeds or Speeds())
+        self._pressed = threading.Event()  # the emergency stop; it may be heard of before the step that reads it
+
+    def brake(self) -> None:
+        """Emergency stop, now; from any thread."""
+        self._pressed.set()
+        self._estop()
+
+    def check(self) -> None:
+        """See that the emergency stop was not pressed while the policy thought: its answer must not be sent any more.
+
+        Raises:
+            BodyFault: it was.
+        """
+        if self._pressed.is_set():
+            self.stopped = True
+            raise BodyFault("emergency stop by the operator")
 
     @property
     def instruction(self) -> str:
@@ -105,9 +121,8 @@ class Operator:
         """
         command = self.device.read()
         if "estop" in command.pressed:
-            self.stopped = True
-            self._estop()
-            raise BodyFault("emergency stop by the operator")
+            self.brake()
+        self.check()
         self._heed(command.pressed)
         if "take_over" in command.pressed:
             self.in_charge = not self.in_charge
@@ -217,6 +232,7 @@ class Intervention:
             return Decision(None)
         assert self._executor is not None
         decision = self._executor.step(observation)
+        self.operator.check()
         self._last = decision.action if decision.action is not None else self._last
         return decision
 

@@ -107,7 +107,7 @@ def opened_operator(
     if options.teleop not in OWN_KEYS and sys.stdin.isatty():
         device = WithKeys(device, plugin("robot_driver/teleop", KEYBOARD).Config().make())
     if options.teleop != SCRIPTED:  # which counts readings
-        device = Watched(device, estop)
+        device = Watched(device, lambda: operator.brake())
     operator = Operator(device, spec, estop, instructions=instructions, speeds=options.speeds())
     try:
         device.start()
