@@ -31,7 +31,8 @@ class Rollout:
     """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits.
 
     With --teleop a person watches: the key t (button take_over) takes over, once more hands back; space (stop)
-    makes the policy hold still until then. What they do is recorded and labelled step by step; an episode with help
+    makes the policy hold still until then. y ends an episode as a success, Enter as none, Backspace throws it away and
+    q the open one, and nothing more is run. What they do is recorded and labelled step by step; an episode with help
     says nothing of the policy and enters no rate.
     """
 
