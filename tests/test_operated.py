@@ -199,7 +199,7 @@ def test_taking_over_waits_for_no_answer():
             seen.append(step.human)
             if step.index == 9:
                 policy.free.set()
-                time.sleep(0.05)
+                until(lambda: all(thread.name != "leaving" for thread in threading.enumerate()))
 
         def finish(self, outcome):
             pass
