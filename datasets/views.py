@@ -13,6 +13,7 @@ from typing import Any, overload
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from vla.datasets.human_steps import taken
 from vla.embodiment import ActionSpec, CameraSpec, EmbodimentSpec
 from vla.errors import ConfigError, SpecMismatch
 from vla.experience import Episode, Image
@@ -190,7 +191,7 @@ class WithoutNoops:
 
     def __getitem__(self, index: int) -> Episode:
         episode = self.source[int(self._kept[0][index])]
-        return episode.take(self._steps(episode))
+        return taken(episode, self._steps(episode))
 
 
 def kept_steps(action: np.ndarray, spec: ActionSpec, threshold: float = NOOP_THRESHOLD) -> Int64[np.ndarray, "n"]:

@@ -171,6 +171,17 @@ def test_convert_chooses_and_drops(tmp_path, capsys):
     same(new[1], episode(2))
 
 
+def test_convert_keeps_a_person_s_corrections(tmp_path, capsys):
+    corrected = episode(1, 6, info={"human": [[2, 5]]})
+    path = lerobot_set(tmp_path / "set", [episode(0), corrected])
+    facts = vla(capsys, "convert", path, "--out", tmp_path / "new", "--human")
+    assert (facts["episodes"], facts["steps"]) == ({"train": 1}, 3)
+    (one,) = every(open_source(tmp_path / "new"))
+    assert np.array_equal(one.action, corrected.action[2:5]) and one.info["human"] == [[0, 3]]
+    path = lerobot_set(tmp_path / "nobody", [episode(0)])
+    assert "no step is labelled" in fails(capsys, "convert", path, "--out", tmp_path / "no", "--human")
+
+
 def test_convert_to_another_embodiment(tmp_path, capsys):
     path = lerobot_set(tmp_path / "set", [episode(0)])
     wanted = dataclasses.replace(SPEC, cameras=(dataclasses.replace(SPEC.cameras[1], height=8, width=8),))

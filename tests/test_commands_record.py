@@ -1,5 +1,6 @@
 """``vla record``, ``replay``, ``teleop`` on an arm in a process of its own: what is kept, what a crash may cost."""
 
+import dataclasses
 import errno
 import json
 import signal
@@ -9,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from vla.datasets.lerobot_v3 import Config
+from vla.datasets.lerobot_v3 import Config, Writer
 from vla.datasets.partial_folder import PartialFolder
+from vla.experience import Episode
 from vla.recorder import human_steps
 from vla.robot_driver.mujoco_arm_process import spawn
 from vla.robot_driver.point_world import SPEC, Factory
@@ -81,6 +83,25 @@ def test_what_is_kept_is_what_was_done(vla, tmp_path, port, script, own_cache):
     replayed = Config(tmp_path / "again" / "episodes").make()[0]
     np.testing.assert_array_equal(replayed.action, first.action)
     assert json.loads((tmp_path / "again" / "comparison.json").read_text())["channels"]["x"] == x
+
+
+def test_a_recording_in_other_numbers_is_compared_in_its_own(vla, tmp_path, port, own_cache):
+    def scaled(channels, scale):
+        return tuple(dataclasses.replace(c, scale=scale) if c.unit == "m" else c for c in channels)
+
+    action = dataclasses.replace(SPEC.action, channels=scaled(SPEC.action.channels, 0.05))
+    spec = dataclasses.replace(SPEC, state=scaled(SPEC.state, 0.001), action=action, cameras=())
+    moves = np.tile(np.array([0.25, 0, 0, 1], np.float32), (5, 1))  # 12.5 mm each
+    states = np.zeros((5, 4), np.float32)
+    states[:, 0] = 12.5 * np.arange(5)  # mm
+    with Writer(tmp_path / "set", spec) as writer:
+        writer.add(Episode(spec, states, moves, {}, np.arange(5) / 20, "go right"))
+    code, out, err = vla("--json", "replay", tmp_path / "set", *arm(port))
+    assert code == 0, err
+    summary = json.loads(out)
+    assert summary["changed_actions"] == 0 and summary["steps"] == 5
+    x = summary["channels"]["x"]
+    assert x["unit"] == "m" and x["max"] < 5  # wherever it stood; in metres, not in millimetres
 
 
 def test_a_full_disk_costs_the_open_episode(vla, tmp_path, port, script, monkeypatch, own_cache):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 from vla.calibration_board import Board
 from vla.calibration_pairs import pairs_in_folder, pairs_in_recording
 from vla.cli import main
+from vla.commands.robot_check import hardware
+from vla.commands.robot_choice import RobotOptions
 from vla.embodiment import CameraSpec
 from vla.embodiments.ur import ur
 from vla.errors import ConfigError, DataError, UnknownName
@@ -75,6 +78,7 @@ def test_what_is_missing_or_damaged_is_named(folder, capsys):
         (lambda poses: poses[1].update(position=[1, 2]), "pose 1"),
         (lambda poses: poses[2].update(picture="../secret.png"), "pose 2"),
         (lambda poses: poses[3].update(picture="none.png"), r"none\.png"),
+        (lambda poses: poses.insert(0, "000.png"), "pose 0"),
     ):
         value = json.loads(text)
         change(value["poses"])
@@ -122,6 +126,15 @@ def test_of_a_recording_each_pause_gives_one_picture(views):
         list(pairs_in_recording(Recording(spec, [moving]), "wrist"))  # pyright: ignore[reportArgumentType]
     with pytest.raises(UnknownName):
         list(pairs_in_recording(Recording(spec, [episode]), "front"))  # pyright: ignore[reportArgumentType]
+
+
+def test_no_driver_claims_hardware_that_its_text_does_not(monkeypatch):
+    assert hardware(RobotOptions(robot="ur")) == "this driver was NOT RUN ON HARDWARE"
+    assert {hardware(RobotOptions(robot=name)) for name in ("libero", "mujoco_arm")} == {"simulated"}
+    for text, said in (("A driver.", "does not say"), ("Not run\non hardware.", "NOT RUN"), (None, "does not say")):
+        module = types.ModuleType("own", text)
+        monkeypatch.setattr("vla.plugins.plugin", lambda folder, name, module=module: module)
+        assert said in hardware(RobotOptions(robot="own"))
 
 
 def test_a_board_is_written_at_its_true_size(tmp_path, capsys):

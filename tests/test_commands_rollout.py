@@ -1,6 +1,10 @@
 """``vla rollout`` of a policy behind a server: an address as people type it, an arm that needs no simulator."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -9,10 +13,11 @@ from served import SPEC as SLIDER
 from served import KnownTogether, observation, served
 
 from vla.commands import robot_choice
-from vla.datasets.lerobot_v3 import Config
+from vla.datasets.lerobot_v3 import Config, Writer
 from vla.embodiments.libero_panda import libero_panda
 from vla.recorder import human_steps
 from vla.robot_driver.mujoco_arm_process import spawn
+from vla.robot_driver.point_world import SPEC as POINT
 from vla.robot_driver.point_world import Factory
 from vla.safety import SafetyLimits
 
@@ -73,6 +78,54 @@ def test_a_server_s_policy_moves_the_arm(vla, tmp_path, monkeypatch, chunking):
     assert np.ptp(arm.commands, axis=0).max() > 0
 
 
+def test_what_was_running_at_ctrl_c_is_kept_however_long_it_takes_to_write(vla, tmp_path, monkeypatch, own_cache):
+    class Interrupted(Steady):
+        def command(self, action):
+            if len(self.commands) == 2:
+                raise KeyboardInterrupt
+            return super().command(action)
+
+    arm, add = Interrupted(), Writer.add
+
+    def slow(self, episode):
+        time.sleep(0.3)
+        add(self, episode)
+
+    def connected(*_: Any):
+        return robot_choice.Robot("mujoco-arm", arm, lambda *_: arm, paced=True), SafetyLimits()
+
+    monkeypatch.setattr(robot_choice, "_simulated", connected)
+    monkeypatch.setattr(Writer, "add", slow)
+    options = ["--tasks", 0, "--inits", 1, "--recordings", 0, "--unsafe"]
+    vla("rollout", "hold", "--out", tmp_path / "run", *options)
+    episodes = Config(tmp_path / "run" / "episodes").make()
+    assert len(episodes) == 1 and len(episodes[0]) == 2 and episodes[0].success is None
+
+
+def test_what_a_killed_run_recorded_is_completed_on_request(vla, tmp_path, own_cache):
+    run, keys = tmp_path / "run", ["--instruction", "go right", "--inits", 500, "--seconds", 0.3, "--recordings", 0]
+    with spawn(Factory()) as handle:
+        arm = ["--robot", "mujoco_arm", "--robot-set", f"port={handle.address[1]}"]
+        words = [*map(str, ["rollout", "hold", "--out", run, *arm, *keys])]
+        command = [sys.executable, "-m", "vla.cli", *words]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as session:
+            assert session.stdout is not None
+            assert any(line.startswith("2/500") for line in session.stdout)
+            code, _, err = vla("rollout", "hold", "--out", run, "--complete")
+            assert code == 2 and "being written by another process" in err
+            session.send_signal(signal.SIGKILL)
+    assert not (run / "episodes").exists()
+    code, _, err = vla(*words)
+    assert code == 2 and "--complete" in err
+    code, out, err = vla("--json", "rollout", "hold", "--out", run, "--complete")
+    assert code == 0, err
+    episodes = Config(run / "episodes").make()
+    assert len(episodes) == json.loads(out)["episodes"] >= 2 and episodes.spec == POINT
+    assert [path.name for path in run.iterdir()] == ["episodes"]
+    code, _, err = vla("rollout", "hold", "--out", run, "--complete")
+    assert code == 2 and "no run was killed here" in err
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "said"),
     [
@@ -92,16 +145,17 @@ def test_what_does_not_fit_leaves_nothing_behind(vla, tmp_path, spec, options, s
 
 def test_a_person_corrects_a_policy_on_an_arm_in_a_process_of_its_own(vla, tmp_path, own_cache):
     script = tmp_path / "keys.txt"
-    script.write_text("0.2 t\n0.3 w 0.3\n0.7 t\n---\n0.1 backspace")
+    script.write_text("0.2 t\n0.3 w 0.3\n0.7 t\n---\n0.1 backspace\n---\n---\n0.2 q")
     with spawn(Factory()) as handle:
         options = ["--robot", "mujoco_arm", "--robot-set", f"port={handle.address[1]}", "--instruction", "go right"]
-        options += ["--inits", 3, "--seconds", 1.2, "--recordings", 0, "--execute", 1]
+        options += ["--inits", 5, "--seconds", 1.2, "--recordings", 0, "--execute", 1]
         keys = ["--teleop", "scripted", "--keys", script]
         code, out, err = vla("--json", "rollout", "hold", "--out", tmp_path / "run", *options, *keys)
     assert code == 0, err
     summary = json.loads(out)
     assert summary["takeovers"] == 1 and summary["dropped_steps"] == 0
-    assert (summary["total"]["n"], summary["total"]["errors"]) == (1, 2)  # help enters no rate
+    # help enters no rate, nor what was thrown away or open when the person quit; the fifth is not begun
+    assert (summary["total"]["n"], summary["total"]["errors"]) == (1, 3) and summary["ended"] == "quit"
     assert "with help: a person moved the arm in" in err
     episodes = Config(tmp_path / "run" / "episodes").make()
     assert len(episodes) == 2

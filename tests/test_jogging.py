@@ -15,7 +15,7 @@ from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import RAW_ACTION, libero_panda
 from vla.errors import ConfigError
 from vla.experience import Observation
-from vla.jogging import LEASH_M, Jog, Speeds, taken_from, way
+from vla.jogging import LEASH_M, LEASH_RAD, WAKE, Jog, Speeds, taken_from, way
 from vla.teleoperation import Command, Joints, Rate, Shift
 
 PANDA = libero_panda(16)
@@ -132,10 +132,46 @@ def test_a_leader_is_followed_no_faster_than_full_speed():
 
 
 def test_joints_are_jogged_one_by_one_within_their_limits():
+    state, here = Jog(speeds=Speeds(joint=1.0)), np.zeros(6, np.float32)
+    for _ in range(30):
+        action, state = jog(SO101, rate(0.0, 0.0, 0.0, 0.0, -1.0, 1.0), seen(SO101, here), state)
+        here = action
+    np.testing.assert_allclose(action[:5] * 0.01, [0, 0, 0, 0, -1.0], atol=1e-6)
+
+
+def test_a_blocked_arm_winds_up_no_leap_in_joints_and_rotation():
     state = Jog(speeds=Speeds(joint=1.0))
     for _ in range(30):
-        action, state = jog(SO101, rate(0.0, 0.0, 0.0, 0.0, -1.0, 1.0), seen(SO101), state)
-    np.testing.assert_allclose(action[:5] * 0.01, [0, 0, 0, 0, -1.0], atol=1e-6)
+        action, state = jog(SO101, rate(-1.0), seen(SO101), state)
+    assert -LEASH_RAD - 1e-6 <= action[0] * 0.01 < -LEASH_RAD + 0.06
+    back, _ = jog(SO101, rate(1.0), seen(SO101), state)
+    assert back[0] > action[0], "it can be moved back at once"
+
+    start = np.array([0.3, 0.1, 0.5, math.pi, 0, 0, 0, 0], np.float32)
+    state = Jog(speeds=Speeds(angular=1.0))
+    for _ in range(60):  # 6 rad asked for
+        action, state = jog(POSE, rate(0.0, 0.0, 0.0, 0.0, 0.0, 1.0), seen(POSE, start), state)
+    sent = rotation.to_matrix(action[3:9].astype(np.float64), "rot6d")
+    away = rotation.from_matrix(sent @ rotation.to_matrix(start[3:6].astype(np.float64), "axis_angle").T, "axis_angle")
+    np.testing.assert_allclose(away, [0, 0, LEASH_RAD], atol=1e-5)
+
+
+def test_stop_holds_a_follower_until_its_leader_is_moved():
+    still = {f"q{i}_target": 0.2 for i in range(5)}
+
+    def leader(moved=0.0, pressed=()):
+        return Command(Joints(still | {"q2_target": 0.2 + moved}), 0.5, frozenset(pressed))
+
+    action, state = jog(SO101, leader(), seen(SO101), Jog())
+    assert action is not None
+    action, state = jog(SO101, leader(pressed=("stop",)), seen(SO101), state)
+    assert action is None
+    for _ in range(3):
+        action, state = jog(SO101, leader(0.5 * WAKE), seen(SO101), state)
+        assert action is None, "a hand that trembles does not end it"
+    action, state = jog(SO101, leader(2 * WAKE), seen(SO101), state)
+    assert action is not None
+    assert jog(SO101, leader(), seen(SO101), state)[0] is not None
 
 
 def test_a_delta_of_joints_counts_from_where_they_are():

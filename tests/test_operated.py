@@ -151,6 +151,14 @@ def test_a_person_takes_over_and_hands_back(executor):
     np.testing.assert_allclose(np.diff(episode.state[:, 0]), episode.action[:-1, 0], atol=1e-5)
 
 
+def test_stop_holds_a_policy_still_until_it_is_handed_back():
+    policy = Right()
+    outcome, episode, operator, body = drive("0.3 space\n0.6 t", policy=policy, limit=20)
+    assert episode is not None and not human_steps(episode).any() and not operator.in_charge
+    assert outcome.info["held_steps"] == 6 and body.stops >= 6 and outcome.info["takeovers"] == 1
+    assert len(episode) == 20 - 6 and policy.seeds == [5, 6]
+
+
 def test_without_a_key_the_policy_is_left_alone():
     alone, watched = Right(), Right()
     body = Stops()
@@ -191,7 +199,7 @@ def test_taking_over_waits_for_no_answer():
             seen.append(step.human)
             if step.index == 9:
                 policy.free.set()
-                time.sleep(0.05)
+                until(lambda: all(thread.name != "leaving" for thread in threading.enumerate()))
 
         def finish(self, outcome):
             pass
@@ -205,6 +213,45 @@ def test_taking_over_waits_for_no_answer():
         observers=[Frees()],
     )
     assert True in seen and policy.asked >= 3
+
+
+def test_an_answer_that_comes_after_the_emergency_stop_is_not_sent():
+    body, commands = Stops(), []
+
+    class Pressed(Right):
+        """While it thinks for the second time, somebody presses."""
+
+        def act(self, observation):
+            chunk = super().act(observation)
+            if self.asked == 2:
+                operator.brake()
+                commands.append(len(got))
+            return chunk
+
+    class Counts:
+        wants_images = False
+
+        def start(self, spec, instruction):
+            pass
+
+        def step(self, step):
+            got.append(step.index)
+
+        def finish(self, outcome):
+            pass
+
+    got: list[int] = []
+    operator = operator_of(body, "9 w")
+    outcome = run_episode(
+        body,
+        OperatedTask(BareTask("go", 30), operator),
+        Pressed(),
+        seed=0,
+        executor=lambda p, a: Intervention(operator, synchronous(4), p, a),
+        observers=[Counts()],
+    )
+    assert outcome.status == "error" and "emergency stop" in outcome.error
+    assert commands == [4] and len(got) == 4 and body.estops == 1 and operator.stopped
 
 
 class Steady:
@@ -263,3 +310,27 @@ def test_a_watched_device_stops_at_once_and_forgets_no_press():
         watched.read()
     watched.close()
     watched.close()
+
+
+def test_a_device_that_hangs_does_not_keep_the_robot_from_being_let_go(monkeypatch):
+    monkeypatch.setattr("vla.teleoperation_watch.CLOSE_S", 0.01)
+    hangs, entered = threading.Event(), threading.Event()
+
+    class Hangs(Steady):
+        closed = False
+
+        def read(self):
+            entered.set()
+            hangs.wait()
+            return self.command
+
+        def close(self):
+            self.closed = True
+
+    device = Hangs(Command())
+    watched = Watched(device, lambda: None)
+    watched.start()
+    assert entered.wait(20)
+    watched.close()
+    assert device.closed
+    hangs.set()

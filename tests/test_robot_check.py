@@ -148,6 +148,51 @@ def test_joints_are_moved_by_the_last_one():
     assert np.ptp(np.array(arm.commands)[:, 2]) == pytest.approx(0.02, abs=1e-3)
 
 
+def moved(arm, clock):
+    return {one.name: one for one in check_robot(arm, move=True, clock=clock, sleep=clock.sleep)}
+
+
+def test_changes_of_joints_do_not_add_up_to_more_than_was_asked_for():
+    joints = tuple(Channel(f"joint_{n}", "rad", "joint", -3.0, 3.0) for n in range(3))
+    goals = tuple(dataclasses.replace(one, name=f"{one.name}_change") for one in joints)
+    action = ActionSpec(goals, "delta", "joint", None, None, 20.0)
+    clock = Clock()
+    arm = Arm(clock, spec=EmbodimentSpec("joints", (*joints, Channel("x", "m", "other")), None, action, ()))
+    motion = moved(arm, clock)["motion"]
+    assert motion.status == "ok" and abs(motion.value["left"]) < 0.002
+    assert motion.value["reached"] == pytest.approx(0.02, abs=0.002)
+
+
+def test_an_arm_whose_z_does_not_say_how_far_it_went_is_not_moved():
+    clock = Clock()
+    action = dataclasses.replace(SPEC.action, frame="tool")
+    arm = Arm(clock, spec=dataclasses.replace(SPEC, action=action))
+    assert moved(arm, clock)["motion"].status == "note" and not arm.commands
+
+
+def test_an_arm_that_runs_away_is_stopped_at_once():
+    arm, found = check(move=True, gain=-1.0)
+    assert "stopped" in found["motion"].found and arm.stops == 1
+    assert abs(arm.position[2]) < 0.03
+
+
+def test_metres_are_not_compared_with_radians():
+    state = (Channel("x", "m", "position"), Channel("y", "m", "position"), Channel("q", "rad", "joint"))
+    spec = EmbodimentSpec("both", (*state, Channel("rest", "1", "other")), None, SPEC.action, ())
+    clock = Clock()
+    arm = Arm(clock, spec=spec, noise=0.0015)  # y varies by 3 mm: too much
+    observe = arm.observe
+
+    def turning(*, images=True):
+        seen = observe(images=images)
+        seen.state[2] += 0.004 * (arm.readings % 2)  # q by 0.004 rad: not too much, though a larger number
+        return seen
+
+    arm.observe = turning
+    found = {one.name: one for one in check_robot(arm, clock=clock, sleep=clock.sleep)}
+    assert found["at rest"].status == "warning" and found["at rest"].found.startswith("y ")
+
+
 def test_latencies_are_counted_by_what_they_are_below():
     counts = histogram(np.array([0.5, 1.5, 1.6, 700.0]))
     assert (counts["1"], counts["2"], counts["more"], sum(counts.values())) == (1, 2, 1, 4)

@@ -10,7 +10,7 @@ import pytest
 from vla.errors import BodyFault, ConfigError, DataError
 from vla.robot_driver.teleop import keyboard, scripted
 from vla.robot_driver.teleop.keys import KEYS, command_of
-from vla.teleoperation import BUTTONS, Teleoperator
+from vla.teleoperation import BUTTONS, Command, Rate, Teleoperator
 
 SCRIPT = """
 # time key seconds
@@ -132,3 +132,27 @@ def test_a_keyboard_needs_a_terminal(tmp_path):
         device.close()
     with pytest.raises(ConfigError):
         keyboard.Config(hold=0.0)
+
+
+def test_in_real_time_keys_do_not_wait_for_whoever_reads_them():
+    clock = [50.0]
+    script = scripted.parse("0.1 w 0.2\n0.5 g\n0.6 esc", 10.0)
+    device = scripted.ScriptedKeys(script, rate=10.0, clock=lambda: clock[0])
+    device.start()
+    clock[0] = 60.0
+    assert device.read() == Command(), "no episode has begun"
+    device.begin()
+    told = []
+    for clock[0] in (60.05, 60.15, 60.16, 60.75, 60.81):
+        command = device.read()
+        assert isinstance(command.motion, Rate)
+        told.append((command.motion.values[0], sorted(command.pressed)))
+    assert told == [(0, []), (1, []), (1, []), (1, ["estop", "gripper"]), (0, [])]
+
+
+def test_a_script_presses_nothing_before_its_first_episode():
+    device = scripted.Config(text="0 q", rate=10.0).make()
+    device.start()
+    assert device.read() == Command()
+    device.begin()
+    assert device.read().pressed == {"quit"}

@@ -101,6 +101,24 @@ def test_pictures_are_upright(tmp_path):
     assert column < 30 and abs(row - 16) < 4  # the point went right in the stored, mirrored picture
 
 
+def test_a_chunk_that_comes_late_is_shown_at_the_steps_it_is_meant_for(tmp_path):
+    spec = libero_panda(8)
+    actions = np.zeros((5, 7), np.float32)
+    actions[:, 0] = [0.01, 0.02, 0.03, 0.04, 0.05]
+    observer = RerunObserver(tmp_path / "run.rrd")
+    observer.start(spec, "")
+    for index in range(6):
+        seen = Observation({}, np.zeros(len(spec.state), np.float32), "", 7.0 + index / 20)
+        chunk = ActionChunk(actions, 7.0 + 2 / 20, 1 / 20) if index == 5 else None  # of the observation at step 2
+        observer.step(Step(index, seen, chunk, actions[0]))
+    observer.finish(Outcome("success", 6, 0.0))
+    found = read(tmp_path / "run.rrd")
+    rows = {step: values[0] for step, values in found[f"/predicted/{spec.action.names[0]}"]["scalars"]}
+    assert rows == {2 + row: pytest.approx(value) for row, value in enumerate(actions[:, 0])}
+    ((_, strips),) = found["/plan/predicted"]["strips"]
+    np.testing.assert_allclose(np.array(strips[0])[:, 0], [0, 0.04, 0.09], atol=1e-6)  # what is left of it
+
+
 def test_an_unfinished_run_leaves_nothing(tmp_path):
     observer = RerunObserver(tmp_path / "run.rrd")
     observer.start(libero_panda(32), "")

@@ -62,6 +62,8 @@ def pairs_in_folder(folder: Path) -> Iterator[Pair]:
     if not isinstance(entries, list):
         raise DataError(file, "poses", expected="a list", found=type(entries).__name__)
     for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise DataError(file, f"pose {number}", expected="picture, position and rotation", found=repr(entry))
         yield Pair(str(entry.get("picture")), _pose(file, number, entry), _picture(file, number, entry))
 
 

@@ -9,7 +9,7 @@
 An operator who lets go (clutch open, ``stop``) sends nothing: the action is None and the arm holds still.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -29,6 +29,12 @@ SCALES = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 
 LEASH_M = 0.1
 """An absolute target stays within this of the measured hand: a blocked arm must not wind up a leap [m]."""
+
+LEASH_RAD = 0.3
+"""The same for the hand's rotation, and for a joint that is moved by a rate [rad]."""
+
+WAKE = 0.05
+"""A leader arm that was told to stop is followed again once one of its joints has moved so far [rad]."""
 
 Way = Literal["delta_pose", "absolute_pose", "delta_joints", "absolute_joints"]
 
@@ -66,12 +72,14 @@ class Jog:
             if that no longer counts.
         speeds: with the scale of now.
         holding: whether the operator let go; the next motion ends it.
+        left: where a leader arm's joints were at ``stop``: it always gives targets, so only moving it is a motion.
     """
 
     opening: float = 1.0
     target: Float64[np.ndarray, "n"] | None = None
     speeds: Speeds = Speeds()
     holding: bool = True
+    left: Mapping[str, float] | None = None
 
 
 def way(spec: EmbodimentSpec) -> Way:
@@ -117,8 +125,9 @@ def jog(
     """
     how, state = way(spec), _buttons(command, before)
     if not command.engaged or "stop" in command.pressed or "estop" in command.pressed:
-        return None, replace(state, target=None, holding=True)
-    if state.holding and not command.moves:
+        leader = command.motion.values if isinstance(command.motion, Joints) and "stop" in command.pressed else None
+        return None, replace(state, target=None, holding=True, left=leader)
+    if state.holding and (not command.moves or _rests(command, state.left)):
         return None, replace(state, target=None)
     values = np.zeros(spec.action.size)
     if how.endswith("pose"):
@@ -130,10 +139,10 @@ def jog(
     else:
         here = _measured_joints(spec, observation)
         last = state.target if how == "absolute_joints" else None  # changes count from where the arm is
-        target = _joint_target(spec.action, command, state.speeds, here if last is None else last)
+        target = _joint_target(spec.action, command, state.speeds, here, here if last is None else last)
         values[_of(spec.action, "joint")] = target - here if how == "delta_joints" else target
     _put_grippers(spec.action, values, command, state.opening)
-    return _bounded(spec.action.channels, values), replace(state, target=target, holding=False)
+    return _bounded(spec.action.channels, values), replace(state, target=target, holding=False, left=None)
 
 
 def taken_from(spec: EmbodimentSpec, action: Float32[np.ndarray, "a"] | None, before: Jog) -> Jog:
@@ -144,7 +153,14 @@ def taken_from(spec: EmbodimentSpec, action: Float32[np.ndarray, "a"] | None, be
         numbers = spec.action.gripper
         share = (float(action[grippers[0]]) - numbers.closed) / (numbers.opened - numbers.closed)
         opening = float(np.clip(share, 0.0, 1.0))
-    return replace(before, opening=opening, target=None, holding=True)
+    return replace(before, opening=opening, target=None, holding=True, left=None)
+
+
+def _rests(command: Command, left: Mapping[str, float] | None) -> bool:
+    """Whether a leader arm is still where it was told to stop."""
+    if left is None or not isinstance(command.motion, Joints):
+        return False
+    return all(abs(value - left.get(name, np.inf)) < WAKE for name, value in command.motion.values.items())
 
 
 def _buttons(command: Command, before: Jog) -> Jog:
@@ -184,6 +200,11 @@ def _pose_target(
     there = to_absolute(here if target is None else target, change, "axis_angle")
     away = there[:3] - here[:3]
     there[:3] = here[:3] + away * min(1.0, LEASH_M / max(float(np.linalg.norm(away)), 1e-9))
+    turned = rotation.from_matrix(rotation.to_matrix(there[3:], "axis_angle") @ measured[1].T, "axis_angle")
+    angle = float(np.linalg.norm(turned))
+    if angle > LEASH_RAD:
+        held = rotation.to_matrix(turned * (LEASH_RAD / angle), "axis_angle") @ measured[1]
+        there[3:] = rotation.from_matrix(held, "axis_angle")
     return there, there
 
 
@@ -196,7 +217,11 @@ def _put_pose(action: ActionSpec, values: np.ndarray, change: np.ndarray) -> Non
 
 
 def _joint_target(
-    action: ActionSpec, command: Command, speeds: Speeds, last: Float64[np.ndarray, "j"]
+    action: ActionSpec,
+    command: Command,
+    speeds: Speeds,
+    here: Float64[np.ndarray, "j"],
+    last: Float64[np.ndarray, "j"],
 ) -> Float64[np.ndarray, "j"]:
     """Where the joints should be after one control step."""
     channels = [action.channels[place] for place in _of(action, "joint")]
@@ -213,7 +238,9 @@ def _joint_target(
     elif isinstance(motion, Rate):
         shares = np.zeros(len(channels))
         shares[:6] = motion.values[: len(channels)]
-        target = last + shares * most
+        step = shares * most
+        step[(np.abs(last + step - here) > LEASH_RAD) & (step * (last - here) > 0)] = 0.0
+        target = last + step
     else:
         target = last.copy()
     if action.mode == "absolute":

@@ -70,6 +70,22 @@ class Operator:
         self.verdict: Verdict = ""
         self.quits, self.in_charge, self.stopped = False, False, False
         self._jog = Jog(speeds=speeds or Speeds())
+        self._pressed = threading.Event()  # the emergency stop; it may be heard of before the step that reads it
+
+    def brake(self) -> None:
+        """Emergency stop, now; from any thread."""
+        self._pressed.set()
+        self._estop()
+
+    def check(self) -> None:
+        """See that the emergency stop was not pressed while the policy thought: its answer must not be sent any more.
+
+        Raises:
+            BodyFault: it was.
+        """
+        if self._pressed.is_set():
+            self.stopped = True
+            raise BodyFault("emergency stop by the operator")
 
     @property
     def instruction(self) -> str:
@@ -94,7 +110,7 @@ class Operator:
     def step(
         self, observation: Observation, last: Float32[np.ndarray, "a"] | None = None
     ) -> Float32[np.ndarray, "a"] | None:
-        """Read the device; the operator's action, None to hold still.
+        """Read the device; the operator's action, None to hold still. ``stop`` takes over from a policy as well.
 
         Args:
             observation: measured now.
@@ -105,12 +121,14 @@ class Operator:
         """
         command = self.device.read()
         if "estop" in command.pressed:
-            self.stopped = True
-            self._estop()
-            raise BodyFault("emergency stop by the operator")
+            self.brake()
+        self.check()
         self._heed(command.pressed)
         if "take_over" in command.pressed:
             self.in_charge = not self.in_charge
+            self._jog = taken_from(self.spec, last, self._jog)
+        elif "stop" in command.pressed and not self.in_charge:  # the policy has to hold still too
+            self.in_charge = True
             self._jog = taken_from(self.spec, last, self._jog)
         if not self.in_charge:
             return None
@@ -214,6 +232,7 @@ class Intervention:
             return Decision(None)
         assert self._executor is not None
         decision = self._executor.step(observation)
+        self.operator.check()
         self._last = decision.action if decision.action is not None else self._last
         return decision
 

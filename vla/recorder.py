@@ -15,6 +15,10 @@ Sink = Callable[[Episode, Outcome], None]
 """Takes a finished episode, e.g. writes it to a data set."""
 
 
+HUMAN = "human"
+"""Place in an episode's ``info`` of the steps that a person decided on: first and past-the-last of each stretch."""
+
+
 class Frames(Protocol):
     """Pictures of one camera: a sequence that grows at the end."""
 
@@ -93,7 +97,7 @@ class Recorder:
         if outcome.error:
             info["error"] = outcome.error
         if any(self._human):
-            info["human"] = _runs(self._human)
+            info[HUMAN] = label_of(self._human)
         episode = Episode(
             spec=spec,
             state=np.stack(self._states).astype(np.float32),
@@ -129,17 +133,24 @@ def human_steps(episode: Episode) -> Bool[np.ndarray, "t"]:
         episode: with all its steps as they were recorded; one without the label was nobody's but the policy's.
 
     Raises:
-        ConfigError: the label does not fit the episode: steps were left out since.
+        ConfigError: the label does not fit the episode: steps were left out since, or it is none.
     """
     label = np.zeros(len(episode), bool)
-    for first, stop in episode.info.get("human", []):
+    stretches = episode.info.get(HUMAN, [])
+    try:
+        ends = [(int(first), int(stop)) for first, stop in stretches]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{episode.source}: info {HUMAN!r} lists first and last steps, found {stretches!r}"
+        ) from error
+    for first, stop in ends:
         if not 0 <= first < stop <= len(label):
             raise ConfigError(f"{episode.source}: steps {first} to {stop} are labelled, the episode has {len(label)}")
         label[first:stop] = True
     return label
 
 
-def _runs(flags: Sequence[bool]) -> list[list[int]]:
-    """First and past-the-last place of each run of True."""
+def label_of(flags: Sequence[bool] | Bool[np.ndarray, "t"]) -> list[list[int]]:
+    """First and past-the-last step of each stretch of True: what :func:`human_steps` reads."""
     edges = np.flatnonzero(np.diff(np.array([False, *flags, False], np.int8)))
     return edges.reshape(-1, 2).tolist()

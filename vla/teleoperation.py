@@ -24,7 +24,7 @@ Button = Literal[
     "discard",  # the episode ends and is thrown away
     "instruction",  # the next instruction of the list
     "take_over",  # from the policy; once more: hand back
-    "stop",  # hold still until the next motion
+    "stop",  # hold still until the next motion; takes over from a policy
     "estop",  # emergency stop: the body's own, and nothing runs any more
     "faster",  # speed scale up
     "slower",  # speed scale down

@@ -9,6 +9,8 @@ from vla.errors import BodyFault, ConfigError
 from vla.teleoperation import Button, Command, Shift, Teleoperator
 
 RATE_HZ = 100.0
+CLOSE_S = 2.0
+"""A device that still does not answer so long after it was told to close is left behind: the robot must be let go."""
 LASTING: tuple[Button, ...] = ("estop", "quit")
 """What is meant whether an episode runs or not."""
 
@@ -79,7 +81,7 @@ class Watched:
         self._over.set()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join()
+            thread.join(CLOSE_S)
         self.device.close()
 
     def _watch(self) -> None:

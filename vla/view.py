@@ -30,6 +30,9 @@ from vla.safety import SafetyEvent
 from vla.view_layout import blueprint
 from vla.view_stream import RecordingWriter, Sink, Skeleton
 
+EVENTS = 1000
+"""Safety events that may wait to be shown; of more, the newest."""
+
 
 class RerunObserver:
     """An observer that writes one ``.rrd``, whole or not at all, or shows a run in a viewer while it happens.
@@ -56,7 +59,7 @@ class RerunObserver:
         self.where, self.images, self.facts, self.skeleton = where, images, dict(facts or {}), skeleton
         self._stack = ExitStack()
         self._writer: RecordingWriter | None = None
-        self._events: deque[SafetyEvent] = deque()
+        self._events: deque[SafetyEvent] = deque(maxlen=EVENTS)
 
     @property
     def wants_images(self) -> bool:
@@ -70,7 +73,11 @@ class RerunObserver:
             sink = _to_file(self._stack.enter_context(whole_file(self.where)), spec)
         else:
             sink = _to_viewer(self.where, spec)
-        self._writer = RecordingWriter(sink, spec, instruction, self.facts, self.skeleton)
+        try:
+            self._writer = RecordingWriter(sink, spec, instruction, self.facts, self.skeleton)
+        except BaseException as error:
+            self._stack.pop_all().__exit__(type(error), error, None)
+            raise
 
     def event(self, event: SafetyEvent) -> None:
         """A safety rule intervened; from any thread. It is shown with the next step."""

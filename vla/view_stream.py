@@ -92,7 +92,7 @@ class RecordingWriter:
         self._plan(step)
         self._poses(step)
         if step.chunk is not None:
-            self._predictions(step.index, step.chunk)
+            self._predictions(step.index - _late(step), step.chunk)
 
     def event(self, event: SafetyEvent) -> None:
         """Tell of a safety rule's intervention, at the step of now."""
@@ -152,8 +152,17 @@ class RecordingWriter:
         if before is not None:  # the view shows all pieces up to the cursor
             self.stream.log("plan/path", self.rr.LineStrips3D([[before, position]], colors=[_PATH], radii=0.002))
         if step.chunk is not None:
-            ahead = predicted_path(self.spec, position, step.chunk)
+            rest = dataclasses.replace(step.chunk, actions=step.chunk.actions[_late(step) :])
+            ahead = predicted_path(self.spec, position, rest)
             self.stream.log("plan/predicted", self.rr.LineStrips3D([ahead], colors=[_PREDICTED], radii=0.003))
+
+
+def _late(step: Step) -> int:
+    """Steps ago that the observation was made which the step's chunk answers: its first rows are over by then."""
+    if step.chunk is None:
+        return 0
+    passed = round((step.observation.time - step.chunk.time) / step.chunk.dt)
+    return min(max(passed, 0), step.index, len(step.chunk.actions) - 1)
 
 
 def _meaning(spec: EmbodimentSpec) -> dict[str, str]:

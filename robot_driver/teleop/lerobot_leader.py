@@ -99,8 +99,8 @@ class LerobotLeader:
         if config.calibration:
             calibrate += f" --teleop.calibration_dir={config.calibration}"
         connect(device, self._what, calibrate)
+        self._device = device  # from here on close lets go of it
         self._meaning = meaning or so_arms(arms(device), leader=True)
-        self._device = device
 
     def begin(self) -> None:
         """What was pressed meanwhile does not count; where the arm is does."""

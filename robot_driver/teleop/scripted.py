@@ -10,10 +10,13 @@
     0.0         s    0.5
     0.6         backspace
 
-Time is counted in readings, one a control step, so a script does the same on a slow machine. After an episode's last
-key nothing more is pressed.
+Time is counted in readings, one a control step, so a script does the same on a slow machine; but a key waits as long as
+the control loop waits for a policy. In real time (``real_time``) it does not, as no person's does. Before the first
+episode and after an episode's last key nothing is pressed.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -47,12 +50,14 @@ class Config:
         rate: readings a second, the body's control rate [Hz].
         text: the script itself, instead of a file.
         then: in episodes beyond the script's: press ``quit``, or nothing.
+        real_time: times are those that pass, not readings.
     """
 
     keys: Path | None = None
     rate: float = 20.0
     text: str = ""
     then: Literal["quit", "nothing"] = "quit"
+    real_time: bool = False
 
     def __post_init__(self):
         if (self.keys is None) == (not self.text):
@@ -71,7 +76,8 @@ class Config:
             text = self.keys.read_text() if self.keys else self.text
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(where, "file", expected="a text file of key presses", found=str(error)) from error
-        return ScriptedKeys(parse(text, self.rate, where), self.then)
+        presses = parse(text, self.rate, where)
+        return ScriptedKeys(presses, self.then, rate=self.rate, clock=time.monotonic if self.real_time else None)
 
 
 class ScriptedKeys:
@@ -80,11 +86,20 @@ class ScriptedKeys:
     Args:
         episodes: presses of each.
         then: what is pressed in episodes beyond these.
+        rate: readings a second, for a clock.
+        clock: [s]; None to count readings.
     """
 
-    def __init__(self, episodes: tuple[tuple[Press, ...], ...], then: Literal["quit", "nothing"] = "quit"):
-        self.episodes, self.then = episodes, then
-        self._episode, self._now, self._engaged = -1, 0, True
+    def __init__(
+        self,
+        episodes: tuple[tuple[Press, ...], ...],
+        then: Literal["quit", "nothing"] = "quit",
+        *,
+        rate: float = 20.0,
+        clock: Callable[[], float] | None = None,
+    ):
+        self.episodes, self.then, self._rate, self._clock = episodes, then, rate, clock
+        self._episode, self._now, self._begun, self._engaged = -1, 0, 0.0, True
 
     def start(self) -> None:
         """From the script's beginning."""
@@ -93,15 +108,19 @@ class ScriptedKeys:
     def begin(self) -> None:
         """The script's next episode."""
         self._episode, self._now, self._engaged = self._episode + 1, 0, True
+        self._begun = self._clock() if self._clock is not None else 0.0
 
     def read(self) -> Command:
-        """What is down now; each call is one control step later."""
+        """What is down now, or was since the last call; without a clock each call is one control step later."""
+        if self._episode < 0:
+            return Command()
         if self._episode >= len(self.episodes):
             return Command(pressed=frozenset({"quit"} if self.then == "quit" else ()))
-        presses = self.episodes[max(self._episode, 0)]
-        now, self._now = self._now, self._now + 1
-        held = {press.key for press in presses if press.first <= now <= press.last}
-        pressed = {press.key for press in presses if press.first == now}
+        presses, since = self.episodes[self._episode], self._now
+        now = since if self._clock is None else int((self._clock() - self._begun) * self._rate)
+        self._now = max(since, now + 1)
+        held = {press.key for press in presses if press.first <= now and press.last >= min(since, now)}
+        pressed = {press.key for press in presses if since <= press.first <= now}
         if CLUTCH in pressed:
             self._engaged = not self._engaged
         return command_of(held, pressed, engaged=self._engaged)

@@ -21,6 +21,8 @@ class Convert:
     target: TargetOptions
     episodes: tuple[str, ...] = ()
     """Only these: numbers and ranges such as 0:10; all if none is given."""
+    human: bool = False
+    """Only the steps that a person decided on, each stretch as an episode: the corrections of a rollout (DAgger)."""
     drop_noops: bool = False
     """Leave out steps in which nothing is done, as OpenVLA published LIBERO."""
     embodiment: Path | None = None
@@ -29,11 +31,16 @@ class Convert:
     def run(self, console: Console) -> dict[str, Any]:
         """Convert."""
         from vla.commands.episode_choice import chosen_episodes
+        from vla.datasets.human_steps import HumanSteps
         from vla.datasets.views import Chosen, Converted, WithoutNoops
 
         source = self.source.open()
         if self.episodes:
             source = Chosen(source, chosen_episodes(self.episodes, len(source)))
+        if self.human:
+            source = HumanSteps(source)
+            if not len(source):
+                raise ConfigError(f"{self.source.path}: no step is labelled as a person's, there is nothing to write")
         if self.drop_noops:
             source = WithoutNoops(source)
         if self.embodiment is not None:

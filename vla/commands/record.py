@@ -168,6 +168,7 @@ class _Session:
                     return
         except KeyboardInterrupt:
             self.console.print("ended; the open episode is thrown away")
+            background.flush()  # one that was kept just before may still be on its way to the disk
 
     def _sink(self, writer: Any, episode: Episode, outcome: Outcome) -> None:
         """Keep an episode, or not."""

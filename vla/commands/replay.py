@@ -54,6 +54,7 @@ class Replay:
         from vla.policies.replay import ReplayPolicy
         from vla.recorder import Recorder
         from vla.runtime import run_episode
+        from vla.transforms import connect
 
         self.robot.check()
         if self.out and self.out.exists():
@@ -73,7 +74,8 @@ class Replay:
         size = max((camera.height for camera in source.spec.cameras), default=128)
         with (
             opened_view(self.view, console) as view,
-            opened_robot(self.robot, first=row, camera_size=size, on_event=view.event) as robot,
+            # what a person's key said for seconds is said once more
+            opened_robot(self.robot, first=row, camera_size=size, by_hand=True, on_event=view.event) as robot,
         ):
             task = _Whole(robot.task(row, episode.instruction, len(episode)), len(episode))
 
@@ -96,16 +98,19 @@ class Replay:
             spec, rules = robot.spec, Counter(event.rule for event in robot.events)
         if not got:
             raise BodyFault(f"nothing was replayed: {outcome.error}")
+        # what was sent in the robot's numbers, the way in the recording's
+        adapter = connect(spec, episode.spec)
+        asked = adapter.action(episode.action[: len(got[0])])
         summary: dict[str, Any] = {
             "episode": self.episode,
             "status": outcome.status,
             "solved": solved,
             "recorded_success": episode.success,
             "recorded_steps": len(episode),
-            "changed_actions": int((got[0].action != episode.action[: len(got[0])]).any(axis=1).sum()),
+            "changed_actions": int((got[0].action != asked).any(axis=1).sum()),
             "safety_events": dict(rules),
             **shown,
-            **compare_paths(spec, episode.state, got[0].state),
+            **compare_paths(episode.spec, episode.state, adapter.state(got[0].state)),
         }
         _print(console, summary)
         if self.out:

@@ -76,13 +76,15 @@ class RobotCheck:
 
 
 def hardware(options: RobotOptions) -> str:
-    """What a robot's driver has been run on, as its docstring says."""
+    """What a robot's driver has been run on, as far as its docstring says so."""
     from vla.plugins import plugin
 
-    if options.simulated:
+    if options.simulated or options.robot == "mujoco_arm":
         return "simulated"
-    said = (inspect.getdoc(plugin("robot_driver", options.robot)) or "").lower()
-    return "this driver was NOT RUN ON HARDWARE" if "not run on hardware" in said else "run on hardware"
+    said = " ".join((inspect.getdoc(plugin("robot_driver", options.robot)) or "").lower().split())
+    if "not run on hardware" in said:
+        return "this driver was NOT RUN ON HARDWARE"
+    return "run on hardware" if "run on hardware" in said else "this driver does not say whether it was run on hardware"
 
 
 def _limits(limits: Any) -> Finding:

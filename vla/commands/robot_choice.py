@@ -220,8 +220,9 @@ def _driven(stack: contextlib.ExitStack, options: RobotOptions) -> tuple[Robot, 
 
     settings: Mapping[str, Any] = dict(parse_settings(options.robot_set, "--robot-set"))
     config: Any = make_config(plugin("robot_driver", options.robot).Config, options.robot, settings, "--robot-set")
+    knows: object = config
+    limits = knows.limits() if isinstance(knows, Limited) else SafetyLimits()  # what is wrong here connects nothing
     body: Body = config.make()
-    limits = config.limits() if isinstance(config, Limited) else SafetyLimits()
     return Robot(options.robot, body, lambda _, said, steps: BareTask(said, steps), paced=True), limits
 
 

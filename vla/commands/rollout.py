@@ -30,8 +30,10 @@ NOBODY = "none"
 class Rollout:
     """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits.
 
-    With --teleop a person watches: the key t (button take_over) takes over, once more hands back. What they do is
-    recorded and labelled step by step; an episode with help says nothing of the policy and enters no rate.
+    With --teleop a person watches: the key t (button take_over) takes over, once more hands back; space (stop)
+    makes the policy hold still until then. y ends an episode as a success, Enter as none, Backspace throws it away and
+    q the open one, and nothing more is run. What they do is recorded and labelled step by step; an episode with help
+    says nothing of the policy and enters no rate.
     """
 
     checkpoint: Positional[Path]
@@ -65,21 +67,29 @@ class Rollout:
     """cpu or cuda: where the policy runs, unless a server has it."""
     recordings: int = 2
     """Episodes to record for Rerun as well."""
+    complete: bool = False
+    """Run nothing: complete the data set in OUT of a run that was killed."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Run every row once; Ctrl-C stops the arm and keeps what was recorded."""
         from vla.commands.policy_choice import executor, opened
+        from vla.commands.rollout_recording import EPISODES, complete, left_behind
         from vla.commands.view_choice import opened_view
         from vla.sim import simulator_version
         from vla.transforms import connect
 
+        if self.complete:
+            episodes, recording = complete(self.out), str(self.out / EPISODES)
+            console.print(f"{episodes} episodes in {recording}", markup=False)
+            return {"episodes": episodes, "recording": recording}
         self.robot.check()
         if self.operator.teleop != NOBODY:
             self.operator.check()
         simulated = self.robot.simulated
         drift = simulator_version.check(allow_drift=self.robot.allow_simulator_drift) if simulated else ""
         if self.out.exists():
-            raise ConfigError(f"{self.out} exists already; choose another folder or remove it")
+            killed = "; the same command with --complete saves what a killed run left" if left_behind(self.out) else ""
+            raise ConfigError(f"{self.out} exists already; choose another folder or remove it{killed}")
         rows = self._rows()
         with contextlib.ExitStack() as stack:
             view = stack.enter_context(opened_view(self.view, console))
@@ -178,22 +188,23 @@ class _Run:
     def run(self, rows: list[Row]) -> dict[str, Any]:
         """The summary."""
         from vla.background import BackgroundObserver
+        from vla.commands.rollout_recording import EPISODES, embodiment_beside, recording
         from vla.datasets.encoded_frames import EncodedFrames
-        from vla.datasets.lerobot_v3 import Writer
         from vla.files import write_text
         from vla.recorder import Recorder
 
         self._warm()
         interrupted, spec = False, self.robot.spec
-        # a file for each episode: what ends the process leaves the others on disk
-        writer = Writer(self.out / "episodes", spec, key=f"rollout {spec.fingerprint}", file_bytes=1)
+        writer = recording(self.out, spec)
         recorder = Recorder(
             lambda episode, _: None if self._thrown_away else writer.add(episode),
             source=self.robot.name,
             frames=lambda camera: EncodedFrames(camera, "image"),
         )
         background = BackgroundObserver(recorder)
-        with contextlib.suppress(_NothingRecorded), contextlib.closing(background), writer:
+        # the thread that fills the data set ends before it is finished
+        saved = embodiment_beside(self.out, spec)
+        with contextlib.suppress(_NothingRecorded), saved, writer, contextlib.closing(background):
             try:
                 for number, row in enumerate(rows):
                     recorder.info = row.to_json() | {"safety": self.robot.safety}
@@ -204,6 +215,7 @@ class _Run:
                         break
             except KeyboardInterrupt:
                 interrupted = True
+                background.flush()  # the episode that was interrupted is kept too
             if not writer.episodes:
                 raise _NothingRecorded
         if not self.results:
@@ -223,15 +235,25 @@ class _Run:
             "total": total,
             "takeovers": sum(note["chunks"].get("takeovers", 0) for note in self.notes),
             "dropped_steps": background.dropped,
+            "ended": self._ended,
             **self.robot.facts,
             **report,
             **self.view.summary(),
-            "recording": str(self.out / "episodes") if writer.episodes else None,
+            "recording": str(self.out / EPISODES) if writer.episodes else None,
         }
 
     @property
+    def _ended(self) -> str:
+        if self.operator is not None and self.operator.stopped:
+            return "estop"
+        return "quit" if self.operator is not None and self.operator.quits else "done"
+
+    @property
     def _thrown_away(self) -> bool:
-        return self.operator is not None and self.operator.verdict == "discard"
+        operator = self.operator
+        return operator is not None and (
+            operator.verdict == "discard" or (operator.quits and not operator.verdict)  # as in a recording by hand
+        )
 
     def _warm(self) -> None:
         """A first inference is slow (memory, kernels): not while the arm waits for it."""

@@ -103,11 +103,12 @@ def opened_operator(
         BodyFault: the device is not there.
         DependencyMissing: its library is not installed.
     """
-    device = options.config(spec, then).make()
+    config = options.config(spec, then)
+    device = config.make()
     if options.teleop not in OWN_KEYS and sys.stdin.isatty():
         device = WithKeys(device, plugin("robot_driver/teleop", KEYBOARD).Config().make())
-    if options.teleop != SCRIPTED:  # which counts readings
-        device = Watched(device, estop)
+    if options.teleop != SCRIPTED or config.real_time:  # else it counts readings, one a control step
+        device = Watched(device, lambda: operator.brake())
     operator = Operator(device, spec, estop, instructions=instructions, speeds=options.speeds())
     try:
         device.start()
