@@ -16,6 +16,7 @@ from vla.embodiment import EmbodimentSpec
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Observation
 from vla.robot_driver.mujoco_arm_link import Asks, Link, Role
+from vla.safety import SafetyLimits
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Config:
             BodyFault: nobody listens there, or another client controls the arm.
         """
         return MujocoArm(self)
+
+    def limits(self) -> SafetyLimits:
+        """How old an answer may be. What moves there is not known here: the arm's own process limits its motion."""
+        return SafetyLimits()
 
     def link(self, role: Role) -> Asks:
         """A connection over TCP.

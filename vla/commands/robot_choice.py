@@ -158,7 +158,7 @@ def opened_robot(
 
     Raises:
         UnknownName: there is no such robot, suite or task.
-        ConfigError: a setting of the driver is wrong, or missing.
+        ConfigError: a setting of the driver is wrong or missing, or it declares no limits and nobody said ``unsafe``.
         BodyFault: it cannot be reached.
         DependencyMissing: its library is not installed.
     """
@@ -221,7 +221,14 @@ def _driven(stack: contextlib.ExitStack, options: RobotOptions) -> tuple[Robot, 
     settings: Mapping[str, Any] = dict(parse_settings(options.robot_set, "--robot-set"))
     config: Any = make_config(plugin("robot_driver", options.robot).Config, options.robot, settings, "--robot-set")
     knows: object = config
-    limits = knows.limits() if isinstance(knows, Limited) else SafetyLimits()  # what is wrong here connects nothing
+    if isinstance(knows, Limited):
+        limits = knows.limits()  # what is wrong here connects nothing
+    elif options.unsafe:
+        limits = SafetyLimits()
+    else:
+        raise ConfigError(
+            f"the driver {options.robot!r} declares no limits: give its Config a limits(), or run it with --unsafe"
+        )
     body: Body = config.make()
     return Robot(options.robot, body, lambda _, said, steps: BareTask(said, steps), paced=True), limits
 
