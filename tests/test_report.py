@@ -125,7 +125,7 @@ def test_runs_over_different_rows_can_be_shown(tmp_path):
 
 def test_what_is_missing_or_damaged_is_named_and_nothing_written(tmp_path):
     run = make_run(tmp_path / "a", 2)
-    with pytest.raises(ConfigError, match="one to 4 runs, found 0"):
+    with pytest.raises(ConfigError, match="one to 6 runs, found 0"):
         write_report(tmp_path, [])
     with pytest.raises(DataError, match=r"nowhere.*results\.parquet"):
         write_report(tmp_path, [NamedRun("x", tmp_path / "nowhere")])

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from vla.charts import curve
 from vla.errors import ConfigError, DataError
 from vla.recordings import read_recordings
-from vla.report_style import write_page
+from vla.report_style import MAX_RUNS, write_page
 from vla.report_tables import success_tables
 from vla.report_text import (
     count_said,
@@ -28,8 +28,6 @@ from vla.report_text import (
 )
 from vla.results import Comparison, Result, compare, read_results, summarise
 from vla.rows import Row
-
-MAX_RUNS = 4  # colours that stay apart
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def write_report(
 
     Args:
         out: folder; best one that holds the runs' folders, so that all can be moved together.
-        runs: one to four, the most important first: the others are compared with it.
+        runs: one to six, the most important first: the others are compared with it.
         title: of the page; made from the suites' names if empty.
         training: a training run's folder, with ``metrics.jsonl``.
         data: name of each data set that was trained on to what :func:`vla.describe.info` says of it.
@@ -78,7 +76,7 @@ def write_report(
         the file.
 
     Raises:
-        ConfigError: there is no run, or more than four.
+        ConfigError: there is no run, or more than six.
         DataError: a file of a run is missing or damaged; nothing is written.
     """
     if not 1 <= len(runs) <= MAX_RUNS:

@@ -7,12 +7,11 @@ from pathlib import Path
 from vla.charts import Difference, differences
 from vla.comparison import Contrast, Run
 from vla.errors import ConfigError
-from vla.report_style import write_page
+from vla.report_style import MAX_RUNS, write_page
 from vla.report_tables import success_tables
 from vla.report_text import count_said, fact_list, rows_said
 from vla.results import Result, summarise
 
-MAX_RUNS = 4  # colours that stay apart
 _SHOWN = 200
 
 
@@ -21,14 +20,14 @@ def write_comparison(out: Path, runs: Sequence[Run], contrasts: Sequence[Contras
 
     Args:
         out: folder; made if need be.
-        runs: two to four, as :func:`vla.comparison.read_runs` gives them.
+        runs: two to six, as :func:`vla.comparison.read_runs` gives them.
         contrasts: what :func:`vla.comparison.compare_runs` found.
 
     Returns:
         the file.
 
     Raises:
-        ConfigError: there are more than four runs.
+        ConfigError: there are more than six runs.
     """
     if len(runs) > MAX_RUNS:
         raise ConfigError(f"a report shows at most {MAX_RUNS} runs, found {len(runs)}")

@@ -7,13 +7,17 @@ from pathlib import Path
 
 from vla.files import write_text
 
+MAX_RUNS = 6
+"""Colours that stay apart."""
+
 CSS = """
 :root { color-scheme: light dark; --ink: #1c2126; --soft: #5c6670; --faint: #8a949e; --line: #dfe3e8; --paper: #fff;
-  --panel: #f6f7f9; --run0: #0a6ebd; --run1: #d2601a; --run2: #11806a; --run3: #8a4fbf; --good: #11806a;
+  --panel: #f6f7f9; --run0: #0a6ebd; --run1: #d2601a; --run2: #11806a; --run3: #8a4fbf; --run4: #b02a5b;
+  --run5: #6b7280; --good: #11806a;
   --bad: #c0392b; --odd: #946200; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #a3adb7; --faint: #7b858f; --line: #30363d;
-  --paper: #14181c; --panel: #1c2127; --run0: #58a6ff; --run1: #f0883e; --run2: #3fb99a; --run3: #bc8cff;
-  --good: #3fb99a; --bad: #ff7b72; --odd: #d9a441; } }
+  --paper: #14181c; --panel: #1c2127; --run0: #58a6ff; --run1: #f0883e; --run2: #3fb99a; --run3: #bc8cff; --run4: #ff7b9c;
+  --run5: #9aa4b2; --good: #3fb99a; --bad: #ff7b72; --odd: #d9a441; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; }
@@ -32,6 +36,7 @@ p { margin: .5em 0; max-width: 46em; }
 .figure .rate { font-size: 2.1rem; font-weight: 650; line-height: 1.25; letter-spacing: -.02em; }
 .figure .note { color: var(--soft); font-size: .87rem; }
 .run-0 { --c: var(--run0); } .run-1 { --c: var(--run1); } .run-2 { --c: var(--run2); } .run-3 { --c: var(--run3); }
+.run-4 { --c: var(--run4); } .run-5 { --c: var(--run5); }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: .85rem; padding: 6px 12px 6px 0;
   vertical-align: bottom; border-bottom: 1px solid var(--line); }
