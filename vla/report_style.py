@@ -16,8 +16,8 @@ CSS = """
   --run5: #6b7280; --good: #11806a;
   --bad: #c0392b; --odd: #946200; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #a3adb7; --faint: #7b858f; --line: #30363d;
-  --paper: #14181c; --panel: #1c2127; --run0: #58a6ff; --run1: #f0883e; --run2: #3fb99a; --run3: #bc8cff; --run4: #ff7b9c;
-  --run5: #9aa4b2; --good: #3fb99a; --bad: #ff7b72; --odd: #d9a441; } }
+  --paper: #14181c; --panel: #1c2127; --run0: #58a6ff; --run1: #f0883e; --run2: #3fb99a; --run3: #bc8cff;
+  --run4: #ff7b9c; --run5: #9aa4b2; --good: #3fb99a; --bad: #ff7b72; --odd: #d9a441; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; }
