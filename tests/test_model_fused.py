@@ -14,7 +14,7 @@ from vla.model.action_network import ActionNetwork
 from vla.model.backbone import Prefix
 from vla.model.expert_steps import ExpertSteps
 from vla.model.flow import solver_times
-from vla.model.flow_sampler import FlowSampler, padded
+from vla.model.flow_sampler import FlowSampler, padded, trimmed
 from vla.model.fused_expert import Attention, FusedLayers
 from vla.model.fused_prefix import FusedPrefix, fusible
 from vla.model.hf_backbone import HfBackbone
@@ -81,6 +81,19 @@ def test_padding_the_prompt_changes_no_key(pi0):
     short, long = fused(inputs), fused(longer)
     count = short.mask.shape[1]
     assert all(close(a[:, :, :count], b) for a, b in zip(long.keys, short.keys, strict=True))
+
+
+@torch.inference_mode()
+def test_on_a_cpu_padding_is_left_out_and_changes_nothing(pi0):
+    given = small.example(28, batch=2)
+    inputs = given.inputs()
+    assert trimmed(padded(inputs, 20)).tokens.shape[1] == int(inputs.token_mask.any(0).sum())
+    noise = given.noise[:, : pi0.config.horizon, : pi0.config.action_size]
+    inputs = replace(inputs, state=inputs.state[:, : pi0.config.state_size])
+    sampler = FlowSampler(pi0, "cpu", torch.float32)
+    assert close(sampler(padded(inputs, 20), noise), sampler(inputs, noise))
+    nothing = replace(inputs, token_mask=torch.zeros_like(inputs.token_mask))
+    assert trimmed(nothing).tokens.shape[1] == 1
 
 
 def test_other_backbones_run_as_they_ship(pi0, monkeypatch: pytest.MonkeyPatch):

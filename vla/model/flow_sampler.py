@@ -5,7 +5,8 @@
     pictures, words, state, noise ─▶ [ prefix ─▶ all steps of the flow ] ─▶ actions      one graph: PaliGemma
                         prefix, as it ships ─▶ [ all steps of the flow ] ─▶ actions      other backbones
 
-On a GPU prompts are padded to the model's full length, so that one recording serves every instruction.
+On a GPU prompts are padded to the model's full length, so that one recording serves every instruction; on a CPU, where
+nothing is recorded, padding is left out.
 """
 
 import itertools
@@ -64,8 +65,7 @@ class FlowSampler:
         if steps not in self._chunks:
             chunk = self._whole(steps) if self.fused else self._steps(steps)
             self._chunks[steps] = Graphed(chunk, self.device) if self.on_gpu else chunk
-        if self.on_gpu:
-            inputs = padded(inputs, self.length)
+        inputs = padded(inputs, self.length) if self.on_gpu else trimmed(inputs)
         if self.fused:
             return self._chunks[steps](*_tensors(inputs), noise)
         prefix = self.model.prefix(replace(inputs.to(self.device), state=inputs.state.to(self.device, self._dtype)))
@@ -120,6 +120,13 @@ def padded(inputs: Inputs, length: int) -> Inputs:
     more = max(0, length - inputs.tokens.shape[1])
     tokens, mask = (functional.pad(part, (0, more)) for part in (inputs.tokens, inputs.token_mask))
     return replace(inputs, tokens=tokens, token_mask=mask)
+
+
+def trimmed(inputs: Inputs) -> Inputs:
+    """The same without the places at the prompts' end that are padding in all of them; one place stays at least."""
+    real = inputs.token_mask.any(0).nonzero()
+    length = int(real[-1]) + 1 if len(real) else 1
+    return replace(inputs, tokens=inputs.tokens[:, :length], token_mask=inputs.token_mask[:, :length])
 
 
 def _tensors(inputs: Inputs) -> tuple[Tensor, ...]:
