@@ -248,7 +248,6 @@ def test_one_policy_for_all_simulators_gives_the_same_whatever_their_number_and_
         if workers == 3:  # once more, the tasks and their initial states mixed
             rows.write_text(json.dumps([results[place].row.to_json() for place in (3, 0, 2, 1)]))
     assert all(other == found[0] for other in found[1:])
-    assert [row for row in found[-1]] != [row for row in found[0]]
     assert len({actions for *_, actions in found[0].values()}) == 4
     code, out, err = vla("eval", "rrd", tmp_path / "2", "--rows", "2", "--workers", "1", "--json")
     assert code == 0 and len(json.loads(out)["files"]) == 2, err
