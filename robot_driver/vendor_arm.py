@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vla.arm_channels import Ranges, tool_limits
+from vla.arm_channels import WATCHED, Ranges, tool_limits
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, UnknownName
 from vla.mounting import offset_of
@@ -116,7 +116,7 @@ def make_arm(
 def arm_limits(config: ArmSettings, reach: float) -> SafetyLimits:
     """What an arm that reaches so far [m] may be told. Joints have no box but their ranges."""
     if config.joints:  # a joint's goal may well be said again: neither stuck nor repeated
-        return SafetyLimits(max_age=1.0, heartbeat=0.5, clock_jump=0.2, frozen_pictures=5, black=8)
+        return WATCHED
     return tool_limits(reach, table=config.table, rate=config.rate, speed=config.speed, turn=config.turn)
 
 

@@ -46,7 +46,7 @@ class Config:
         joints: actions are joint positions instead of changes of the tool's pose.
         gripper: whether there is an xArm Gripper.
         rate: of the actions [Hz].
-        servo_rate: of what is streamed to the controller [Hz], 100 to 250.
+        servo_rate: of what is streamed to the controller [Hz], 50 to 250.
         tool: pose of the tool centre point in the flange's frame, position [m] and rotation vector [rad]; what the
             controller has if None.
         speed: largest of the tool along each axis [m/s].

@@ -1,6 +1,7 @@
 """What arms with one tool have in common: pose, joints and gripper measured, steps of the pose or joints commanded."""
 
 import math
+from dataclasses import replace
 
 from vla.embodiment import ActionSpec, CameraSpec, Channel, EmbodimentSpec, Gripper
 from vla.safety_limits import SafetyLimits
@@ -95,6 +96,10 @@ def arm(
     )
 
 
+WATCHED = SafetyLimits(max_age=1.0, heartbeat=0.5, clock_jump=0.2, frozen_pictures=5, black=8)
+"""What is watched of any vendor's arm: answers, silence, clock and cameras."""
+
+
 def tool_limits(
     reach: float, *, table: float, rate: float, speed: float = SPEED, turn: float = TURN_SPEED
 ) -> SafetyLimits:
@@ -102,16 +107,12 @@ def tool_limits(
 
     Steps are as large as all axes together make at their full speed: nothing that the embodiment accepts is shortened.
     """
-    return SafetyLimits(
+    return replace(
+        WATCHED,
         max_translation=math.sqrt(3) * speed / rate,
         max_rotation=math.sqrt(3) * turn / rate,
         low=(-reach, -reach, table),
         high=(reach, reach, reach + 0.2),
-        max_age=1.0,
-        heartbeat=0.5,
-        clock_jump=0.2,
-        frozen_pictures=5,
-        black=8,
         stuck=10,
         repeated=20,
     )
