@@ -197,6 +197,8 @@ def test_taking_over_waits_for_no_answer():
 
         def step(self, step):
             seen.append(step.human)
+            if step.index == 3:  # the person takes over next: the second question must be under way, not only planned
+                until(lambda: policy.asked == 2)
             if step.index == 9:
                 policy.free.set()
                 until(lambda: all(thread.name != "leaving" for thread in threading.enumerate()))
