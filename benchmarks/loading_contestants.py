@@ -113,7 +113,9 @@ def typical(options: argparse.Namespace, count: int) -> list[bytes]:
 def _decode(pictures: list[bytes], count: Any, running: Any) -> None:
     from simplejpeg import decode_jpeg
 
-    batch = list(np.zeros((len(pictures), *decode_jpeg(pictures[0]).shape), np.uint8))
+    from vla.training.slot import empty_for_pictures
+
+    batch = list(empty_for_pictures((len(pictures), *decode_jpeg(pictures[0]).shape), np.uint8))
     while True:
         running.wait()
         for picture, place in zip(pictures, batch, strict=True):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vla.training.slot import Slot
+from vla.training.slot import Slot, empty_for_pictures
 
 
 @pytest.fixture
@@ -93,3 +93,14 @@ def test_only_what_is_written_takes_memory(pair):
     assert os.fstat(maker.handle).st_blocks * 512 < 1 << 20
     with pytest.raises(MemoryError, match="more than 64 GiB"):
         maker.empty((1 << 37,), np.uint8)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_pictures_lie_where_they_are_decoded_fastest(pair, own):
+    """Never at a multiple of 32 bytes; numbers of any type can still lie there."""
+    make = empty_for_pictures if own else pair[0].empty
+    for shape, dtype in [((3, 224, 224, 3), np.uint8), ((5,), np.float64), ((2, 0), np.int16), ((7, 7, 3), np.uint8)]:
+        made = make(shape, dtype)
+        assert made.shape == shape and made.dtype == dtype and made.flags.c_contiguous and made.flags.writeable
+        assert made.ctypes.data % 64 == 16 or not made.size
+    assert make((2,), object).dtype == object

@@ -28,11 +28,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from vla.training.batch_workers import made_by_processes
 from vla.training.malloc import keep_freed_memory
-from vla.training.slot import Empty
+from vla.training.slot import Empty, empty_for_pictures
 
 _ENDLESS = 1 << 48  # batches; grain wants a number
 
@@ -88,7 +86,7 @@ class _From[T]:
         return _ENDLESS
 
     def __getitem__(self, index: Any) -> T:
-        return self.make(self.start + int(index), np.empty)
+        return self.make(self.start + int(index), empty_for_pictures)
 
 
 def _grain() -> Any:
