@@ -23,7 +23,8 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
-from vla.robot_driver.trajectory import JointPath, Pose, PosePath
+from vla.robot_driver.trajectory import JointPath, PosePath
+from vla.tool_pose import Pose
 
 _STILL = 1e-7  # [rad or m]; a step that is smaller has arrived
 _SEEN = 0.05  # [m]; collisions are looked for within the margin and this
@@ -199,6 +200,9 @@ class InverseKinematics:
                 f"no step from joints {np.round(joints, 4).tolist()} keeps their ranges, speeds and margins: move the "
                 "arm back into its ranges by hand"
             ) from error
+        # the solver keeps a speed to about one part in a million
+        fast = np.abs(move[self._places]) / (self._speeds[self._places] * seconds)
+        move = move / max(1.0, float(fast.max()))
         for _ in range(_HALVINGS):
             after = before + move
             if self._clear(after, clear):

@@ -5,7 +5,8 @@ Ruckig can bound; a rotation vector's speed is never below the tool's true one. 
 kinematics, with its factory calibration.
 
 A change of the pose counts from the pose that the last command asked for, and after a stop from where the servo is:
-changes add up as they were recorded, and nothing is left over from a motion that was stopped.
+changes add up as they were recorded, and nothing is left over from a motion that was stopped. A policy's chunks count
+from the pose they were predicted from (:mod:`vla.anchoring`).
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from vla.robot_driver.arm_link import ArmLink, ControllerClock, Measured
 from vla.robot_driver.motion import MotionLimits
 from vla.robot_driver.servo_loop import Servo
 from vla.robot_driver.trajectory import Target
+from vla.tool_pose import Pose
 
 _TURN = 1.9 * np.pi  # [rad]; a rotation vector is smooth up to a whole turn from where it started
 _STILL = 0.5  # [s]; controllers measure at 100 Hz and more
@@ -178,6 +180,13 @@ class StreamedArm:
         if len(parts["gripper"]):
             self.link.grip(float(parts["gripper"][0]))
         return sent
+
+    def counts_from(self) -> Pose | None:
+        """What the last command asked for, after a stop where the servo is; None where joints are commanded."""
+        if self._joints:
+            return None
+        numbers = self._goal if self._live else self.servo.state.position
+        return Pose(numbers[:3], rotation.to_matrix(numbers[3:], "axis_angle") @ self._anchor)
 
     @property
     def exposures(self) -> dict[str, float | None]:

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 
-from vla import rotation
-from vla.embodiment import ROTATION_SIZE, ActionSpec
+from vla.embodiment import ActionSpec
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk
+from vla.tool_pose import Pose, poses_after
 
 SLOWING_S = 0.1
 """Of a path's last part, during which it comes to rest [s]."""
@@ -51,19 +51,6 @@ class Path(Protocol):
     def at(self, time: float) -> Target | None:
         """The target at a time; None after the end of a path that does not come to rest: the servo must brake."""
         ...
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Of the tool in the base frame.
-
-    Attributes:
-        position: [m].
-        matrix: its axes as columns.
-    """
-
-    position: Float64[np.ndarray, "3"]
-    matrix: Float64[np.ndarray, "3 3"]
 
 
 @dataclass(frozen=True)
@@ -225,31 +212,7 @@ def pose_path(chunk: ActionChunk, spec: ActionSpec, anchor: Anchor[Pose]) -> Pos
         ConfigError: the action is no pose of one tool.
         PolicyFault: the chunk answers another observation than the anchor was measured with.
     """
-    form = spec.rotation
-    shift = [place for place, channel in enumerate(spec.channels) if channel.kind == "position"]
-    turn = [place for place, channel in enumerate(spec.channels) if channel.kind == "rotation"]
-    if form is None or len(shift) != 3 or len(turn) != ROTATION_SIZE[form] or spec.frame == "joint":
-        raise ConfigError(f"a pose has three positions and one rotation in base or tool axes, found {spec.names}")
-    if spec.mode == "absolute" and spec.frame == "tool":
-        raise ConfigError("an absolute pose is in the base frame, found the tool's")
-    values = chunk.actions.astype(np.float64) * [channel.scale for channel in spec.channels]
-    return PosePath(_times(chunk, anchor.time), _poses(values[:, shift], values[:, turn], spec, anchor.value))
-
-
-def _poses(
-    shifts: Float[np.ndarray, "h 3"], turns: Float[np.ndarray, "h r"], spec: ActionSpec, start: Pose
-) -> list[Pose]:
-    assert spec.rotation is not None  # by the caller
-    poses = [start]
-    for shift, matrix in zip(shifts, rotation.to_matrix(turns, spec.rotation), strict=True):
-        last = poses[-1]
-        if spec.mode == "absolute":
-            poses.append(Pose(shift, matrix))
-        elif spec.frame == "base":
-            poses.append(Pose(last.position + shift, matrix @ last.matrix))
-        else:
-            poses.append(Pose(last.position + last.matrix @ shift, last.matrix @ matrix))
-    return poses
+    return PosePath(_times(chunk, anchor.time), [anchor.value, *poses_after(chunk.actions, spec, anchor.value)])
 
 
 def _times(chunk: ActionChunk, anchored: float) -> Float64[np.ndarray, "k"]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from arm_model import HOME, JOINTS, SPEEDS, xml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from test_robot_driver_motion import assert_bounded
@@ -16,7 +16,8 @@ from vla.errors import BodyFault, ConfigError, UnknownName
 from vla.experience import ActionChunk
 from vla.robot_driver.inverse_kinematics import Avoidance, InverseKinematics
 from vla.robot_driver.motion import Motion, MotionLimits
-from vla.robot_driver.trajectory import Anchor, Pose, PosePath, pose_path
+from vla.robot_driver.trajectory import Anchor, PosePath, pose_path
+from vla.tool_pose import Pose
 
 pytest.importorskip("mink", reason="inverse kinematics is the control extra")
 mujoco: Any = pytest.importorskip("mujoco")  # Any: the library has no types
@@ -69,13 +70,14 @@ def test_it_converges_to_poses_that_can_be_reached(seed):
 
 @settings(max_examples=15)
 @given(st.integers(0, 2**31))
+@example(2361)  # where the solver is a millionth beyond a speed
 def test_no_limit_is_passed_on_the_way_to_poses_out_of_reach(seed):
     joints, draw = drawn(seed)
     kinematics = solver()
     target = Pose(draw.normal(size=3) * 2, Rotation.from_rotvec(draw.normal(size=3)).as_matrix())
     for _ in range(60):
         after = kinematics.step(joints, target, 0.02)
-        assert inside(after) and (np.abs(after - joints) <= np.array(SPEEDS) * 0.02 * (1 + 1e-6) + 1e-9).all()
+        assert inside(after) and (np.abs(after - joints) <= np.array(SPEEDS) * 0.02 * (1 + 1e-12) + 1e-15).all()
         joints = after
 
 

@@ -12,7 +12,8 @@ from vla.embodiment import ActionSpec, Channel, Gripper
 from vla.embodiments import libero_panda
 from vla.errors import ConfigError, PolicyFault
 from vla.experience import ActionChunk
-from vla.robot_driver.trajectory import SLOWING_S, Anchor, JointPath, Pose, PosePath, joint_path, pose_path
+from vla.robot_driver.trajectory import SLOWING_S, Anchor, JointPath, PosePath, joint_path, pose_path
+from vla.tool_pose import Pose
 
 JOINTS = ActionSpec(
     (*(Channel(f"joint_{i}", "rad", "joint") for i in range(3)), Channel("gripper", "1", "gripper", 0.0, 1.0)),

@@ -149,6 +149,7 @@ class Asynchronous:
         self._warm: set[bool] = set()  # ways of asking that were answered before
         self._guess = execute  # of the delay, until one is measured; rather too long, which only binds more of a chunk
         self._looking = False
+        self._answered = 0.0  # time of the observation that the newest chunk in the plan answers
 
     def begin(self, instruction: str, *, seed: int) -> None:
         """See :class:`~vla.chunking.Executor`."""
@@ -169,12 +170,14 @@ class Asynchronous:
             self._collect(wait=True)
         chunk, latency = self._new or (None, None)
         self._new = None
-        row = self._plan.row(self._taken)
+        row, place = self._plan.row(self._taken), self._plan.place(self._taken)
         if row is None:
             self._stopped += 1
             return Decision(None, chunk, latency)
         self._taken += 1
-        return Decision(self.adapter.action(row), chunk, latency)
+        return Decision(
+            self.adapter.action(row), chunk, latency, row=None if place is None else (self._answered, place)
+        )
 
     def report(self) -> dict[str, Any]:
         """Delays in actions, inference times, and how often there was no action in time."""
@@ -217,6 +220,7 @@ class Asynchronous:
         self._chunks += 1
         if delay < len(answer.actions):
             self._plan.add(self._asked_at, answer.actions)
+            self._answered = answer.time
         else:
             self._late += 1  # all of its actions lie in the past
         self._new = self.adapter.chunk(answer), latency

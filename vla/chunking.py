@@ -35,12 +35,15 @@ class Decision:
         chunk: that came in this step, in the body's units.
         latency: time it took to infer [s].
         human: whether a person decided, not the policy.
+        row: time of the observation that the action's chunk answers [s], and which of its rows it is; None if it is not
+            one chunk's.
     """
 
     action: Float32[np.ndarray, "a"] | None
     chunk: ActionChunk | None = None
     latency: float | None = None
     human: bool = False
+    row: tuple[float, int] | None = None
 
 
 class Executor(Protocol):
@@ -81,6 +84,10 @@ class Plan(Protocol):
         """A chunk whose first row is action ``start``."""
         ...
 
+    def place(self, number: int) -> int | None:
+        """Which row of the chunk that was added last that action is; None if it is none of its rows alone."""
+        ...
+
     def row(self, number: int) -> Float32[np.ndarray, "a"] | None:
         """The action of that number, or None."""
         ...
@@ -99,6 +106,11 @@ class Latest:
     def add(self, start: int, rows: Float32[np.ndarray, "h a"]) -> None:
         """Replaces what was planned."""
         self._start, self._rows = start, rows
+
+    def place(self, number: int) -> int | None:
+        """See :class:`Plan`."""
+        place = number - self._start
+        return place if 0 <= place < len(self._rows) else None
 
     def row(self, number: int) -> Float32[np.ndarray, "a"] | None:
         """See :class:`Plan`."""
@@ -128,6 +140,10 @@ class Ensemble:
     def add(self, start: int, rows: Float32[np.ndarray, "h a"]) -> None:
         """One more opinion."""
         self._chunks.append((start, rows))
+
+    def place(self, number: int) -> int | None:
+        """See :class:`Plan`; what is averaged is nobody's row."""
+        return None
 
     def row(self, number: int) -> Float32[np.ndarray, "a"] | None:
         """See :class:`Plan`; chunks that end before this action are forgotten."""
@@ -167,6 +183,7 @@ class Synchronous:
         self.policy, self.adapter, self.execute = policy, adapter, execute
         self._plan = plan or Latest()
         self._taken = self._due = 0
+        self._answered = 0.0  # time of the observation that the newest chunk answers
 
     def begin(self, instruction: str, *, seed: int) -> None:
         """See :class:`Executor`."""
@@ -188,11 +205,12 @@ class Synchronous:
             if self.execute is not None and len(answer.actions) < self.execute:
                 raise PolicyFault(f"a chunk of {len(answer.actions)} rows cannot be executed for {self.execute}")
             self._plan.add(self._taken, answer.actions)
-            self._due = self._taken + (self.execute or len(answer.actions))
+            self._due, self._answered = self._taken + (self.execute or len(answer.actions)), answer.time
             chunk = self.adapter.chunk(answer)
-        row = self._plan.row(self._taken)
+        row, place = self._plan.row(self._taken), self._plan.place(self._taken)
         self._taken += 1
-        return Decision(None if row is None else self.adapter.action(row), chunk, latency)
+        action = None if row is None else self.adapter.action(row)
+        return Decision(action, chunk, latency, row=None if place is None else (self._answered, place))
 
     def report(self) -> dict[str, Any]:
         """Nothing that the steps do not say."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from vla.anchoring import anchored
 from vla.chunking import MakeExecutor, synchronous
 from vla.errors import BodyFault, PolicyFault
 from vla.protocols import Body, Observer, Outcome, Policy, Step, Task
@@ -54,7 +55,7 @@ def run_episode(
     Raises:
         SpecMismatch: policy and body do not fit; nothing has moved.
     """
-    chunks = (executor or synchronous(execute))(policy, connect(body.spec, policy.spec))
+    chunks = anchored((executor or synchronous(execute))(policy, connect(body.spec, policy.spec)), body, body.spec)
     always = any(observer.wants_images for observer in observers)
     status, error, steps, begin = "failure", "", 0, time.perf_counter()
     started: list[Observer] = []

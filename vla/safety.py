@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from vla import safety_rules
+from vla.anchoring import CountsFrom
 from vla.embodiment import EmbodimentSpec
 from vla.errors import BodyFault, PolicyFault
 from vla.experience import Observation
@@ -32,6 +33,7 @@ from vla.protocols import Body
 from vla.safety_channels import Places
 from vla.safety_limits import JointLimits, SafetyLimits
 from vla.safety_watch import Alarm, CameraWatch, ClockWatch, Estoppable, RepeatWatch, Standstill, StuckWatch
+from vla.tool_pose import Pose
 
 __all__ = ["RULES", "JointLimits", "SafeBody", "SafetyEvent", "SafetyLimits"]
 
@@ -159,6 +161,11 @@ class SafeBody:
             self._still.command()
             self._told_at = self._clock()
             return self.body.command(clamped)
+
+    def counts_from(self) -> Pose | None:
+        """The body's own; see :class:`~vla.anchoring.CountsFrom`."""
+        with self._lock:
+            return self.body.counts_from() if isinstance(self.body, CountsFrom) else None
 
     def stop(self) -> None:
         """Hold still now."""
