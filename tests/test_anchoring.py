@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vla.anchoring import Anchored, CountsFrom
+from vla.anchoring import Anchored, CountsFrom, anchored
 from vla.arm_channels import arm
 from vla.asynchronous import Asynchronous
 from vla.chunking import Decision, Ensemble, Synchronous
+from vla.errors import ConfigError
 from vla.experience import ActionChunk, Observation
 from vla.operated import BareTask
 from vla.runtime import run_episode
@@ -118,33 +119,33 @@ def assert_same(one, two, atol=1e-6):
 
 
 @pytest.mark.parametrize("safe", [False, True])
-def test_a_chunk_s_targets_are_what_the_policy_meant(safe):
+@pytest.mark.parametrize("anchor", ["target", "measured"])
+def test_a_chunk_s_targets_are_what_the_policy_meant(anchor, safe):
     body, policy = Lags(), Says(rows_of(4))
     limits = SafetyLimits(max_translation=0.5, max_rotation=1.0)
-    outcome = run_episode(
-        SafeBody(body, limits, clock=lambda: 0.0) if safe else body, BareTask("go", 12), policy, seed=0
-    )
+    moved = SafeBody(body, limits, clock=lambda: 0.0) if safe else body
+    outcome = run_episode(moved, BareTask("go", 12), policy, seed=0, anchor=anchor)
     assert outcome.error == "" and len(body.targets) == 12
     assert isinstance(SafeBody(Lags(), limits), CountsFrom)
     for chunk in range(3):
-        for target, meant in zip(body.targets[4 * chunk :], expected(body.seen[4 * chunk], policy.rows), strict=False):
+        start = body.seen[4 * chunk] if anchor == "measured" or not chunk else body.targets[4 * chunk - 1]
+        for target, meant in zip(body.targets[4 * chunk :], expected(start, policy.rows), strict=False):
             assert_same(target, meant)
     assert np.linalg.norm(body.targets[3].position - body.seen[4].position) > 1e-4, "the arm was behind its target"
 
 
-def test_a_policy_that_heads_for_a_place_arrives_there_at_once_and_does_not_pass_it():
-    """A period for the way, one for the lag; added to the target, what it is behind would be gone through twice."""
+def test_a_policy_that_heads_for_a_place_from_where_the_arm_is_does_not_pass_it():
+    """What the arm is behind its target would be gone through twice."""
     goal = [0.46, 0.0, 0.3]
 
-    def farthest(counts):
+    def farthest(anchor):
         body = Lags()
-        body.counts = counts
-        run_episode(body, BareTask("go", 24), Heads(goal), seed=0, execute=3)
+        run_episode(body, BareTask("go", 24), Heads(goal), seed=0, execute=3, anchor=anchor)
         return max(target.position[0] for target in body.targets), body.here.position[0]
 
-    most, last = farthest(counts=True)
+    most, last = farthest("measured")
     assert most <= goal[0] + 1e-6 and abs(last - goal[0]) < 1e-3
-    assert farthest(counts=False)[0] > goal[0] + 0.01
+    assert farthest("target")[0] > goal[0] + 0.01
 
 
 class Slow:
@@ -167,10 +168,11 @@ class Slow:
         pass
 
 
-def test_rows_that_were_too_late_are_part_of_the_way_all_the_same():
+@pytest.mark.parametrize("anchor", ["target", "measured"])
+def test_rows_that_were_too_late_are_part_of_the_way_all_the_same(anchor):
     """The chunk that is there after d other actions counts from its own observation, rows 0 to d - 1 included."""
     body, policy = Lags(), Says(rows_of(8))
-    executor = Anchored(Asynchronous(policy, connect(SPEC, SPEC), execute=3, worker=Slow(5)), body, SPEC)
+    executor = Anchored(Asynchronous(policy, connect(SPEC, SPEC), execute=3, worker=Slow(5)), body, SPEC, anchor)
     executor.begin("go", seed=0)
     places = []
     for _ in range(20):
@@ -182,7 +184,9 @@ def test_rows_that_were_too_late_are_part_of_the_way_all_the_same():
     begun = [number for number, (one, two) in enumerate(pairwise(places), 1) if one[0] != two[0]]
     assert begun and all(places[number][1] >= 2 for number in begun), "answers came late"
     for (asked, row), target in zip(places, body.targets, strict=True):
-        assert_same(target, expected(body.seen[round(asked * 10)], policy.rows)[row])
+        number = round(asked * 10)
+        start = body.seen[number] if anchor == "measured" or not number else body.targets[number - 1]
+        assert_same(target, expected(start, policy.rows)[row])
 
 
 def test_what_a_limit_took_off_is_made_up_for():
@@ -218,6 +222,17 @@ def test_an_ensemble_and_a_person_are_left_alone():
     person = Anchored(Person(), body, SPEC)
     np.testing.assert_array_equal(person.step(body.observe()).action, rows_of(1)[0].astype(np.float32))
     assert person.report() == {"held": 1}
+
+
+def test_a_body_without_a_target_is_left_alone_and_one_that_measures_no_pose_has_only_a_target():
+    body, blind = Lags(), replace(SPEC, state=SPEC.state[6:], state_rotation=None)
+    body.counts = False
+    free = Anchored(Synchronous(Says(rows_of(4)), connect(SPEC, SPEC)), body, SPEC)
+    free.begin("", seed=0)
+    np.testing.assert_array_equal(free.step(body.observe()).action, rows_of(4)[0].astype(np.float32))
+    assert isinstance(anchored(free, Lags(), blind), Anchored)
+    with pytest.raises(ConfigError, match="does not measure the tool's pose"):
+        anchored(free, Lags(), blind, "measured")
 
 
 def test_an_answer_to_nobody_s_observation_stops_the_arm():

@@ -3,28 +3,37 @@
 ::
 
     observation of t ─▶ policy ─▶ chunk of t:  row 0,  row 1,  row 2 ...
-      └─ measured pose ───────────▶ pose after it, after it, after it       added up in the base frame
+      └─ anchor: the pose then ──▶ pose after it, after it, after it        added up in the base frame
     action of a step = what leads from the pose that the body counts from to the pose after the step's row
 
-An arm is behind its target while it moves, and a policy plans from where it was measured to be. If each delta were
-added to the last target, every chunk would begin ahead of where the policy thinks it does, and what a limit took off
-one action would be missing for good. The change that is asked for here passes all limits like any other action.
+Added to whatever was commanded last, the rows of a late chunk would go the way of the rows before them a second time,
+and what a limit took off one action would be missing for good. The change that is asked for here passes all limits like
+any other action.
+
+Which pose the anchor is depends on the data that the policy learnt from. An arm is behind its target while it moves:
+
+============ ============================================== ==================================================
+``target``   the target that the arm had then               deltas of commands, as this project records them
+``measured`` where the tool was measured to be              deltas of reached poses (Bridge is relabelled so)
+============ ============================================== ==================================================
 
 Bodies whose deltas count from what is measured when they come (LIBERO's) say nothing, and are left alone.
 """
 
 from collections import OrderedDict
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from vla.chunking import Decision, Executor
 from vla.embodiment import EmbodimentSpec
-from vla.errors import PolicyFault
+from vla.errors import ConfigError, PolicyFault
 from vla.experience import Observation
-from vla.tool_pose import Pose, change_to, measured_pose, moves_tool, poses_after
+from vla.tool_pose import Pose, change_to, measured_pose, measures_tool, moves_tool, poses_after
 
 _REMEMBERED = 512
-"""Observations whose pose is known; no answer is later than that."""
+"""Observations whose anchor is known; no answer is later than that."""
+
+Anchor = Literal["target", "measured"]
 
 _CHUNKS = 16
 """Chunks whose poses are known; a row is of the newest one, or of one before it if that came too late to be used."""
@@ -47,17 +56,23 @@ class Anchored:
     Args:
         executor: of the policy.
         body: whose target the changes count from.
-        spec: of the body; its state holds the tool's pose.
+        spec: of the body.
+        anchor: what the chunks count from.
+
+    Raises:
+        ConfigError: the body does not measure what they count from.
     """
 
-    def __init__(self, executor: Executor, body: CountsFrom, spec: EmbodimentSpec):
-        self.executor, self._body, self._spec = executor, body, spec
-        self._measured: OrderedDict[float, Pose] = OrderedDict()
+    def __init__(self, executor: Executor, body: CountsFrom, spec: EmbodimentSpec, anchor: Anchor = "target"):
+        if anchor == "measured" and not measures_tool(spec):
+            raise ConfigError(f"{spec.name} does not measure the tool's pose, which the deltas are to count from")
+        self.executor, self._body, self._spec, self._anchor = executor, body, spec, anchor
+        self._anchors: OrderedDict[float, Pose] = OrderedDict()
         self._after: OrderedDict[float, list[Pose]] = OrderedDict()
 
     def begin(self, instruction: str, *, seed: int) -> None:
         """See :class:`~vla.chunking.Executor`."""
-        self._measured.clear()
+        self._anchors.clear()
         self._after.clear()
         self.executor.begin(instruction, seed=seed)
 
@@ -71,13 +86,14 @@ class Anchored:
         Raises:
             PolicyFault: of the policy, or its chunk answers no observation of this episode.
         """
-        start, pose = self._body.counts_from(), measured_pose(self._spec, observation.state)
-        if start is None or pose is None:
+        start = self._body.counts_from()
+        if start is None:
             return self.executor.step(observation)
-        _remember(self._measured, observation.time, pose, _REMEMBERED)
+        anchor = start if self._anchor == "target" else measured_pose(self._spec, observation.state)
+        _remember(self._anchors, observation.time, anchor, _REMEMBERED)
         decision = self.executor.step(observation)
         if decision.chunk is not None:
-            anchor = self._measured.get(decision.chunk.time)
+            anchor = self._anchors.get(decision.chunk.time)
             if anchor is None:
                 raise PolicyFault(f"the chunk answers an observation of {decision.chunk.time:.6f} s that nobody made")
             after = poses_after(decision.chunk.actions, self._spec.action, anchor)
@@ -102,9 +118,12 @@ def _remember[T](known: OrderedDict[float, T], time: float, value: T, most: int)
         known.popitem(last=False)
 
 
-def anchored(executor: Executor, body: object, spec: EmbodimentSpec) -> Executor:
-    """The executor, anchored if the body holds a target of its tool and measures the tool's pose."""
-    measures = {channel.kind for channel in spec.state} >= {"position", "rotation"} and spec.state_rotation is not None
-    if spec.action.mode == "delta" and moves_tool(spec.action) and measures and isinstance(body, CountsFrom):
-        return Anchored(executor, body, spec)
+def anchored(executor: Executor, body: object, spec: EmbodimentSpec, anchor: Anchor = "target") -> Executor:
+    """The executor, anchored if the body may hold a target of its tool.
+
+    Raises:
+        ConfigError: the body does not measure what the deltas are to count from.
+    """
+    if spec.action.mode == "delta" and moves_tool(spec.action) and isinstance(body, CountsFrom):
+        return Anchored(executor, body, spec, anchor)
     return executor

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vla.anchoring import anchored
+from vla.anchoring import Anchor, anchored
 from vla.chunking import MakeExecutor, synchronous
 from vla.errors import BodyFault, PolicyFault
 from vla.protocols import Body, Observer, Outcome, Policy, Step, Task
@@ -36,6 +36,7 @@ def run_episode(
     executor: MakeExecutor | None = None,
     observers: Sequence[Observer] = (),
     pace: Pace | None = None,
+    anchor: Anchor = "target",
 ) -> Outcome:
     """Set the task's scene, then observe, ask, command until the task is solved or its steps are used up.
 
@@ -48,14 +49,17 @@ def run_episode(
         executor: decides instead when to ask and which row is next (:mod:`vla.asynchronous`).
         observers: told of every step; pictures are taken at every step only if one of them wants that.
         pace: the wall clock's rate for a body that runs by itself; None for a simulator that waits.
+        anchor: what a chunk's deltas count from, on a body that holds a target (:mod:`vla.anchoring`).
 
     Returns:
         the outcome; a fault of the policy or the body ends the episode with status "error", the body stopped.
 
     Raises:
         SpecMismatch: policy and body do not fit; nothing has moved.
+        ConfigError: the body does not measure the anchor.
     """
-    chunks = anchored((executor or synchronous(execute))(policy, connect(body.spec, policy.spec)), body, body.spec)
+    make = executor or synchronous(execute)
+    chunks = anchored(make(policy, connect(body.spec, policy.spec)), body, body.spec, anchor)
     always = any(observer.wants_images for observer in observers)
     status, error, steps, begin = "failure", "", 0, time.perf_counter()
     started: list[Observer] = []

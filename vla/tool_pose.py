@@ -30,11 +30,22 @@ def moves_tool(spec: ActionSpec) -> bool:
     return form is not None and len(shift) == 3 and len(turn) == ROTATION_SIZE[form] and spec.frame != "joint"
 
 
-def measured_pose(spec: EmbodimentSpec, state: Float[np.ndarray, "s"]) -> Pose | None:
-    """The tool's pose in a state; None if it has none."""
+def measures_tool(spec: EmbodimentSpec) -> bool:
+    """Whether a state holds the pose of one tool."""
+    form = spec.state_rotation
     shift, turn = (_places(spec.state, kind) for kind in ("position", "rotation"))
-    if spec.state_rotation is None or len(shift) != 3 or len(turn) != ROTATION_SIZE[spec.state_rotation]:
-        return None
+    return form is not None and len(shift) == 3 and len(turn) == ROTATION_SIZE[form]
+
+
+def measured_pose(spec: EmbodimentSpec, state: Float[np.ndarray, "s"]) -> Pose:
+    """The tool's pose in a state.
+
+    Raises:
+        ConfigError: a state has none.
+    """
+    if not measures_tool(spec) or spec.state_rotation is None:
+        raise ConfigError(f"{spec.name} does not measure the pose of one tool, it measures {spec.state_names}")
+    shift, turn = (_places(spec.state, kind) for kind in ("position", "rotation"))
     values = state.astype(np.float64) * [channel.scale for channel in spec.state]
     return Pose(values[shift], rotation.to_matrix(values[turn], spec.state_rotation))
 

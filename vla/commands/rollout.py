@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from tyro.conf import Positional
 
+from vla.anchoring import Anchor
 from vla.commands.policy_choice import Chunking, PolicyConfig
 from vla.commands.robot_choice import CAMERA_SIZE, Robot, RobotOptions
 from vla.commands.teleop_choice import TeleopOptions
@@ -61,6 +62,9 @@ class Rollout:
     chunking: Chunking = "synchronous"
     """Wait for each chunk, or make the next one meanwhile: asynchronous (it counts from when it is there), ensemble
     (all chunks are averaged), realtime (it continues the plan). Where it is late, the arm stops until it comes."""
+    anchor: Anchor = "target"
+    """What a chunk's deltas count from, on an arm that is moved to targets: the target it had when the policy looked
+    (data recorded here), or where it was measured then (data whose actions are reached poses, such as Bridge)."""
     ode_steps: int | None = None
     """Steps from noise to action, for policies that take such steps; by default the policy's own number (10)."""
     device: str = "cpu"
@@ -289,6 +293,7 @@ class _Run:
                 executor=make if operator is None else lambda *given: Intervention(operator, make, *given),
                 observers=[*observers, file] if number < options.recordings else observers,
                 pace=self.robot.pace(operator is not None),
+                anchor=options.anchor,
             )
         finally:
             file.close()
