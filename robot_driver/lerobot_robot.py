@@ -59,8 +59,8 @@ class Config:
         kind: lerobot's type of robot.
         name: lerobot's id of this one, which names its calibration file.
         calibration: folder of that file; lerobot's own by default.
-        cameras: of SO-100s or SO-101s, each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g.
-            ``front=0:640x480@30:primary``.
+        cameras: of SO-100s or SO-101s, each ``NAME=DEVICE:WIDTHxHEIGHT@FPS``, perhaps with ``:ROLE`` and ``:FILE`` of
+            its calibration, e.g. ``front=0:640x480@30:primary:front.json``.
         file: TOML that says what the numbers of another robot mean (:mod:`vla.robot_driver.lerobot_meaning`).
         release: take the power off the motors when closed, as lerobot does: the arm sinks.
         health: how often the servos are asked how they are [s].

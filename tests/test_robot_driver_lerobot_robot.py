@@ -376,7 +376,7 @@ def test_cameras_are_written_in_one_way():
     assert specs == (CameraSpec("front", 480, 640, role="primary"), CameraSpec("hand", 240, 320))
     assert fields["front"]["index_or_path"] == 0 and fields["hand"]["index_or_path"] == "/dev/v4l/by-id/x"
     for wrong in ("front", "front=0:640x480", "front=0:640x480@30:frontal"):
-        with pytest.raises(ConfigError, match="a camera is written like"):
+        with pytest.raises(ConfigError, match="a camera is given as NAME=DEVICE"):
             cameras_of([wrong])
 
 

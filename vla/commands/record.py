@@ -104,7 +104,7 @@ class _Session:
         options, spec = self.options, self.robot.spec
         storage = "jpeg" if options.storage == "jpeg" else "image"
         # a file for each episode: what is kept is whole on disk at once
-        writer = Writer(options.out, spec, options.storage, key=f"record {spec.fingerprint}", file_bytes=1)
+        writer = Writer(options.out, spec, options.storage, key=f"record {spec.identity}", file_bytes=1)
         if writer.episodes:
             self.console.print(f"going on after {writer.episodes} episodes of an earlier session")
         recorder = Recorder(

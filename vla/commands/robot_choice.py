@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, UnknownName
+from vla.mounting import check_calibrations
 from vla.operated import BareTask
 from vla.plugins import plugin, plugin_names
 from vla.protocols import Body, Task
@@ -161,6 +162,7 @@ def opened_robot(
         ConfigError: a setting of the driver is wrong or missing, or it declares no limits and nobody said ``unsafe``.
         BodyFault: it cannot be reached.
         DependencyMissing: its library is not installed.
+        SpecMismatch: a camera on the tool was calibrated with another tool.
     """
     options.check()
     with contextlib.ExitStack() as stack:
@@ -171,6 +173,7 @@ def opened_robot(
             opened = _driven(stack, options)
         robot, limits = opened
         stack.callback(robot.body.close)
+        check_calibrations(robot.spec)
         if not options.unsafe:
             if by_hand:  # a key that is held down says the same again and again
                 limits = dataclasses.replace(limits, repeated=0)

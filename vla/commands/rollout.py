@@ -261,11 +261,15 @@ class _Run:
 
     def _warm(self) -> None:
         """A first inference is slow (memory, kernels): not while the arm waits for it."""
+        from vla.mounting import moved_cameras
         from vla.transforms import connect
 
         seen = self.robot.body.observe()
         self.policy.reset(seen.instruction, seed=self.options.robot.seed)
-        self.policy.act(connect(self.robot.spec, self.policy.spec).observation(seen))
+        adapter = connect(self.robot.spec, self.policy.spec)
+        for line in moved_cameras(self.robot.spec, self.policy.spec):
+            self.console.print(line, markup=False)
+        self.policy.act(adapter.observation(seen))
 
     def _episode(self, number: int, row: Row, recorder: Any) -> Outcome:
         from vla.background import BackgroundObserver
