@@ -21,6 +21,7 @@ Button = Literal[
     "gripper",  # open if closed, close if open
     "keep",  # the episode ends and is kept; whether it succeeded is not said
     "success",  # the episode ends, succeeded, and is kept
+    "failure",  # the episode ends, failed, and is kept
     "discard",  # the episode ends and is thrown away
     "instruction",  # the next instruction of the list
     "take_over",  # from the policy; once more: hand back

@@ -5,7 +5,7 @@
     left stick   forward, back, left, right       A  gripper       Start  take over     d-pad up, down  faster, slower
     right stick  turn around z and y              X  keep          Back   instruction   d-pad left      stop
     triggers     down (left), up (right)          Y  success       Guide  emergency     d-pad right     quit
-    shoulders    turn around x                    B  discard              stop
+    shoulders    turn around x                    B  discard              stop          right stick in  failure
 
 Letters as on an Xbox pad; other pads have the same buttons at the same places.
 """
@@ -28,6 +28,7 @@ BUTTONS: dict[str, Button] = {
     "X": "keep",
     "Y": "success",
     "B": "discard",
+    "RIGHTSTICK": "failure",
     "START": "take_over",
     "BACK": "instruction",
     "GUIDE": "estop",

@@ -21,8 +21,8 @@ class Record:
     """Record demonstrations by hand. Every kept episode is on disk before the next one begins.
 
     Keys of the keyboard: w s a d r f move, i k j l u o turn, g gripper; Enter keeps the episode, y keeps it as a
-    success, Backspace throws it away, n takes the next instruction; space holds still, Esc is the emergency stop, q
-    quits. A killed or failed session loses the open episode at most: the same command goes on.
+    success, x as a failure, Backspace throws it away, n takes the next instruction; space holds still, Esc is the
+    emergency stop, q quits. A killed or failed session loses the open episode at most: the same command goes on.
     """
 
     out: Path
@@ -180,7 +180,7 @@ class _Session:
             episode = dataclasses.replace(episode, info={**episode.info, **row.to_json()})
         if self.operator.instruction:
             episode = dataclasses.replace(episode, instruction=self.operator.instruction)
-        if not outcome.success:  # nobody said that it failed
+        if not outcome.success and verdict != "failure":  # nobody said that it failed
             info = {**episode.info, "status": "kept"}
             episode = dataclasses.replace(episode, success=None, info=info)
         writer.add(episode)
