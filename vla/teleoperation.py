@@ -143,6 +143,16 @@ class Teleoperator(Protocol):
         ...
 
 
+@runtime_checkable
+class Braking(Protocol):
+    """The ``Config`` of a device on which an emergency stop can be pressed."""
+
+    @property
+    def estop(self) -> str:
+        """How, for people; empty if it cannot, as it is set."""
+        ...
+
+
 def _check(what: str, values: Float64[np.ndarray, "6"]) -> None:
     if values.shape != (6,) or not np.isfinite(values).all():
         raise ConfigError(f"{what} is six finite numbers, found {values!r}")

@@ -59,6 +59,11 @@ class Config:
         if self.number < 0 or not 0 <= self.dead_zone < 1:
             raise ConfigError(f"number from 0, dead_zone from 0 to below 1, found {self.number} and {self.dead_zone}")
 
+    @property
+    def estop(self) -> str:
+        """See :class:`~vla.teleoperation.Braking`."""
+        return "the button Guide, in the middle of the gamepad"
+
     def make(self) -> "Gamepad":
         """The device; nothing is opened before it is started."""
         return Gamepad(self)

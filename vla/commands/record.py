@@ -63,7 +63,14 @@ class Record:
         with (
             opened_view(self.view, console) as view,
             opened_robot(self.robot, first=first, camera_size=size, by_hand=True, on_event=view.event) as robot,
-            opened_operator(self.device, robot.spec, robot.estop, instructions=self.instruction) as operator,
+            opened_operator(
+                self.device,
+                robot.spec,
+                robot.estop,
+                instructions=self.instruction,
+                guarded=self.robot.guarded,
+                warn=console.print,
+            ) as operator,
         ):
             session = _Session(self, robot, operator, view, names, console)
             summary = session.run() | robot.facts | view.summary()

@@ -81,7 +81,7 @@ def hardware(options: RobotOptions) -> str:
     """What a robot's driver has been run on, as far as its docstring says so."""
     from vla.plugins import plugin
 
-    if options.simulated or options.robot == "mujoco_arm":
+    if not options.real:
         return "simulated"
     said = " ".join((inspect.getdoc(plugin("robot_driver", options.robot)) or "").lower().split())
     if "not run on hardware" in said:

@@ -49,7 +49,8 @@ class RobotOptions:
     seed: int = 0
     """Of the first scene; the others count up."""
     unsafe: bool = False
-    """Run without the policy side's limits on step size, workspace and stale observations; noted in the recording."""
+    """Run without the policy side's limits on step size, workspace and stale observations, and by hand where nobody can
+    press an emergency stop; noted in the recording."""
     allow_simulator_drift: bool = False
     """Simulate with a MuJoCo that LIBERO's numbers do not hold for; every result is marked."""
 
@@ -57,6 +58,16 @@ class RobotOptions:
     def simulated(self) -> bool:
         """Whether its scenes are LIBERO's."""
         return self.robot in SIMULATED
+
+    @property
+    def real(self) -> bool:
+        """Whether something may be hurt by it, as far as is known."""
+        return not self.simulated and self.robot != "mujoco_arm"
+
+    @property
+    def guarded(self) -> bool:
+        """Whether somebody has to be able to press an emergency stop."""
+        return self.real and not self.unsafe
 
     def check(self) -> None:
         """See that there is such a robot, before anything is started.

@@ -107,7 +107,7 @@ class Rollout:
                 robot = self._opened(stack, rows[0], CAMERA_SIZE, view)
                 policy = stack.enter_context(opened(self._policy(robot.spec)))
                 executor(self.chunking, self.execute)(policy, connect(robot.spec, policy.spec)).close()
-            operator = stack.enter_context(self._watched(robot))
+            operator = stack.enter_context(self._watched(robot, console))
             return _Run(self, console, policy, robot, operator, view, drift).run(rows)
 
     def _policy(self, body: EmbodimentSpec | None) -> PolicyConfig:
@@ -163,13 +163,20 @@ class Rollout:
         return size
 
     @contextlib.contextmanager
-    def _watched(self, robot: Robot) -> Iterator[Operator | None]:
+    def _watched(self, robot: Robot, console: Console) -> Iterator[Operator | None]:
         from vla.commands.teleop_choice import opened_operator
 
         if self.operator.teleop == NOBODY:
             yield None
             return
-        with opened_operator(self.operator, robot.spec, robot.estop, then="nothing") as operator:
+        with opened_operator(
+            self.operator,
+            robot.spec,
+            robot.estop,
+            then="nothing",
+            guarded=self.robot.guarded,
+            warn=console.print,
+        ) as operator:
             yield operator
 
 
