@@ -26,6 +26,8 @@ class DataOptions:
 
     data: Words = ()
     """Folders, files or URLs of RLDS/TFDS, LeRobot or HDF5 data sets."""
+    human: Words = ()
+    """Those of them whose human steps alone are learned: corrections of rollouts."""
     mixture: MaybeWord = None
     """Or a published mixture of Open X sets: oxe_magic_soup_plus, ..."""
     root: str = ""
