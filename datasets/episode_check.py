@@ -29,6 +29,8 @@ def check_episode(episode: Episode, spec: EmbodimentSpec, file: Path, where: str
 
     if episode.spec != spec:
         ours, theirs = (f"{each.name} ({each.fingerprint})" for each in (spec, episode.spec))
+        if ours == theirs:
+            ours, theirs = (f"{ours}, its cameras calibrated as in {each.identity}" for each in (spec, episode.spec))
         raise refuse("embodiment", ours, theirs)
     steps = len(episode)
     if not steps:

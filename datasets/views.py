@@ -290,7 +290,7 @@ class Converted:
         result = {}
         for camera in self.spec.cameras:
             given = self.source.spec.camera(camera.name)
-            same = replace(given, role=camera.role) == camera
+            same = replace(given, role=camera.role, calibration=camera.calibration) == camera
             result[camera.name] = images[camera.name] if same else Reoriented(images[camera.name], given, camera)
         return result
 

@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 
+from vla.calibration_file import calibrated
 from vla.embodiment import CameraSpec, Role
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Image
@@ -59,23 +61,30 @@ class CameraConfig:
     max_age: float = 0.5
 
 
-_FORM = re.compile(r"(?P<name>[^=]+)=(?P<device>.+?):(?P<width>\d+)x(?P<height>\d+)@(?P<rate>\d+)(:(?P<role>\w+))?")
+_FORM = re.compile(
+    r"(?P<name>[^=]+)=(?P<device>.+?):(?P<width>\d+)x(?P<height>\d+)@(?P<rate>\d+)(:(?P<role>\w+))?(:(?P<file>.+\.json))?"
+)
 
 
 def parse_cameras(texts: Sequence[str] | str) -> tuple[CameraConfig, ...]:
-    """Cameras from ``NAME=DEVICE:WIDTHxHEIGHT@FPS``, each perhaps with ``:ROLE``.
+    """Cameras from ``NAME=DEVICE:WIDTHxHEIGHT@FPS``, each perhaps with ``:ROLE`` and ``:FILE`` of its calibration.
 
     Raises:
         ConfigError: one is not of that form.
+        DataError: a file is no calibration (``camera.json`` of ``vla robot calibrate``), or another camera's or size's.
     """
     found = []
     for text in [texts] if isinstance(texts, str) else texts:
         match = _FORM.fullmatch(text)
         role = match["role"] or "other" if match else ""
         if match is None or role not in get_args(Role):
-            form = f"NAME=DEVICE:WIDTHxHEIGHT@FPS, perhaps with :ROLE ({', '.join(get_args(Role))})"
+            form = (
+                f"NAME=DEVICE:WIDTHxHEIGHT@FPS, perhaps with :ROLE ({', '.join(get_args(Role))}) and :CALIBRATION.json"
+            )
             raise ConfigError(f"a camera is given as {form}, found {text!r}")
         spec = CameraSpec(match["name"], int(match["height"]), int(match["width"]), role=cast(Role, role))
+        if match["file"]:
+            spec = calibrated(spec, Path(match["file"]))
         found.append(CameraConfig(spec, match["device"], float(match["rate"])))
     return tuple(found)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from vla.robot_driver.arm_world import JointWorld
 from vla.safety_joints import JointGuard, Joints, Wish
+from vla.safety_limits import JointLimits
 
 _TRUST = 0.1
 """Share of each step's surprise that is believed: 20 ms until two thirds are."""
@@ -92,23 +93,34 @@ class GuardedJoints:
 
     def _look(self, wish: Wish, rise: Joints | None) -> None:
         """Judge what was measured: the guard's model may be wrong, and something may push the arm."""
-        limits = self.world.joint_limits
-        fastest = float(np.abs(wish.velocity).max())
-        self.still = fastest < _REST
-        if self.trip[0] or self.guard is None:
-            return
-        if not fastest < np.inf:  # NaN too
-            self.trip = ("finite", f"measured joint speeds are {wish.velocity}")
-            return
-        shares = {
-            "joint_velocity": np.abs(wish.velocity) / limits.velocity,
-            "joint_acceleration": np.abs(np.zeros(1) if rise is None else rise / limits.acceleration),
-        }
-        for rule, share in shares.items():
-            if (worst := float(share.max())) > 1.0:
-                joint = int(share.argmax()) + 1
-                self.trip = (rule, f"joint {joint} was measured at {worst:.2f} of its limit of {rule[6:]}")
-                return
-        outside = np.maximum(limits.low - wish.position, wish.position - limits.high)
-        if outside.max() > 0:
-            self.trip = ("joint_position", f"joint {int(outside.argmax()) + 1} is {outside.max():.4f} rad outside")
+        self.still = float(np.abs(wish.velocity).max()) < _REST
+        if not self.trip[0] and self.guard is not None:
+            self.trip = broken(self.world.joint_limits, wish.position, wish.velocity, rise)
+
+
+def broken(
+    limits: JointLimits, position: Joints, velocity: Joints, rise: Joints | None = None, *, give: float = 0.0
+) -> tuple[str, str]:
+    """The first limit that measured joints break, and how; empty if none.
+
+    Args:
+        limits: of the arm.
+        position: measured [rad].
+        velocity: measured [rad/s].
+        rise: measured accelerations [rad/s2]; None if they are not judged.
+        give: of the joints' stops, which positions may lie beyond by so much [rad].
+    """
+    if not float(np.abs(velocity).max()) < np.inf:  # NaN too
+        return "finite", f"measured joint speeds are {velocity}"
+    shares = {
+        "joint_velocity": np.abs(velocity) / limits.velocity,
+        "joint_acceleration": np.abs(np.zeros(1) if rise is None else rise / limits.acceleration),
+    }
+    for rule, share in shares.items():
+        if (worst := float(share.max())) > 1.0:
+            joint = int(share.argmax()) + 1
+            return rule, f"joint {joint} was measured at {worst:.2f} of its limit of {rule[6:]}"
+    outside = np.maximum(limits.low - position, position - limits.high)
+    if outside.max() > give:
+        return "joint_position", f"joint {int(outside.argmax()) + 1} is {outside.max():.4f} rad outside"
+    return "", ""

@@ -1,7 +1,8 @@
 """What a simulation offers to be an arm behind the server: a servo that is stepped, cameras, an operator.
 
-Two kinds: an :class:`ArmWorld` has a controller of its own and is stepped; a :class:`JointWorld` says what its
-controller wants and is driven by what the servo allows of it, joint by joint.
+Three kinds: an :class:`ArmWorld` has a controller of its own and is stepped; a :class:`WatchedWorld` shows its joints
+too, so that one that breaks a limit is stopped; a :class:`JointWorld` says what its controller wants and is driven by
+what the servo allows of it, joint by joint.
 """
 
 from collections.abc import Mapping
@@ -74,6 +75,23 @@ class ArmWorld(Protocol):
 
     def close(self) -> None:
         """Give back what it holds."""
+        ...
+
+
+@runtime_checkable
+class WatchedWorld(ArmWorld, Protocol):
+    """A world whose joints the servo sees and does not drive: their positions and speeds stop the arm, after the fact.
+
+    Nothing else of what it does is changed.
+    """
+
+    @property
+    def joint_limits(self) -> JointLimits:
+        """Of the arm; positions and velocities are watched."""
+        ...
+
+    def joints(self) -> tuple[Joints, Joints]:
+        """Positions [rad] and speeds [rad/s], measured now."""
         ...
 
 

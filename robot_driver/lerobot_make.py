@@ -3,20 +3,17 @@
 import importlib
 import logging
 import pkgutil
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
-from vla.embodiment import CameraSpec, Role
+from vla.embodiment import CameraSpec
 from vla.errors import BodyFault, ConfigError, DependencyMissing, UnknownName
+from vla.robot_driver.arm_camera import parse_cameras
 from vla.robot_driver.lerobot_bus import PortGone, arms, buses, faults, let_go, port_trouble, shut
 
 Sort = Literal["robots", "teleoperators"]
 
-_CAMERA = re.compile(
-    r"(?P<name>[A-Za-z_]\w*)=(?P<device>.+?):(?P<width>\d+)x(?P<height>\d+)@(?P<fps>\d+)(:(?P<role>\w+))?"
-)
 _TRIES = 5  # lerobot connects with some 130 questions, of which it asks none twice
 _EXTRA = "pip install 'vla-stack[so101]'"
 
@@ -24,31 +21,27 @@ _log = logging.getLogger(__name__)
 
 
 def cameras_of(texts: Sequence[str]) -> tuple[tuple[CameraSpec, ...], dict[str, dict[str, Any]]]:
-    """Cameras as a user writes them: ``front=0:640x480@30:primary``, the device a number or a path.
+    """Cameras as a user writes them (:func:`~vla.robot_driver.arm_camera.parse_cameras`).
 
     Returns:
         what they are, and lerobot's configuration of each.
 
     Raises:
         ConfigError: one is not written like that.
+        DataError: a calibration does not belong to it.
     """
-    specs, fields = [], {}
-    for text in texts:
-        found = _CAMERA.fullmatch(text)
-        role = (found["role"] or "other") if found else ""
-        if found is None or role not in get_args(Role):
-            example = f"front=0:640x480@30:primary with a role of {', '.join(get_args(Role))}"
-            raise ConfigError(f"a camera is written like {example}; found {text!r}")
-        width, height, device = int(found["width"]), int(found["height"]), found["device"]
-        specs.append(CameraSpec(found["name"], height, width, role=cast(Role, role)))
-        fields[found["name"]] = {
+    given = parse_cameras(texts)
+    fields = {
+        camera.spec.name: {
             "type": "opencv",
-            "index_or_path": int(device) if device.isdecimal() else device,
-            "width": width,
-            "height": height,
-            "fps": int(found["fps"]),
+            "index_or_path": int(camera.device) if camera.device.isdecimal() else camera.device,
+            "width": camera.spec.width,
+            "height": camera.spec.height,
+            "fps": int(camera.rate),
         }
-    return tuple(specs), fields
+        for camera in given
+    }
+    return tuple(camera.spec for camera in given), fields
 
 
 def ports(text: str) -> dict[str, Any]:

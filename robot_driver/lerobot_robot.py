@@ -7,7 +7,8 @@
 
 What it was run on is lerobot's own classes and Feetech's library with an emulated bus of servos behind a
 pseudo-terminal (:mod:`vla.robot_driver.feetech_emulator`). Servos hold their last goal whatever becomes of this
-process; ``stop`` makes that goal the place where the arm is.
+process; ``stop`` makes that goal the place where the arm is. A gripper's goal stays what it was last told, so that
+what it holds is not dropped, unless the gripper itself is in trouble.
 """
 
 import logging
@@ -59,8 +60,8 @@ class Config:
         kind: lerobot's type of robot.
         name: lerobot's id of this one, which names its calibration file.
         calibration: folder of that file; lerobot's own by default.
-        cameras: of SO-100s or SO-101s, each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g.
-            ``front=0:640x480@30:primary``.
+        cameras: of SO-100s or SO-101s, each ``NAME=DEVICE:WIDTHxHEIGHT@FPS``, perhaps with ``:ROLE`` and ``:FILE`` of
+            its calibration, e.g. ``front=0:640x480@30:primary:front.json``.
         file: TOML that says what the numbers of another robot mean (:mod:`vla.robot_driver.lerobot_meaning`).
         release: take the power off the motors when closed, as lerobot does: the arm sinks.
         health: how often the servos are asked how they are [s].
@@ -171,6 +172,7 @@ class LerobotRobot:
         self._asked_at = -np.inf
         self._last = (np.zeros(len(meaning.state), np.float32), -np.inf)
         self._values: dict[str, Any] = {}
+        self._gripped: dict[str, Any] = {}  # what grippers were told last
         self._shortest = np.inf  # reading that needed no second try [s]
         self._holds = False
         self._what = f"{robot.robot_type} {robot.id}"
@@ -222,11 +224,12 @@ class LerobotRobot:
             raise PolicyFault(f"an action is {self.spec.action.size} finite numbers, found {action}")
         with self._lock, self._watched():
             sent = self.robot.send_action(self.meaning.goals(action))
+            self._gripped = {key: value for key, value in sent.items() if key.removesuffix(".pos") in self._grippers}
             self._holds = False
         return self.meaning.sent(sent)
 
     def stop(self) -> None:
-        """Hold where it is. Never raises: servos that cannot be reached hold their last goal.
+        """Hold where it is, and what the gripper holds. Never raises: servos out of reach hold their last goal.
 
         Told twice, it holds the same place: an arm that gives way under its own weight does not creep.
         """
@@ -234,7 +237,7 @@ class LerobotRobot:
             if self._lost or self._holds:
                 return
             try:
-                here = self._here()
+                here = self._here() | self._grips()
                 self.robot.send_action({n.key: here.get(n.key, 0.0) for n in self.meaning.action})
                 self._holds = True
             except (TimeoutError, *LINE_ERRORS):
@@ -273,6 +276,17 @@ class LerobotRobot:
             if not any(speeds) or not self._values:
                 raise
             return self._values
+
+    def _grips(self) -> dict[str, Any]:
+        """What grippers were told last: measured, one that holds something is further open than it was told, and held
+        there it would push no more. One that is too hot or draws too much does not push on.
+        """
+        tired = {name for name, words in self.complaints.items() if set(words) - {OVERLOAD}}
+        return {
+            key: goal
+            for key, goal in self._gripped.items()
+            if not key.endswith(".vel") and key.removesuffix(".pos") not in tired
+        }
 
     def _leaps(self, state: Float32[np.ndarray, "s"], now: float) -> bool:
         """Whether it would have moved faster than it can, twice over, since the last observation."""

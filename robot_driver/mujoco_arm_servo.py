@@ -21,6 +21,8 @@ No sockets here: :mod:`vla.robot_driver.mujoco_arm_desk` turns requests into cal
     joint_position, joint_velocity, joint_acceleration, joint_torque, workspace, table, gripper
                     clamp   of a world with joints (:mod:`vla.safety_joints`); the first three, measured beyond the
                             limit all the same, stop until the scene is reset
+    joint_position, joint_velocity
+                    stop    of a world whose joints are only watched: measured beyond the limit; until the reset
 """
 
 import math
@@ -34,8 +36,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla.errors import BodyFault, ConfigError, PolicyFault
-from vla.robot_driver.arm_joints import GuardedJoints
-from vla.robot_driver.arm_world import ArmWorld, JointWorld
+from vla.robot_driver.arm_joints import GuardedJoints, broken
+from vla.robot_driver.arm_world import ArmWorld, JointWorld, WatchedWorld
 from vla.safety_joints import JointGuard
 
 Mode = Literal["tracking", "braking", "holding"]
@@ -43,6 +45,10 @@ MODES: tuple[Mode, ...] = ("tracking", "braking", "holding")
 
 STOPPED = 0.005
 """Speed of the tool below which the arm counts as standing [m/s]."""
+
+STOP_GIVE = 0.02
+"""How far a watched world's joint may be pressed beyond its stop, which gives in a simulation: people who teleoperated
+LIBERO's Panda were up to 0.009 beyond [rad]."""
 
 _SLOW = 0.05  # [m/s]; below it the goal stays where it is: against a steady force, damping alone would drift on
 _SAMPLE = 0.01  # [s] between two measurements of the speed
@@ -60,7 +66,8 @@ class ServoLimits:
         max_age: oldest observation that a command may answer [s].
         max_speed: of the tool; above it the arm brakes and refuses commands until the next reset [m/s]. The default is
             the Panda's own Cartesian limit (Franka Control Interface, "Robot and interface specifications").
-        joints: whether a :class:`JointWorld` is driven within its joint limits; without, to show what they are for.
+        joints: whether a :class:`JointWorld` is driven within its joint limits, and a :class:`WatchedWorld` is stopped
+            beyond them; without, to show what they are for.
     """
 
     command_timeout: float = 0.15
@@ -103,6 +110,7 @@ class Servo:
         if isinstance(world, JointWorld):
             guard = JointGuard(world.joint_limits, world.reach, self._dt) if limits.joints else None
             self._joints = GuardedJoints(world, guard)
+        self._watched = world if isinstance(world, WatchedWorld) and limits.joints else None
         self.events: deque[dict[str, Any]] = deque(maxlen=1000)
         self._trace: deque[tuple[float, float, float, int]] = deque(maxlen=int(_TRACE_SECONDS / _SAMPLE))
         self.mode: Mode = "holding"
@@ -266,6 +274,8 @@ class Servo:
                 # at every step: a goal that moves along leaves only the damping, so no swing back
                 self.world.hold()
             self.world.substep()
+            if self._watched and not self._fault:
+                self._watch(self._watched)
         self._steps += self._dt
         self._substeps += 1
         if self._substeps % self._every:
@@ -286,6 +296,11 @@ class Servo:
             self.note(rule, "clamped")
         if joints.trip[0]:
             self._trip(*joints.trip)
+
+    def _watch(self, world: WatchedWorld) -> None:
+        rule, what = broken(world.joint_limits, *world.joints(), give=STOP_GIVE)
+        if rule:
+            self._trip(rule, what)
 
     def _trip(self, rule: str, what: str) -> None:
         if not self._fault and self.limits.joints:

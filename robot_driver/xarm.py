@@ -107,6 +107,7 @@ class XArmLink:
         self._count = len(RANGES[config.model])
         self._report: tuple[float, list[float], list[float]] | None = None
         self._gripper: GripperThread | None = None
+        self._hand: Any = None  # the gripper's own connection
         self._closed = False
         self._tool = (
             self._told_tool(XArmAPI) if config.tool is None else offset_matrix(Offset(config.tool[:3], config.tool[3:]))
@@ -162,6 +163,8 @@ class XArmLink:
             self.halt()
             if self._gripper is not None:
                 self._gripper.close()
+            if self._hand is not None:
+                self._hand.disconnect()
             self._arm.disconnect()
 
     def _opened(self, api: Any, report: str) -> Any:
@@ -194,7 +197,10 @@ class XArmLink:
         self._say("set_mode", lambda: arm.set_mode(_SERVO))
         self._say("set_state", lambda: arm.set_state(_READY))
         if config.gripper:
-            self._say("set_gripper_enable", lambda: arm.set_gripper_enable(True))
+            # the SDK lets one question wait for the last one's answer, and a gripper's goes on over the arm's own bus:
+            # on a connection of its own the servo's poses wait for none of them
+            hand = self._hand = self._opened(type(arm), "normal")
+            self._say("set_gripper_enable", lambda: hand.set_gripper_enable(True))
             self._gripper = GripperThread("gripper", self._opening, self._move)
         end = time.monotonic() + _FIRST
         while self._report is None or arm.state in _STOPPED:
@@ -224,13 +230,13 @@ class XArmLink:
             raise BodyFault(f"{self._where}: {what} was answered with code {code}")
 
     def _opening(self) -> float:
-        code, place = self._arm.get_gripper_position()
+        code, place = self._hand.get_gripper_position()
         if code or place is None:
             raise BodyFault(f"{self._where}: the gripper does not answer (code {code})")
         return float(place) / _OPEN
 
     def _move(self, opening: float) -> None:
-        code = self._arm.set_gripper_position(opening * _OPEN, wait=False)
+        code = self._hand.set_gripper_position(opening * _OPEN, wait=False)
         if code:
             raise BodyFault(f"{self._where}: the gripper does not move (code {code})")
 

@@ -72,6 +72,11 @@ class OscPose:
         self._error, self._speed, self._wrench = np.zeros(6), np.zeros(6), np.zeros(6)
         self.take_over(robot)
 
+    @property
+    def joints(self) -> tuple[Float64[np.ndarray, "7"], Float64[np.ndarray, "7"]]:
+        """Positions [rad] and speeds [rad/s] now; views of MuJoCo's arrays."""
+        return self._q, self._v
+
     def take_over(self, robot: Any) -> None:
         """Go on from where robosuite's controller and gripper are: goal pose, first joint positions, opening.
 

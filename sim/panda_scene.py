@@ -141,6 +141,10 @@ class PandaScene:
             np.float32
         )
 
+    def joints(self) -> tuple[Float64[np.ndarray, "7"], Float64[np.ndarray, "7"]]:
+        """The arm's joint positions [rad] and speeds [rad/s] now; views, not to be written."""
+        return self._control.joints
+
     def render(self, camera: str, size: int) -> Image:
         """A square picture, upright as a person at the camera sees the scene.
 

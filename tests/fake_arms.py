@@ -174,6 +174,7 @@ def xarm_module() -> Any:
 
         def set_gripper_position(self, place, *, wait):
             self.opened = place
+            self.calls.append(("gripper", place))
             return 0
 
         def disconnect(self):

@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from random_episodes import SPEC, episode
+from test_datasets_views import InMemory
 
-from vla.commands.mixtures import mixture_data, open_data, training_mixture
+from vla.commands.mixtures import mixture_data, only_human, open_data, training_mixture
 from vla.datasets.oxe.mixtures import mixture
 from vla.errors import ConfigError, UnknownName
 from vla.plugins import open_source
@@ -77,3 +80,29 @@ def test_a_description_counts_for_the_sets_that_it_names(shared_data, tmp_path):
     assert source.spec.name == "bridge_widowx"
     with pytest.raises(ConfigError, match=r"other.toml describes none of .*: bridge_dataset"):
         open_data([bridge], descriptions=[tmp_path / "other.toml"])
+
+
+def test_of_a_rollout_only_what_a_person_did_is_learned_and_no_window_leaves_it():
+    def recorded(seed, steps, label):
+        return episode(seed, steps, info={"human": label} if label else {})
+
+    demonstrations = InMemory(SPEC, [recorded(9, 6, [])], content="1")
+    rollout = InMemory(SPEC, [recorded(0, 5, []), recorded(1, 10, [[1, 3], [5, 10]])], content="2")
+    corrected = rollout.episodes[1].action
+    paths = ("mine", "corrected")
+    sources = only_human([demonstrations, rollout], paths, ["corrected"])
+    assert sources[0] is demonstrations and sources[1].lengths.tolist() == [2, 5]
+    drawn = training_mixture(sources, horizon=4, seed=0, stride=1)
+    assert drawn.windows == (6, 7)
+    seen = set()
+    for window in (drawn[index] for index in range(100)):
+        if window.origin.source == 1:
+            (first,) = (step for step in range(10) if np.array_equal(corrected[step], window.actions[0]))
+            stop = 3 if first < 3 else 10
+            assert window.valid.tolist() == [first + ahead < stop for ahead in range(4)]
+            assert np.array_equal(window.actions[window.valid], corrected[first : min(stop, first + 4)])
+            seen.add(first)
+    assert seen == {1, 2, 5, 6, 7, 8, 9}
+    for human, said in ((["mine"], "mine: no step is labelled"), (["other"], "other is none of the data sets: mine")):
+        with pytest.raises(ConfigError, match=said):
+            only_human([demonstrations, rollout], paths, human)

@@ -28,6 +28,9 @@ SCRIPT = """
 0.1 s 0.3
 0.2 g
 0.4 y
+---
+0.0 w 0.2
+0.2 x
 """
 
 
@@ -61,11 +64,11 @@ def test_what_is_kept_is_what_was_done(vla, tmp_path, port, script, own_cache):
     code, out, err = record(vla, port, script, tmp_path / "set")
     assert code == 0, err
     summary = json.loads(out)
-    assert (summary["episodes"], summary["kept"], summary["discarded"]) == (2, 2, 2)  # the last one was quit
+    assert (summary["episodes"], summary["kept"], summary["discarded"]) == (3, 3, 2)  # the last one was quit
     assert summary["dropped_steps"] == 0 and summary["ended"] == "quit"
     source = Config(tmp_path / "set").make()
     first, second = source[0], source[1]
-    assert source.spec == SPEC and (first.success, second.success) == (None, True)
+    assert source.spec == SPEC and [episode.success for episode in source] == [None, True, False]
     assert (first.instruction, second.instruction) == ("go right", "go left")
     assert first.info["safety"] == "on" and first.info["device"] == "scripted" and human_steps(first).all()
     np.testing.assert_allclose(first.action[:6, 0], 0.0125, atol=1e-6)

@@ -23,7 +23,10 @@ def pair(tmp_path_factory):
         spawn(calibration=folder / "follower.json") as follower,
     ):
         robot = ["--robot", "lerobot_robot", "--robot-set", f"port={follower.port}", "name=follower"]
-        hand = ["--teleop", "lerobot_leader", "--teleop-set", f"port={leader.port}", "name=leader", "buttons=none"]
+        silent = folder / "keys.txt"
+        silent.write_text("# nothing is pressed\n")
+        hand = ["--teleop", "lerobot_leader", "--teleop-set", f"port={leader.port}", "name=leader"]
+        hand += ["buttons=scripted", f"keys={silent}"]
         where = f"calibration={folder}"
         yield follower, [*robot, where], [*hand, where, "--joint", "2"]
 
@@ -53,4 +56,6 @@ def test_a_leader_that_is_not_there_is_one_error(vla, tmp_path, pair):
     _, robot, _ = pair
     hand = ["--teleop", "lerobot_leader", "--teleop-set", f"port={tmp_path}/tty", "buttons=none"]
     code, _, err = vla("teleop", *robot, *hand)
+    assert code == 2 and "nobody could press an emergency stop: lerobot_leader" in err
+    code, _, err = vla("teleop", *robot, *hand, "--unsafe")
     assert code == 2 and f"there is no port {tmp_path}/tty" in err

@@ -145,20 +145,23 @@ def test_what_does_not_fit_leaves_nothing_behind(vla, tmp_path, spec, options, s
 
 def test_a_person_corrects_a_policy_on_an_arm_in_a_process_of_its_own(vla, tmp_path, own_cache):
     script = tmp_path / "keys.txt"
-    script.write_text("0.2 t\n0.3 w 0.3\n0.7 t\n---\n0.1 backspace\n---\n---\n0.2 q")
+    script.write_text(
+        "0.2 t\n0.3 w 0.3\n0.7 t\n---\n0.1 backspace\n---\n---\n0.1 x\n---\n0.1 enter\n---\n0.1 y\n---\n0.2 q"
+    )
     with spawn(Factory()) as handle:
         options = ["--robot", "mujoco_arm", "--robot-set", f"port={handle.address[1]}", "--instruction", "go right"]
-        options += ["--inits", 5, "--seconds", 1.2, "--recordings", 0, "--execute", 1]
+        options += ["--inits", 8, "--seconds", 1.2, "--recordings", 0, "--execute", 1]
         keys = ["--teleop", "scripted", "--keys", script]
         code, out, err = vla("--json", "rollout", "hold", "--out", tmp_path / "run", *options, *keys)
     assert code == 0, err
     summary = json.loads(out)
     assert summary["takeovers"] == 1 and summary["dropped_steps"] == 0
-    # help enters no rate, nor what was thrown away or open when the person quit; the fifth is not begun
-    assert (summary["total"]["n"], summary["total"]["errors"]) == (1, 3) and summary["ended"] == "quit"
-    assert "with help: a person moved the arm in" in err
+    # help enters no rate, nor what was thrown away, kept unjudged or open when the person quit; the last is not begun
+    total = summary["total"]
+    assert (total["n"], total["successes"], total["errors"], summary["ended"]) == (3, 1, 4, "quit")
+    assert "with help: a person moved the arm in" in err and "did not say whether it succeeded" in err
     episodes = Config(tmp_path / "run" / "episodes").make()
-    assert len(episodes) == 2
+    assert [episodes[place].success for place in range(1, len(episodes))] == [False, False, None, True]
     corrected, plain = episodes[0], episodes[1]
     label = human_steps(corrected)
     assert label.any() and not label.all() and not human_steps(plain).any()

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vla.embodiment import EmbodimentSpec, Offset
+from vla.embodiment import EmbodimentSpec
 from vla.embodiments.bridge_widowx import bridge_widowx
 from vla.embodiments.libero_panda import libero_panda
 from vla.errors import ConfigError, SpecMismatch
+from vla.frames import Offset
 from vla.mounting import offset_matrix, offset_of
 from vla.transforms import connect
 

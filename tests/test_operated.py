@@ -106,7 +106,12 @@ def test_a_demonstration_begins_with_the_first_motion_and_ends_with_a_key():
 
 @pytest.mark.parametrize(
     ("key", "status", "verdict"),
-    [("enter", "failure", "keep"), ("backspace", "failure", "discard"), ("q", "failure", "")],
+    [
+        ("enter", "failure", "keep"),
+        ("x", "failure", "failure"),
+        ("backspace", "failure", "discard"),
+        ("q", "failure", ""),
+    ],
 )
 def test_the_other_ends(key, status, verdict):
     outcome, _, operator, _ = drive(f"0 w 0.2\n0.2 {key}")

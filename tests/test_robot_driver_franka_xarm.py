@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_arms import FRANKA_Q, HOME, TOOL, franky_module, install, xarm_module
 
+from vla.embodiments.franka import aimed_at
 from vla.errors import BodyFault, ConfigError, DependencyMissing, PolicyFault, UnknownName
 from vla.mounting import offset_matrix
 from vla.robot_driver import franka, xarm
@@ -94,7 +95,7 @@ def test_a_frankas_joints(franky):
         until(lambda: np.abs(arm.observe().state[6:13] - goal).max() < 1e-4)
         assert ("tracker", ["stiffness"]) in franky.arm.calls
         beyond = np.full(7, 9.0, np.float32)
-        np.testing.assert_allclose(arm.command(beyond), [high for _, high in franka.RANGES["fr3"]], rtol=1e-6)
+        np.testing.assert_allclose(arm.command(beyond), [high for _, high in aimed_at()], rtol=1e-6)
 
 
 def test_an_xarm_follows_in_servo_mode(sdk):
@@ -111,9 +112,12 @@ def test_an_xarm_follows_in_servo_mode(sdk):
         until(lambda: np.abs(arm.observe().state[:3] - [0.42, 0.08, 0.3]).max() < 1e-4)
         np.testing.assert_allclose(sdk.arm.place[:2], [420.0, 80.0], atol=0.2)
         until(lambda: abs(arm.observe().state[-1] - 0.25) < 1e-3)
+        servo, hand = sdk.opened
+        assert servo is sdk.arm and ("gripper", 212.5) in hand.calls, "the servo's connection is its own"
+        assert not [call for call in servo.calls if call[0] == "gripper"]
         with pytest.raises(PolicyFault):
             arm.command(np.zeros(3, np.float32))
-    assert sdk.arm.calls[-1] == ("state", 4) and not sdk.arm.connected
+    assert sdk.arm.calls[-1] == ("state", 4) and not any(api.connected for api in sdk.opened)
 
 
 def test_an_xarms_tool_is_the_one_that_its_controller_has(sdk):

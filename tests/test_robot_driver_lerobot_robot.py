@@ -206,6 +206,37 @@ def test_stop_holds_and_told_again_it_holds_the_same_place(robot, arm):
     assert 0.01 < robot.observe().state[0] < 1.0
 
 
+def test_stop_does_not_drop_what_the_gripper_holds_but_a_hot_one_pushes_no_more(arm, follower):
+    robot = LerobotRobot(*_parts(follower), health=1e-9)
+
+    def goal(name):  # of all at once: one by one, lerobot refuses to read a servo that complains
+        return robot.robot.bus.sync_read("Goal_Position", normalize=False, num_retry=5)[name]
+
+    try:
+        slowly(robot).command(target(gripper=0.8))
+        wait_for(lambda: robot.observe().state[5] > 0.78)
+        arm.treat(6, jammed=True)  # there is something between its fingers
+        slowly(robot).command(target(shoulder_pan=1.5, gripper=0.2))
+        told = goal("gripper")
+        time.sleep(0.15)
+        robot.stop()
+        rests(arm)
+        assert goal("gripper") == told, "it pushes on"
+        assert 0.01 < robot.observe().state[0] < 1.0, "the arm itself has stopped"
+        assert robot.observe().state[5] > 0.75, "measured, not what it was told"
+        arm.treat(6)
+        slowly(robot).command(target(gripper=0.8))
+        wait_for(lambda: robot.observe().state[5] > 0.78)
+        arm.treat(6, jammed=True, celsius=90.0)
+        robot.command(target(gripper=0.2))
+        with pytest.raises(BodyFault, match="motor gripper: it is too hot"):
+            robot.observe()
+        assert goal("gripper") > told + 500, "where it is"
+    finally:
+        arm.treat(6)
+        robot.close()
+
+
 def test_its_limits_shorten_a_leap_and_refuse_what_is_no_action(robot, arm, follower):
     body = SafeBody(robot, replace(follower[1].limits(), max_age=30.0))
     most = TOP_SPEED / body.spec.action.rate
@@ -376,7 +407,7 @@ def test_cameras_are_written_in_one_way():
     assert specs == (CameraSpec("front", 480, 640, role="primary"), CameraSpec("hand", 240, 320))
     assert fields["front"]["index_or_path"] == 0 and fields["hand"]["index_or_path"] == "/dev/v4l/by-id/x"
     for wrong in ("front", "front=0:640x480", "front=0:640x480@30:frontal"):
-        with pytest.raises(ConfigError, match="a camera is written like"):
+        with pytest.raises(ConfigError, match="a camera is given as NAME=DEVICE"):
             cameras_of([wrong])
 
 

@@ -14,9 +14,10 @@ from vla.embodiments import libero_panda
 from vla.errors import BodyFault
 from vla.experience import ActionChunk
 from vla.recorder import Recorder
+from vla.robot_driver.arm_world import WatchedWorld
 from vla.robot_driver.mujoco_arm import ArmMonitor, Config
 from vla.robot_driver.mujoco_arm_process import spawn
-from vla.robot_driver.mujoco_arm_servo import ArmWorld
+from vla.robot_driver.mujoco_arm_servo import ArmWorld, Servo, ServoLimits
 from vla.rows import Row
 from vla.runtime import Pace, run_episode
 from vla.safety import SafeBody
@@ -187,3 +188,43 @@ def test_scenes_are_rows(server, rows):
         assert arm.observe(images=False).time > first.time
     finally:
         arm.close()
+
+
+def test_watching_joints_changes_no_bit_and_one_that_is_too_fast_stops_the_arm(rows):
+    world = LiberoArm(rows[0], libero.Config(camera_size=32))()
+    assert isinstance(world, WatchedWorld)
+    scene = world._body.world
+
+    def driven(limits):
+        now = [0.0]
+        servo = Servo(world, limits, clock=lambda: now[0])
+
+        def run(seconds):
+            for _ in range(round(seconds / 0.002)):
+                now[0] += 0.002
+                servo.advance(1)
+
+        servo.reset(rows[0].to_json())
+        states = []
+        for step in range(40):
+            turn = 1.0 if step % 20 < 10 else -1.0
+            servo.command(np.array([0.02, 0.05 * turn, -0.02, 0, 0.1 * turn, 0.3 * turn, 1], np.float32), servo.time)
+            run(0.05)
+            states.append(scene.get_state())
+        return servo, run, np.array(states)
+
+    try:
+        _, _, free = driven(ServoLimits(joints=False))
+        servo, run, watched = driven(ServoLimits())
+        assert np.array_equal(free, watched) and not servo.rules
+        assert np.abs(np.diff(watched[:, 1:8], axis=0)).max() > 0.02, "the arm moved"
+        _, speeds = world.joints()
+        speeds[6] = 3.0  # somebody pushes: 2.61 rad/s is what the Panda allows
+        run(0.002)
+        assert servo.mode == "braking" and servo.rules == {"joint_velocity": 1}
+        run(0.3)
+        assert servo.mode == "holding" and servo.telemetry()["stopped"] and np.abs(speeds).max() < 0.05
+        with pytest.raises(BodyFault, match=r"joint 7 was measured at .* reset the scene"):
+            servo.command(np.zeros(7, np.float32), servo.time)
+    finally:
+        world.close()

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vla.embodiments.panda_arm import JOINTS
 from vla.errors import BodyFault, ConfigError, PolicyFault
-from vla.robot_driver.mujoco_arm_servo import MODES, STOPPED, ArmWorld, Servo, ServoLimits
+from vla.robot_driver.arm_world import WatchedWorld
+from vla.robot_driver.mujoco_arm_servo import MODES, STOP_GIVE, STOPPED, ArmWorld, Servo, ServoLimits
 from vla.robot_driver.point_world import SPEC, PointWorld
 
 RIGHT = np.array([0.05, 0.0, 0.0, 1.0], np.float32)
@@ -181,3 +183,67 @@ def test_time_that_cannot_be_made_up_for_is_counted():
 def test_limits_are_checked():
     with pytest.raises(ConfigError, match="command_timeout"):
         ServoLimits(command_timeout=0.0)
+
+
+class Seen(PointWorld):
+    """A point that says that it has the Panda's joints, the first of which moves as x does."""
+
+    joint_limits = JOINTS
+    stretch = 1.0
+
+    def joints(self):
+        share = np.array([1.0, 0, 0, 0, 0, 0, 0])
+        middle = 0.5 * (np.array(JOINTS.low) + np.array(JOINTS.high))
+        return middle + self.stretch * self.position[0] * share, self.stretch * self.velocity[0] * share
+
+
+def seen(limits=None, stretch=1.0):
+    rig = Rig(limits)
+    rig.world = world = Seen()
+    world.stretch = stretch
+    rig.servo = Servo(rig.world, limits or ServoLimits(), clock=lambda: rig.now, log=rig.log.append)
+    return rig
+
+
+def moved(rig, commands=20):
+    path = []
+    for _ in range(commands):
+        rig.command()
+        rig.run(0.05)
+        path.append([*rig.world.position, *rig.world.velocity])
+    return np.array(path)
+
+
+def test_watched_joints_within_their_limits_change_nothing():
+    assert isinstance(Seen(), WatchedWorld) and not isinstance(PointWorld(), WatchedWorld)
+    plain, watched = Rig(), seen()
+    assert np.array_equal(moved(plain), moved(watched))
+    assert not watched.servo.rules and not watched.servo.telemetry()["fault"]
+
+
+@pytest.mark.parametrize(("stretch", "rule"), [(20.0, "joint_velocity"), (5.5, "joint_position")])
+def test_a_watched_joint_beyond_its_limit_stops_the_arm_until_the_reset(stretch, rule):
+    rig = seen(stretch=stretch)
+    assert isinstance(rig.world, Seen)
+    most, slack = (JOINTS.velocity[0], 0.0) if rule == "joint_velocity" else (JOINTS.high[0], STOP_GIVE)
+    with pytest.raises(BodyFault, match=r"joint 1 (was measured at|is) .*; reset the scene to go on"):
+        for _ in range(400):
+            rig.command()
+            for _ in range(25):
+                was = rig.servo.mode
+                position, velocity = (abs(each[0]) for each in rig.world.joints())
+                over = (velocity if rule == "joint_velocity" else position) > most + slack
+                assert not (over and was == "tracking"), "it brakes within the step that broke the limit"
+                rig.run(0.002)
+    begin = rig.servo.time
+    assert rig.servo.rules[rule] == 1 and rig.servo.mode == "braking"
+    rig.run(0.3)
+    trace = rig.servo.trace()
+    assert rig.servo.telemetry()["stopped"] and trace["time"][trace["speed"] >= 0.01][-1] - begin < 0.2
+    with pytest.raises(BodyFault, match="reset the scene"):
+        rig.command()
+    rig.servo.reset({})
+    rig.command()
+    free = seen(ServoLimits(joints=False), stretch)
+    moved(free, 30)
+    assert not free.servo.rules, "switched off to show what it is for"

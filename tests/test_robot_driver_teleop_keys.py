@@ -37,7 +37,7 @@ def test_every_button_and_axis_has_a_key():
     assert sorted(tuple(rate) for rate in rates if rate.any()) == sorted(
         tuple(sign * row) for row in np.eye(6) for sign in (-1, 1)
     )
-    both = command_of({"w", "s", "r"}, {"x"}, engaged=False)
+    both = command_of({"w", "s", "r"}, {"z"}, engaged=False)
     assert values(both).tolist() == [0, 0, 1, 0, 0, 0] and not both.pressed and not both.engaged
 
 

@@ -1,6 +1,7 @@
 """Gamepad and SpaceMouse: what their states mean; the libraries underneath are stood in for, no device is here."""
 
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla.commands.teleop_choice import check_estop
 from vla.errors import BodyFault, ConfigError, DependencyMissing
-from vla.robot_driver.teleop import gamepad, scripted, spacemouse
+from vla.robot_driver.teleop import gamepad, keyboard, lerobot_leader, scripted, spacemouse
 from vla.robot_driver.teleop.with_keys import WithKeys
 from vla.teleoperation import BUTTONS, Teleoperator
 
@@ -48,7 +50,37 @@ def test_every_button_can_be_pressed_on_a_pad():
     assert set(gamepad.BUTTONS.values()) == set(BUTTONS)
     pressed = gamepad.command_of({}, {"A", "GUIDE"}, set(), 0.1).pressed
     assert pressed == {"gripper", "estop"}
-    assert spacemouse.command_of([0] * 6, [True, True], [True], 0.1).pressed == {"take_over"}
+    assert spacemouse.command_of([0] * 6, [False, True], [True], 0.1).pressed == {"take_over"}
+
+
+def test_both_buttons_of_a_spacemouse_are_the_emergency_stop_once():
+    def pressed(down, before):
+        return spacemouse.command_of([0] * 6, down, before, 0.1).pressed
+
+    for before in ([], [False, False], [True, False], [False, True]):
+        assert pressed([True, True], before) == {"estop"}
+    assert pressed([True, True], [True, True]) == pressed([True], [True]) == frozenset()
+    assert pressed([True, False], [False, False]) == {"gripper"} == pressed([True], [])
+
+
+def test_every_device_says_how_it_stops_or_moves_no_arm_without_keys():
+    said: list[str] = []
+
+    def check(name, config, *, keys=False, guarded=True):
+        said.clear()
+        check_estop(name, config, keys=keys, guarded=guarded, warn=said.append)
+        return " ".join(said)
+
+    assert "the emergency stop is the button Guide" in check("gamepad", gamepad.Config())
+    assert "both buttons" in check("spacemouse", spacemouse.Config())
+    assert not check("spacemouse", spacemouse.Config(), keys=True)
+    assert not check("keyboard", keyboard.Config())
+    leader = lerobot_leader.Config(port="/dev/null")
+    assert not check("lerobot_leader", leader)
+    for name, config in (("lerobot_leader", replace(leader, buttons="none")), ("own", object())):
+        with pytest.raises(ConfigError, match=f"nobody could press an emergency stop: {name}"):
+            check(name, config)
+        assert "the emergency stop is to end this program" in check(name, config, guarded=False)
 
 
 class Pad:

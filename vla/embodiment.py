@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vla.errors import ConfigError, UnknownName
+from vla.frames import CameraCalibration, Offset
 
 Unit = Literal["m", "rad", "1", "m/s", "rad/s", "N", "Nm"]
 Kind = Literal["position", "rotation", "gripper", "joint", "force", "other"]
@@ -122,6 +123,7 @@ class CameraSpec:
         width: pixels.
         orientation: of the stored picture.
         role: what the view shows, so that data sets with different names can share an input.
+        calibration: where it sits and what it sees through; None if nobody measured it.
     """
 
     name: str
@@ -129,33 +131,11 @@ class CameraSpec:
     width: int
     orientation: Orientation = "upright"
     role: Role = "other"
+    calibration: CameraCalibration | None = None
 
     def __post_init__(self):
         if self.height < 1 or self.width < 1:
             raise ConfigError(f"camera {self.name}: size {self.height}x{self.width} is empty")
-
-
-@dataclass(frozen=True)
-class Offset:
-    """Where a frame lies and how it is turned, seen from another.
-
-    Attributes:
-        position: of its origin [m].
-        rotation: axis-angle [rad].
-
-    Raises:
-        ConfigError: there are not three finite numbers of each.
-    """
-
-    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-    def __post_init__(self):
-        for name in ("position", "rotation"):
-            values = tuple(float(value) for value in getattr(self, name))
-            if len(values) != 3 or not all(map(math.isfinite, values)):
-                raise ConfigError(f"an offset's {name} is three finite numbers, found {values}")
-            object.__setattr__(self, name, values)  # a list from a file and a tuple are the same offset
 
 
 @dataclass(frozen=True)
@@ -216,10 +196,12 @@ class EmbodimentSpec:
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :meth:`from_json` reads back to an equal spec; infinite limits become None.
 
-        Offsets that nobody stated have no key: specs from before there were any keep their fingerprint.
+        Offsets that nobody stated and calibrations that nobody made have no key: specs from before there were any keep
+        their fingerprint.
         """
         value = _to_json(self)
-        return {key: item for key, item in value.items() if key not in ("tool", "base") or item is not None}
+        value["cameras"] = [_stated(camera, ("calibration",)) for camera in value["cameras"]]
+        return _stated(value, ("tool", "base"))
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "EmbodimentSpec":
@@ -237,7 +219,7 @@ class EmbodimentSpec:
                 state=_channels(value["state"]),
                 state_rotation=value["state_rotation"],
                 action=ActionSpec(**action),
-                cameras=tuple(CameraSpec(**camera) for camera in value["cameras"]),
+                cameras=tuple(_camera(camera) for camera in value["cameras"]),
                 **{key: Offset(**value[key]) for key in ("tool", "base") if value.get(key) is not None},
             )
         except (KeyError, TypeError) as error:
@@ -245,9 +227,18 @@ class EmbodimentSpec:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that change whenever any field does; stored with checkpoints, data and results."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """16 hex digits that change whenever a field does; stored with checkpoints, data and results.
+
+        Only calibrations do not count: a camera that was measured anew gives the same numbers the same meaning.
+        """
+        value = self.to_json()
+        value["cameras"] = [{k: v for k, v in camera.items() if k != "calibration"} for camera in value["cameras"]]
+        return _digest(value)
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits that change whenever any field does, calibrations among them."""
+        return _digest(self.to_json())
 
 
 def _check_rotation(what: str, channels: tuple[Channel, ...], form: RotationForm | None) -> None:
@@ -275,6 +266,24 @@ def _channels(values: list[dict[str, Any]]) -> tuple[Channel, ...]:
         return {key: infinite[key] if item is None and key in infinite else item for key, item in value.items()}
 
     return tuple(Channel(**restored(value)) for value in values)
+
+
+def _camera(value: dict[str, Any]) -> CameraSpec:
+    known = value.get("calibration")
+    return (
+        CameraSpec(**value)
+        if known is None
+        else CameraSpec(**{**value, "calibration": CameraCalibration.from_json(known)})
+    )
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stated(value: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Without the fields of these names that are None."""
+    return {key: item for key, item in value.items() if key not in names or item is not None}
 
 
 def _to_json(value: Any) -> Any:

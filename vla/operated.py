@@ -3,7 +3,7 @@
 ::
 
     device ─read()─▶ Operator.step ─┬─▶ action, or None to hold still
-                                    ├─▶ verdict of the episode: keep, success, discard
+                                    ├─▶ verdict of the episode: keep, success, failure, discard
                                     └─▶ emergency stop: the body's own, then a BodyFault ends the episode
 
     Hands(operator)                    the operator alone
@@ -29,8 +29,8 @@ from vla.protocols import Policy, Task
 from vla.teleoperation import Button, Teleoperator
 from vla.transforms import Adapter
 
-Verdict = Literal["", "keep", "success", "discard"]
-_VERDICTS: tuple[Literal["keep", "success", "discard"], ...] = ("keep", "success", "discard")
+Verdict = Literal["", "keep", "success", "failure", "discard"]
+_VERDICTS: tuple[Literal["keep", "success", "failure", "discard"], ...] = ("keep", "success", "failure", "discard")
 """The last one pressed together counts."""
 
 _PATIENCE_S = 0.01  # that a step may wait for an executor on its way out

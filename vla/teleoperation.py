@@ -21,6 +21,7 @@ Button = Literal[
     "gripper",  # open if closed, close if open
     "keep",  # the episode ends and is kept; whether it succeeded is not said
     "success",  # the episode ends, succeeded, and is kept
+    "failure",  # the episode ends, failed, and is kept
     "discard",  # the episode ends and is thrown away
     "instruction",  # the next instruction of the list
     "take_over",  # from the policy; once more: hand back
@@ -139,6 +140,16 @@ class Teleoperator(Protocol):
 
     def close(self) -> None:
         """Give it back. Safe to call more than once, and without a start."""
+        ...
+
+
+@runtime_checkable
+class Braking(Protocol):
+    """The ``Config`` of a device on which an emergency stop can be pressed."""
+
+    @property
+    def estop(self) -> str:
+        """How, for people; empty if it cannot, as it is set."""
         ...
 
 

@@ -225,7 +225,7 @@ def connect(body: EmbodimentSpec, policy: EmbodimentSpec) -> Adapter:
     differences += mounting.differences(body, policy)
     if differences:
         raise SpecMismatch(differences, have=f"the body {body.name!r}", want=f"the policy for {policy.name!r}")
-    return Adapter(body, policy, state, action, tuple(notes))
+    return Adapter(body, policy, state, action, (*notes, *mounting.moved_cameras(body, policy)))
 
 
 def _action_map(source: ActionSpec, target: ActionSpec) -> tuple[VectorMap, list[str]]:

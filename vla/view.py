@@ -9,6 +9,7 @@
     plan/path plan/predicted   the hand's way so far and where the current chunk leads, where positions are known
     plan/hand plan/commanded   its measured pose and the one it is sent to, as three axes
     plan/arm                   the arm's links, where the state has joints whose chain is known
+    plan/[hand/]camera_<name>  calibrated cameras where they sit, beside the arm or on the hand
     inference/latency period   [ms]; of the policy, and between two observations
     instruction  log           text; safety events among it
 

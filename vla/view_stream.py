@@ -10,6 +10,7 @@ from jaxtyping import Float32, Float64
 
 from vla.embodiment import Channel, EmbodimentSpec
 from vla.experience import ActionChunk
+from vla.mounting import offset_matrix
 from vla.protocols import Outcome, Step
 from vla.safety import SafetyEvent
 from vla.transforms import reorient
@@ -18,6 +19,8 @@ from vla.view_pose import commanded, hand_position, hands, pose, predicted_path
 JPEG_QUALITY = 85
 AXIS_M = 0.06
 """Length of the axes that show a hand's pose [m]."""
+FRUSTUM_M = 0.1
+"""Length of the pyramid that shows what a camera sees [m]."""
 Sink = Callable[[Any], None]
 """Connects a recording stream to a file or a viewer."""
 _AXIS_COLOURS = {"x": (225, 85, 80), "y": (75, 175, 100), "z": (80, 135, 235)}
@@ -69,6 +72,7 @@ class RecordingWriter:
         for hand in self.hands:
             self.stream.log(f"plan/{hand.name}", rerun.TransformAxes3D(AXIS_M), static=True)
             self.stream.log("plan/commanded", rerun.TransformAxes3D(AXIS_M / 2), static=True)
+        self._cameras()
         period = rerun.SeriesLines(names=["period [ms]"], colors=[_PATH])
         self.stream.log("inference/period", period, static=True)
         latency = rerun.SeriesPoints(names=["latency [ms]"], colors=[_PREDICTED], marker_sizes=[3.0])
@@ -111,6 +115,25 @@ class RecordingWriter:
         """Pass on what is left."""
         self.stream.flush()
         self.stream.disconnect()
+
+    def _cameras(self) -> None:
+        """Where calibrated cameras sit and what they see; one on the tool moves along with the hand."""
+        for camera in self.spec.cameras:
+            seen = camera.calibration
+            if seen is None or (seen.parent == "tool" and len(self.hands) != 1):
+                continue
+            root = f"plan/{self.hands[0].name}" if seen.parent == "tool" else "plan"
+            place = offset_matrix(seen.pose)
+            pinhole = self.rr.Pinhole(
+                focal_length=seen.focal,
+                principal_point=seen.centre,
+                resolution=(camera.width, camera.height),
+                camera_xyz=self.rr.ViewCoordinates.RDF,
+                image_plane_distance=FRUSTUM_M,
+            )
+            entity = f"{root}/camera_{camera.name}"
+            self.stream.log(entity, self.rr.Transform3D(translation=place[:3, 3], mat3x3=place[:3, :3]), static=True)
+            self.stream.log(entity, pinhole, static=True)
 
     def _at(self, step: int, seconds: float) -> None:
         self.stream.set_time("step", sequence=step)

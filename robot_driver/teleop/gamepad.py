@@ -5,7 +5,7 @@
     left stick   forward, back, left, right       A  gripper       Start  take over     d-pad up, down  faster, slower
     right stick  turn around z and y              X  keep          Back   instruction   d-pad left      stop
     triggers     down (left), up (right)          Y  success       Guide  emergency     d-pad right     quit
-    shoulders    turn around x                    B  discard              stop
+    shoulders    turn around x                    B  discard              stop          right stick in  failure
 
 Letters as on an Xbox pad; other pads have the same buttons at the same places.
 """
@@ -28,6 +28,7 @@ BUTTONS: dict[str, Button] = {
     "X": "keep",
     "Y": "success",
     "B": "discard",
+    "RIGHTSTICK": "failure",
     "START": "take_over",
     "BACK": "instruction",
     "GUIDE": "estop",
@@ -57,6 +58,11 @@ class Config:
     def __post_init__(self):
         if self.number < 0 or not 0 <= self.dead_zone < 1:
             raise ConfigError(f"number from 0, dead_zone from 0 to below 1, found {self.number} and {self.dead_zone}")
+
+    @property
+    def estop(self) -> str:
+        """See :class:`~vla.teleoperation.Braking`."""
+        return "the button Guide, in the middle of the gamepad"
 
     def make(self) -> "Gamepad":
         """The device; nothing is opened before it is started."""

@@ -36,6 +36,11 @@ class Config:
         if not self.hold > 0:
             raise ConfigError(f"hold must be above 0 s, found {self.hold}")
 
+    @property
+    def estop(self) -> str:
+        """See :class:`~vla.teleoperation.Braking`."""
+        return "Esc"
+
     def make(self) -> "Keyboard":
         """The device; the terminal is left alone until it is started."""
         return Keyboard(self)

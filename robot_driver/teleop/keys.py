@@ -4,8 +4,8 @@
 
     w s  forward, back (x)      i k  around y       g  gripper         Enter      keep      space  stop
     a d  left, right (y)        j l  around z       t  take over       y          success   Esc    emergency stop
-    r f  up, down (z)           u o  around x       c  clutch          Backspace  discard   q      quit
-                                                    n  instruction     + -        faster, slower
+    r f  up, down (z)           u o  around x       c  clutch          x          failure   q      quit
+                                                    n  instruction     Backspace  discard   + -    faster, slower
 """
 
 from collections.abc import Set
@@ -34,6 +34,7 @@ BUTTONS: dict[str, Button] = {
     "g": "gripper",
     "enter": "keep",
     "y": "success",
+    "x": "failure",
     "backspace": "discard",
     "n": "instruction",
     "t": "take_over",

@@ -57,6 +57,11 @@ class Config:
         if self.kind not in SO_LEADERS and self.file is None:
             raise ConfigError(f"what the numbers of {self.kind} mean is not known; say it in its follower's file")
 
+    @property
+    def estop(self) -> str:
+        """See :class:`~vla.teleoperation.Braking`."""
+        return {"keyboard": "Esc", "scripted": "esc in the script", "none": ""}[self.buttons]
+
     def make(self) -> "LerobotLeader":
         """The device; nothing is opened before it is started."""
         return LerobotLeader(self)

@@ -1,7 +1,8 @@
 """A 3Dconnexion SpaceMouse through pyspacemouse (HID, no driver of 3Dconnexion's): extra ``spacemouse``.
 
 Not run on hardware. Pushed, it moves the hand in the same direction, forward is x and left is y; turned, it turns it.
-The left button is the gripper's, the right one takes over and hands back; other buttons are the keyboard's.
+The left button is the gripper's, the right one takes over and hands back; both at once are the emergency stop. Other
+buttons are the keyboard's.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,11 @@ class Config:
         if not 0 <= self.dead_zone < 1:
             raise ConfigError(f"dead_zone from 0 to below 1, found {self.dead_zone}")
 
+    @property
+    def estop(self) -> str:
+        """See :class:`~vla.teleoperation.Braking`."""
+        return "both buttons of the SpaceMouse at once"
+
     def make(self) -> "SpaceMouse":
         """The device; nothing is opened before it is started."""
         return SpaceMouse(self)
@@ -54,6 +60,8 @@ def command_of(deflection: Sequence[float], down: Sequence[bool], before: Sequen
     now = [bool(each) for each in down]
     last = [*map(bool, before), *[False] * len(now)]
     pressed: frozenset[Button] = frozenset(name for name, a, b in zip(BUTTONS, now, last, strict=False) if a and not b)
+    if pressed and len(now) > 1 and now[0] and now[1]:
+        pressed = frozenset({"estop"})
     return Command(Rate(rate), pressed=pressed)
 
 

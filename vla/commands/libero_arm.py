@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from vla.embodiment import EmbodimentSpec
+from vla.embodiments.panda_arm import JOINTS
 from vla.errors import ConfigError
 from vla.experience import Image
 from vla.rows import Row
@@ -32,7 +33,14 @@ class LiberoArm:
 
 
 class LiberoArmWorld:
-    """A LIBERO scene as the ``ArmWorld`` that the arm's server steps; a scene is a row."""
+    """A LIBERO scene as the ``WatchedWorld`` that the arm's server steps; a scene is a row.
+
+    LIBERO's controller drives it, as in every evaluation; a joint beyond the Panda's range or speed stops it. Its
+    accelerations and torques are no Panda's: contacts show up to four times the limit in runs that are as they should
+    be, and robosuite's fifth motor has 80 Nm, Franka's 12.
+    """
+
+    joint_limits = JOINTS
 
     def __init__(self, config: libero.Config, row: Row):
         self._benchmark = config.make()
@@ -86,6 +94,10 @@ class LiberoArmWorld:
     def state(self) -> Float32[np.ndarray, "8"]:
         """Measured now."""
         return self._body.world.state()
+
+    def joints(self) -> tuple[Float64[np.ndarray, "7"], Float64[np.ndarray, "7"]]:
+        """Positions [rad] and speeds [rad/s] now."""
+        return self._body.world.joints()
 
     def render(self, camera: str) -> Image:
         """As LIBERO's policies know the pictures."""

@@ -80,6 +80,28 @@ def open_data(
     ]
 
 
+def only_human(sources: Sequence[EpisodeSource], paths: Sequence[str], human: Sequence[str]) -> list[EpisodeSource]:
+    """The data sets, some of them without what no person decided on: a correction teaches, what led to it does not.
+
+    Args:
+        sources: of these paths.
+        paths: as they were given.
+        human: those of them that lose their other steps; each stretch of a person's is then an episode of its own.
+
+    Raises:
+        ConfigError: one is none of the data sets, or has no step of a person's.
+    """
+    from vla.datasets.human_steps import HumanSteps
+
+    if strange := sorted(set(human) - set(paths)):
+        raise ConfigError(f"{strange[0]} is none of the data sets: {', '.join(paths)}")
+    found = [HumanSteps(one) if path in human else one for one, path in zip(sources, paths, strict=True)]
+    for one, path in zip(found, paths, strict=True):
+        if path in human and not len(one):
+            raise ConfigError(f"{path}: no step is labelled as a person's, there is nothing to learn from them")
+    return found
+
+
 def _name(path: str) -> str:
     parts = path.rstrip("/").split("/")
     name = parts[-2] if len(parts) > 1 and _VERSION.fullmatch(parts[-1]) else parts[-1]

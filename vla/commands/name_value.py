@@ -5,6 +5,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from vla.errors import ConfigError, UnknownName
@@ -40,6 +41,7 @@ def make_config(config: type, owner: str, values: Mapping[str, Any], option: str
         ConfigError: a field is missing, or a value is of another kind than its field.
     """
     hints = field_types(config, owner, values)
+    values = {name: _typed(hints[name], value) for name, value in values.items()}
     for name, value in values.items():
         if not _is(value, hints[name]):
             kind = getattr(hints[name], "__name__", hints[name])
@@ -50,12 +52,23 @@ def make_config(config: type, owner: str, values: Mapping[str, Any], option: str
         raise ConfigError(f"{owner}: {error}; give it with {option} NAME=VALUE") from error
 
 
+def _typed(hint: Any, value: Any) -> Any:
+    """A text as a path, where one is wanted."""
+    return Path(value) if isinstance(value, str) and Path in _kinds(hint) else value
+
+
 def _is(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type that JSON has; of other types the ``Config`` itself has to see to it."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if not set(kinds) <= {bool, int, float, str, type(None)}:
+    """Whether a value is a path or of a type that JSON has; of other types the ``Config`` itself has to see to it."""
+    kinds = _kinds(hint)
+    if not set(kinds) <= {bool, int, float, str, Path, type(None)}:
         return True
-    return type(value) in kinds or (type(value) is int and float in kinds)
+    return (
+        type(value) in kinds or (type(value) is int and float in kinds) or (isinstance(value, Path) and Path in kinds)
+    )
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def _parse(text: str, option: str) -> tuple[str, Any]:

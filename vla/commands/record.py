@@ -21,8 +21,8 @@ class Record:
     """Record demonstrations by hand. Every kept episode is on disk before the next one begins.
 
     Keys of the keyboard: w s a d r f move, i k j l u o turn, g gripper; Enter keeps the episode, y keeps it as a
-    success, Backspace throws it away, n takes the next instruction; space holds still, Esc is the emergency stop, q
-    quits. A killed or failed session loses the open episode at most: the same command goes on.
+    success, x as a failure, Backspace throws it away, n takes the next instruction; space holds still, Esc is the
+    emergency stop, q quits. A killed or failed session loses the open episode at most: the same command goes on.
     """
 
     out: Path
@@ -63,7 +63,14 @@ class Record:
         with (
             opened_view(self.view, console) as view,
             opened_robot(self.robot, first=first, camera_size=size, by_hand=True, on_event=view.event) as robot,
-            opened_operator(self.device, robot.spec, robot.estop, instructions=self.instruction) as operator,
+            opened_operator(
+                self.device,
+                robot.spec,
+                robot.estop,
+                instructions=self.instruction,
+                guarded=self.robot.guarded,
+                warn=console.print,
+            ) as operator,
         ):
             session = _Session(self, robot, operator, view, names, console)
             summary = session.run() | robot.facts | view.summary()
@@ -104,7 +111,7 @@ class _Session:
         options, spec = self.options, self.robot.spec
         storage = "jpeg" if options.storage == "jpeg" else "image"
         # a file for each episode: what is kept is whole on disk at once
-        writer = Writer(options.out, spec, options.storage, key=f"record {spec.fingerprint}", file_bytes=1)
+        writer = Writer(options.out, spec, options.storage, key=f"record {spec.identity}", file_bytes=1)
         if writer.episodes:
             self.console.print(f"going on after {writer.episodes} episodes of an earlier session")
         recorder = Recorder(
@@ -180,7 +187,7 @@ class _Session:
             episode = dataclasses.replace(episode, info={**episode.info, **row.to_json()})
         if self.operator.instruction:
             episode = dataclasses.replace(episode, instruction=self.operator.instruction)
-        if not outcome.success:  # nobody said that it failed
+        if not outcome.success and verdict != "failure":  # nobody said that it failed
             info = {**episode.info, "status": "kept"}
             episode = dataclasses.replace(episode, success=None, info=info)
         writer.add(episode)

@@ -1,7 +1,7 @@
 """``vla robot calibrate`` and ``vla robot board``: where a camera sits, from pictures of a board."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ class RobotCalibrate:
     mounting: Literal["wrist", "scene"] = "wrist"
     """Where the camera is: on the wrist, or beside the arm."""
     camera: str = "wrist"
-    """Of a recording: the camera's name."""
+    """The camera's name: of a recording the one to take, of a folder the one that the result is for."""
     board: Board = field(default_factory=Board)
     lens: Path | None = None
     """JSON file with the camera's matrix (3 x 3) and distortion (k1, k2, p1, p2, k3); measured from the same pictures
@@ -59,7 +59,7 @@ class RobotCalibrate:
     max_error: float = 1.5
     """Largest reprojection error of a usable calibration [pixels, root mean square]."""
     out: Path | None = None
-    """JSON file for the result."""
+    """JSON file for the result; a camera setting that ends in :FILE gives it back to the robot."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Detect, solve, say how well it fits.
@@ -76,9 +76,10 @@ class RobotCalibrate:
 
         folder = Path(self.path)
         if (folder / POSES).exists():
-            pairs = list(pairs_in_folder(folder))
+            pairs, tool = list(pairs_in_folder(folder)), None
         else:
-            pairs = list(pairs_in_recording(open_source(self.path), self.camera, most=self.most))
+            source = open_source(self.path)
+            pairs, tool = list(pairs_in_recording(source, self.camera, most=self.most)), source.spec.tool
         height, width = same_size(pairs)
         found = [(pair, self.board.detect(pair.picture)) for pair in pairs]
         seen = [(pair, corners) for pair, corners in found if corners is not None]
@@ -96,6 +97,8 @@ class RobotCalibrate:
         worst = int(np.argmax(result.errors))
         summary = result.to_json() | {
             "camera": self.camera,
+            "size": [height, width],
+            "tool": asdict(tool) if tool and self.mounting == "wrist" else None,
             "worst_picture": seen[worst][0].place,
             "pictures_without_board": len(pairs) - len(seen),
             "matrix": result.camera.tolist(),

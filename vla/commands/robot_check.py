@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vla.commands.robot_choice import RobotOptions
+from vla.embodiment import EmbodimentSpec
 from vla.errors import ChecksFailed
 from vla.robot_check import BUCKETS_MS, Finding, check_robot
 
@@ -52,6 +53,7 @@ class RobotCheck:
             for name, what in NAMES.items():
                 offset = getattr(spec, name)
                 found.append(Finding(what, "note", describe(offset) if offset else "not stated"))
+            found += _cameras(spec)
             inner = robot.body.body if isinstance(robot.body, SafeBody) else robot.body
             found.append(_limits(robot.body.limits if isinstance(robot.body, SafeBody) else None))
             found += check_robot(robot.body, seconds=self.seconds, move=self.move, tells=inner)
@@ -79,12 +81,26 @@ def hardware(options: RobotOptions) -> str:
     """What a robot's driver has been run on, as far as its docstring says so."""
     from vla.plugins import plugin
 
-    if options.simulated or options.robot == "mujoco_arm":
+    if not options.real:
         return "simulated"
     said = " ".join((inspect.getdoc(plugin("robot_driver", options.robot)) or "").lower().split())
     if "not run on hardware" in said:
         return "this driver was NOT RUN ON HARDWARE"
     return "run on hardware" if "run on hardware" in said else "this driver does not say whether it was run on hardware"
+
+
+def _cameras(spec: EmbodimentSpec) -> list[Finding]:
+    """Where its cameras sit, as far as somebody measured it."""
+    from vla.mounting import describe
+
+    found = []
+    for camera in spec.cameras:
+        seen = camera.calibration
+        said = "not calibrated"
+        if seen is not None:
+            said = f"in the {seen.parent}'s frame at {describe(seen.pose)}, focal length {seen.focal[0]:.0f} px"
+        found.append(Finding(f"camera {camera.name} sits", "note", said))
+    return found
 
 
 def _limits(limits: Any) -> Finding:

@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError, UnknownName
+from vla.mounting import check_calibrations
 from vla.operated import BareTask
 from vla.plugins import plugin, plugin_names
 from vla.protocols import Body, Task
@@ -48,7 +49,8 @@ class RobotOptions:
     seed: int = 0
     """Of the first scene; the others count up."""
     unsafe: bool = False
-    """Run without the policy side's limits on step size, workspace and stale observations; noted in the recording."""
+    """Run without the policy side's limits on step size, workspace and stale observations, and by hand where nobody can
+    press an emergency stop; noted in the recording."""
     allow_simulator_drift: bool = False
     """Simulate with a MuJoCo that LIBERO's numbers do not hold for; every result is marked."""
 
@@ -56,6 +58,16 @@ class RobotOptions:
     def simulated(self) -> bool:
         """Whether its scenes are LIBERO's."""
         return self.robot in SIMULATED
+
+    @property
+    def real(self) -> bool:
+        """Whether something may be hurt by it, as far as is known."""
+        return not self.simulated and self.robot != "mujoco_arm"
+
+    @property
+    def guarded(self) -> bool:
+        """Whether somebody has to be able to press an emergency stop."""
+        return self.real and not self.unsafe
 
     def check(self) -> None:
         """See that there is such a robot, before anything is started.
@@ -161,6 +173,7 @@ def opened_robot(
         ConfigError: a setting of the driver is wrong or missing, or it declares no limits and nobody said ``unsafe``.
         BodyFault: it cannot be reached.
         DependencyMissing: its library is not installed.
+        SpecMismatch: a camera on the tool was calibrated with another tool.
     """
     options.check()
     with contextlib.ExitStack() as stack:
@@ -171,6 +184,7 @@ def opened_robot(
             opened = _driven(stack, options)
         robot, limits = opened
         stack.callback(robot.body.close)
+        check_calibrations(robot.spec)
         if not options.unsafe:
             if by_hand:  # a key that is held down says the same again and again
                 limits = dataclasses.replace(limits, repeated=0)

@@ -1,6 +1,7 @@
 """``vla rollout``: a policy on an arm in real time, within safety limits, recorded as it happens."""
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -19,6 +20,7 @@ from vla.commands.teleop_choice import TeleopOptions
 from vla.commands.view_choice import View, ViewOptions
 from vla.embodiment import EmbodimentSpec
 from vla.errors import ConfigError
+from vla.experience import Episode
 from vla.operated import Operator
 from vla.protocols import Outcome, Policy, Task
 from vla.results import Result, summarise, write_results
@@ -32,9 +34,9 @@ class Rollout:
     """Run a policy on an arm: the loop of ``vla eval``, on a body whose clock does not wait, within safety limits.
 
     With --teleop a person watches: the key t (button take_over) takes over, once more hands back; space (stop)
-    makes the policy hold still until then. y ends an episode as a success, Enter as none, Backspace throws it away and
-    q the open one, and nothing more is run. What they do is recorded and labelled step by step; an episode with help
-    says nothing of the policy and enters no rate.
+    makes the policy hold still until then. y ends an episode as a success, x as a failure, Enter keeps it unjudged (it
+    enters no rate), Backspace throws it away; q throws away the open one, and nothing more is run. What they do is
+    recorded and labelled step by step; an episode with help says nothing of the policy and enters no rate.
     """
 
     checkpoint: Positional[Path]
@@ -105,7 +107,7 @@ class Rollout:
                 robot = self._opened(stack, rows[0], CAMERA_SIZE, view)
                 policy = stack.enter_context(opened(self._policy(robot.spec)))
                 executor(self.chunking, self.execute)(policy, connect(robot.spec, policy.spec)).close()
-            operator = stack.enter_context(self._watched(robot))
+            operator = stack.enter_context(self._watched(robot, console))
             return _Run(self, console, policy, robot, operator, view, drift).run(rows)
 
     def _policy(self, body: EmbodimentSpec | None) -> PolicyConfig:
@@ -161,13 +163,20 @@ class Rollout:
         return size
 
     @contextlib.contextmanager
-    def _watched(self, robot: Robot) -> Iterator[Operator | None]:
+    def _watched(self, robot: Robot, console: Console) -> Iterator[Operator | None]:
         from vla.commands.teleop_choice import opened_operator
 
         if self.operator.teleop == NOBODY:
             yield None
             return
-        with opened_operator(self.operator, robot.spec, robot.estop, then="nothing") as operator:
+        with opened_operator(
+            self.operator,
+            robot.spec,
+            robot.estop,
+            then="nothing",
+            guarded=self.robot.guarded,
+            warn=console.print,
+        ) as operator:
             yield operator
 
 
@@ -201,7 +210,7 @@ class _Run:
         interrupted, spec = False, self.robot.spec
         writer = recording(self.out, spec)
         recorder = Recorder(
-            lambda episode, _: None if self._thrown_away else writer.add(episode),
+            lambda episode, _: self._sink(writer, episode),
             source=self.robot.name,
             frames=lambda camera: EncodedFrames(camera, "image"),
         )
@@ -229,8 +238,8 @@ class _Run:
         write_text(self.out / "safety.json", json.dumps(self.notes, indent=1))
         total = summarise(self.results)["total"]
         self.console.print(
-            f"{total['successes']} of {total['n']} succeeded, {total['errors']} errors, with help or thrown away; "
-            f"recorded in {self.out}"
+            f"{total['successes']} of {total['n']} succeeded, {total['errors']} errors, with help, thrown away or "
+            f"unjudged; recorded in {self.out}"
         )
         if interrupted:
             raise KeyboardInterrupt
@@ -253,6 +262,19 @@ class _Run:
         return "quit" if self.operator is not None and self.operator.quits else "done"
 
     @property
+    def _unjudged(self) -> bool:
+        return self.operator is not None and self.operator.verdict == "keep"
+
+    def _sink(self, writer: Any, episode: Episode) -> None:
+        """Keep an episode, or not."""
+        if self._thrown_away:
+            return
+        if self._unjudged:
+            info = {**episode.info, "status": "kept"}
+            episode = dataclasses.replace(episode, success=None, info=info)
+        writer.add(episode)
+
+    @property
     def _thrown_away(self) -> bool:
         operator = self.operator
         return operator is not None and (
@@ -261,11 +283,15 @@ class _Run:
 
     def _warm(self) -> None:
         """A first inference is slow (memory, kernels): not while the arm waits for it."""
+        from vla.mounting import moved_cameras
         from vla.transforms import connect
 
         seen = self.robot.body.observe()
         self.policy.reset(seen.instruction, seed=self.options.robot.seed)
-        self.policy.act(connect(self.robot.spec, self.policy.spec).observation(seen))
+        adapter = connect(self.robot.spec, self.policy.spec)
+        for line in moved_cameras(self.robot.spec, self.policy.spec):
+            self.console.print(line, markup=False)
+        self.policy.act(adapter.observation(seen))
 
     def _episode(self, number: int, row: Row, recorder: Any) -> Outcome:
         from vla.background import BackgroundObserver
@@ -309,6 +335,8 @@ class _Run:
             )
         elif self._thrown_away:
             status, error = "error", "thrown away by the person who watched"
+        elif self._unjudged and status != "error":
+            status, error = "error", "kept by the person who watched, who did not say whether it succeeded"
         result = Result(
             row,
             status,

@@ -33,7 +33,7 @@ def recording(out: Path, spec: EmbodimentSpec) -> Writer:
         DataError: what is there is damaged.
     """
     # a file for each episode: what ends the process leaves the others on disk
-    return Writer(out / EPISODES, spec, key=f"rollout {spec.fingerprint}", file_bytes=1)
+    return Writer(out / EPISODES, spec, key=f"rollout {spec.identity}", file_bytes=1)
 
 
 @contextlib.contextmanager

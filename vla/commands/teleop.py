@@ -42,7 +42,9 @@ class Teleop:
         with (
             opened_view(self.view, console) as view,
             opened_robot(self.robot, first=first, by_hand=True, on_event=view.event) as robot,
-            opened_operator(self.device, robot.spec, robot.estop) as operator,
+            opened_operator(
+                self.device, robot.spec, robot.estop, guarded=self.robot.guarded, warn=console.print
+            ) as operator,
         ):
             try:
                 for outcome in episodes_by_hand(

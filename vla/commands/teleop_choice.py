@@ -13,6 +13,7 @@ from vla.jogging import Speeds
 from vla.operated import Operator
 from vla.plugins import plugin
 from vla.robot_driver.teleop.with_keys import WithKeys
+from vla.teleoperation import Braking
 from vla.teleoperation_watch import Watched
 
 SCRIPTED, KEYBOARD = "scripted", "keyboard"
@@ -87,6 +88,8 @@ def opened_operator(
     *,
     instructions: Sequence[str] = (),
     then: Literal["quit", "nothing"] = "quit",
+    guarded: bool = True,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Operator]:
     """The operator at a device, which is given back when the block ends; the terminal's keys are there in any case.
 
@@ -96,16 +99,20 @@ def opened_operator(
         estop: called at once when the emergency stop is pressed, from the device's own thread.
         instructions: to choose from.
         then: what a script presses in episodes beyond its own.
+        guarded: whether somebody has to be able to press an emergency stop.
+        warn: told if there are no keys.
 
     Raises:
         UnknownName: there is no such device.
-        ConfigError: a setting is wrong, or nobody can move such a body by hand.
+        ConfigError: a setting is wrong, nobody can move such a body by hand, or nobody could stop it.
         BodyFault: the device is not there.
         DependencyMissing: its library is not installed.
     """
     config = options.config(spec, then)
+    keys = options.teleop not in OWN_KEYS and sys.stdin.isatty()
+    check_estop(options.teleop, config, keys=keys, guarded=guarded, warn=warn)
     device = config.make()
-    if options.teleop not in OWN_KEYS and sys.stdin.isatty():
+    if keys:
         device = WithKeys(device, plugin("robot_driver/teleop", KEYBOARD).Config().make())
     if options.teleop != SCRIPTED or config.real_time:  # else it counts readings, one a control step
         device = Watched(device, lambda: operator.brake())
@@ -115,3 +122,28 @@ def opened_operator(
         yield operator
     finally:
         device.close()
+
+
+def check_estop(name: str, config: Any, *, keys: bool, guarded: bool, warn: Callable[[str], None]) -> None:
+    """See that somebody can press the emergency stop, and say how where it is no key.
+
+    Args:
+        name: of the device.
+        config: its settings.
+        keys: whether a terminal's keys go with it.
+        guarded: whether somebody has to be able to.
+        warn: told what there is instead of keys.
+
+    Raises:
+        ConfigError: nobody can, and somebody has to.
+    """
+    if keys or name in (SCRIPTED, KEYBOARD):
+        return
+    how = config.estop if isinstance(config, Braking) else ""
+    if not how and guarded:
+        raise ConfigError(
+            f"nobody could press an emergency stop: {name}, as it is set, has no button for it, and no keyboard goes "
+            "with it; run it in a terminal (lerobot_leader: with buttons=keyboard), or with --unsafe"
+        )
+    if name not in OWN_KEYS or not how:
+        warn(f"there is no terminal, so no keys; the emergency stop is {how or 'to end this program'}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vla.commands.mixtures import DEPARTURES, mixture_data, open_data, training_mixture
+from vla.commands.mixtures import DEPARTURES, mixture_data, only_human, open_data, training_mixture
 from vla.commands.train_options import DataOptions, MachineOptions, ModelOptions, StepOptions, WatchOptions
 from vla.datasets.mixture_shares import WeightKind
 from vla.errors import ConfigError
@@ -108,6 +108,7 @@ class Train:
         sources = open_data(
             paths, split=self.data.split, tolerate=self.data.tolerate, descriptions=self.data.description
         )
+        sources = only_human(sources, paths, self.data.human)
         names = dict.fromkeys(source.spec.name for source in sources)
         if self.data.statistics is not None:
             return sources, {next(iter(names)): self._given(self.data.statistics, paths, sources)}

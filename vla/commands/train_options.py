@@ -26,8 +26,10 @@ class DataOptions:
 
     data: Words = ()
     """Folders, files or URLs of RLDS/TFDS, LeRobot or HDF5 data sets."""
+    human: Words = ()
+    """Those of them of which only a person's corrections are learned."""
     mixture: MaybeWord = None
-    """Or a published mixture of Open X sets: oxe_magic_soup_plus, ..."""
+    """Or a published mixture of Open X: oxe_magic_soup_plus, ..."""
     root: str = ""
     """Folder or URL that holds the mixture's data sets."""
     partly: bool = False

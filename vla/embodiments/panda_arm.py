@@ -1,6 +1,7 @@
 """A Franka Panda on a table, moved by small steps of its tool: what ``mujoco_arm`` is without a LIBERO scene.
 
-Limits of the joints: Franka Control Interface, "Robot and interface specifications", Panda.
+Limits of the joints: Franka Control Interface, "Robot and interface specifications", Panda; ``libfranka`` up to 0.9 has
+the same speeds and accelerations (rate_limiting.h).
 """
 
 import dataclasses

@@ -1,7 +1,9 @@
 """Universal Robots' e-Series, with or without a gripper, moved by its tool or by its joints.
 
-Source: Universal Robots, "Technical specifications": joints +-360 degrees, the elbow +-180; 180 degrees/s, base and
-shoulder of the larger ones 120.
+Source: the e-Series' user manuals (version 5.8) as ``Universal_Robots_ROS2_Description`` has them
+(config/*/joint_limits.yaml): joints +-360 degrees; 180 degrees/s, base and shoulder of the larger ones 120, the UR3e's
+wrist 360. The elbow's +-180 is half of what the manual says: the arm cannot be built through itself, and a goal on the
+other side would be a way around.
 """
 
 import math

@@ -1,6 +1,7 @@
 """UFACTORY's xArm 5, 6 and 7 and Lite 6, with or without the xArm Gripper, moved by the tool or by the joints.
 
-Source: UFACTORY, "xArm User Manual" and "Lite 6 User Manual", ranges of the joints; 180 degrees/s.
+Source: UFACTORY, "xArm User Manual" and "Lite 6 User Manual"; the same numbers in radians stand in ``xarm_ros2``
+(xarm_description/urdf/*/*.urdf.xacro): ranges of the joints; 180 degrees/s.
 """
 
 import math
