@@ -99,7 +99,13 @@ class GuardedJoints:
 
 
 def broken(
-    limits: JointLimits, position: Joints, velocity: Joints, rise: Joints | None = None, *, give: float = 0.0
+    limits: JointLimits,
+    position: Joints,
+    velocity: Joints,
+    rise: Joints | None = None,
+    *,
+    give: float = 0.0,
+    hurry: float = 1.0,
 ) -> tuple[str, str]:
     """The first limit that measured joints break, and how; empty if none.
 
@@ -109,11 +115,12 @@ def broken(
         velocity: measured [rad/s].
         rise: measured accelerations [rad/s2]; None if they are not judged.
         give: of the joints' stops, which positions may lie beyond by so much [rad].
+        hurry: times a joint's largest speed that is allowed.
     """
     if not float(np.abs(velocity).max()) < np.inf:  # NaN too
         return "finite", f"measured joint speeds are {velocity}"
     shares = {
-        "joint_velocity": np.abs(velocity) / limits.velocity,
+        "joint_velocity": np.abs(velocity) / limits.velocity / hurry,
         "joint_acceleration": np.abs(np.zeros(1) if rise is None else rise / limits.acceleration),
     }
     for rule, share in shares.items():

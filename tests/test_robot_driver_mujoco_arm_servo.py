@@ -8,7 +8,7 @@ import pytest
 from vla.embodiments.panda_arm import JOINTS
 from vla.errors import BodyFault, ConfigError, PolicyFault
 from vla.robot_driver.arm_world import WatchedWorld
-from vla.robot_driver.mujoco_arm_servo import MODES, STOP_GIVE, STOPPED, ArmWorld, Servo, ServoLimits
+from vla.robot_driver.mujoco_arm_servo import HURRY, MODES, STOP_GIVE, STOPPED, ArmWorld, Servo, ServoLimits
 from vla.robot_driver.point_world import SPEC, PointWorld
 
 RIGHT = np.array([0.05, 0.0, 0.0, 1.0], np.float32)
@@ -221,11 +221,11 @@ def test_watched_joints_within_their_limits_change_nothing():
     assert not watched.servo.rules and not watched.servo.telemetry()["fault"]
 
 
-@pytest.mark.parametrize(("stretch", "rule"), [(20.0, "joint_velocity"), (5.5, "joint_position")])
+@pytest.mark.parametrize(("stretch", "rule"), [(40.0, "joint_velocity"), (5.5, "joint_position")])
 def test_a_watched_joint_beyond_its_limit_stops_the_arm_until_the_reset(stretch, rule):
     rig = seen(stretch=stretch)
     assert isinstance(rig.world, Seen)
-    most, slack = (JOINTS.velocity[0], 0.0) if rule == "joint_velocity" else (JOINTS.high[0], STOP_GIVE)
+    most, slack = (HURRY * JOINTS.velocity[0], 0.0) if rule == "joint_velocity" else (JOINTS.high[0], STOP_GIVE)
     with pytest.raises(BodyFault, match=r"joint 1 (was measured at|is) .*; reset the scene to go on"):
         for _ in range(400):
             rig.command()
