@@ -22,7 +22,7 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from vla.datasets.description import read_description
+from vla.datasets.description import Description, read_description
 from vla.datasets.hdf5_array import StoredArray
 from vla.datasets.hdf5_index import DemoIndex, demo_index
 from vla.datasets.hdf5_meaning import ACTIONS, Meaning, instruction_of, is_libero, meaning, without_observations
@@ -89,7 +89,8 @@ class Config:
         if not files:
             raise DataError(path, "files", expected=LAYOUT, found="none")
         index = demo_index(files, path.stem, Path(self.cache) if self.cache else cache_folder(), self.progress)
-        found = _meaning(index, Path(self.description) if self.description else None)
+        description = read_description(Path(self.description), choosing=not self.fixes) if self.description else None
+        found = _meaning(index, description)
         if not self.observations:
             found = without_observations(found)
         texts = tuple(
@@ -285,7 +286,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file())
 
 
-def _meaning(index: DemoIndex, description: Path | None) -> Meaning:
+def _meaning(index: DemoIndex, description: Description | None) -> Meaning:
     """What all files mean alike.
 
     Raises:
@@ -293,7 +294,7 @@ def _meaning(index: DemoIndex, description: Path | None) -> Meaning:
     """
     first = index.files[0].path
     if description:
-        found = Meaning(read_description(description))
+        found = Meaning(description)
     else:
         each = [
             meaning(attributes, index.fields, _rate(index, number), stamp.path)

@@ -68,7 +68,10 @@ def open_lerobot(path: str, versions: dict[str, Tables], options: Options) -> "L
     folder = local_folder(path, cache, progress=options.progress)
     info = read_info(folder, tuple(versions))
     _check_any_data(info)
-    meaning = own_meaning(info) if options.description is None else described_meaning(info, Path(options.description))
+    if options.description is None:
+        meaning = own_meaning(info)
+    else:
+        meaning = described_meaning(info, Path(options.description), fixes=options.fixes)
     cameras = tuple(camera.field for camera in meaning.cameras)
     fields = tuple((name, info.features[name].width) for name in meaning.fields)
     wanted = Wanted(fields, meaning.clock, meaning.instruction, cameras, meaning.format)

@@ -108,7 +108,8 @@ class Config:
         known = (*self.tolerate, BROKEN, MISSING)
         admitted = admit(quirks, known) + _told_once(trouble)
         if not any(piece.start < piece.stop for piece in pieces):
-            raise DataError(specification.folder, f"split {self.split}", expected="at least one episode", found="none")
+            found = f"none that can be read{' and that the fixes keep' if chosen.holds or chosen.thins else ''}"
+            raise DataError(specification.folder, f"split {self.split}", expected="at least one episode", found=found)
         check_sizes(chosen, sizes, specification.folder)
         spec = chosen.embodiment(sizes)
         about = (contents, [(p.split, p.start, p.stop) for p in pieces], chosen.digest, spec.fingerprint)
