@@ -13,12 +13,6 @@ from vla.protocols import EpisodeSource
 if TYPE_CHECKING:
     from vla.datasets.mixture import Mixture
 
-DEPARTURES = {
-    "kuka": "Octo and OpenVLA train on its successful episodes only; here all of them are drawn",
-    "droid": "OpenVLA leaves out its steps that do not move; here they are kept",
-}
-"""What the publishers' loading code does with a data set of a mixture that is not done here."""
-
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vla.commands.mixtures import DEPARTURES, mixture_data, open_data, training_mixture
+from vla.commands.mixtures import mixture_data, open_data, training_mixture
 from vla.commands.train_options import DataOptions, MachineOptions, ModelOptions, StepOptions, WatchOptions
 from vla.datasets.mixture_shares import WeightKind
 from vla.errors import ConfigError
@@ -98,13 +98,9 @@ class Train:
     def _opened(self, paths: tuple[str, ...], console: Console) -> tuple[list[Any], dict[str, Any]]:
         """The data sets, and the statistics of each embodiment in them."""
         from vla.commands.progress import counted
-        from vla.datasets.oxe.mixtures import mixture
         from vla.files import cache_folder
         from vla.statistics_cache import pooled
 
-        if self.data.mixture:
-            for name in mixture(self.data.mixture).keys() & DEPARTURES.keys():
-                console.print(f"not as published: {name}: {DEPARTURES[name]}")
         sources = open_data(
             paths, split=self.data.split, tolerate=self.data.tolerate, descriptions=self.data.description
         )
