@@ -25,7 +25,7 @@ from vla.datasets.rlds_index import RldsIndex, rlds_index
 from vla.datasets.rlds_reading import Own, Reading, camera_fields, check_sizes, reading
 from vla.datasets.rlds_source import Piece, RldsSource
 from vla.datasets.rlds_specification import FEATURES, INFO, Specification, TextField, read_specification
-from vla.datasets.rlds_splits import Part, parts
+from vla.datasets.splits import Part, parts
 from vla.errors import DataError, UnknownName
 from vla.files import cache_folder
 from vla.protocols import Progress
@@ -89,7 +89,8 @@ class Config:
         sizes: dict[str, tuple[int, int]] = {}
         contents: list[str] = []
         indexes: dict[str, tuple[RldsIndex, Path]] = {}
-        for part in parts(self.split, specification.splits, specification.name):
+        records = {name: split.lengths for name, split in specification.splits.items()}
+        for part in parts(self.split, records, specification.name):
             if part.split not in indexes:
                 indexes[part.split] = self._index(specification, part, chosen, cameras)
             index, file = indexes[part.split]

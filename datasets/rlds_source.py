@@ -17,7 +17,7 @@ from vla.datasets.description import Camera
 from vla.datasets.rlds_columns import kept_range
 from vla.datasets.rlds_frames import EncodedFrames, SwappedFrames
 from vla.datasets.rlds_index import RldsIndex
-from vla.datasets.rlds_splits import Part
+from vla.datasets.splits import Part
 from vla.datasets.stored_pictures import StoredPictures
 from vla.datasets.window_reader import check_episodes
 from vla.embodiment import EmbodimentSpec

@@ -13,7 +13,7 @@ from lerobot_files import ARM, LENGTHS, all_of, change_info, change_table, decod
 
 from vla.datasets import lerobot_v2, lerobot_v3
 from vla.datasets.lerobot_v2 import Config
-from vla.errors import ConfigError, DataError
+from vla.errors import DataError, UnknownName
 from vla.plugins import open_source
 from vla.protocols import EpisodeSource
 from vla.quirks import QuirksFound
@@ -146,7 +146,7 @@ def test_splits(tmp_path):
     assert open_source(tmp_path / "set", **options).lengths.tolist() == [6, 4]
     test = open_source(tmp_path / "set", split="test", **options)
     assert test.lengths.tolist() == [9] and test[0].source == "set[2]"
-    with pytest.raises(ConfigError, match="no split 'valid'; there are train, test"):
+    with pytest.raises(UnknownName, match=r"unknown split of .* 'valid'; known: test, train"):
         open_source(tmp_path / "set", split="valid", **options)
 
 

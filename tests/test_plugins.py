@@ -1,6 +1,7 @@
 """Plug-ins are found by file name, data by what lies in the folder."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,5 +38,10 @@ def test_options_that_a_format_does_not_have(tmp_path):
     path.write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(ConfigError, match="no option cameras"):
         open_source(path, cameras=("a",))
-    with pytest.raises(ConfigError, match="no splits"):
-        open_source(path, split="val")
+
+
+def test_a_format_without_splits(tmp_path, monkeypatch):
+    whole = SimpleNamespace(accepts=lambda path: True, Config=dataclasses.make_dataclass("Config", ["path"]))
+    monkeypatch.setattr("vla.plugins.plugins", lambda folder: {"whole": whole})
+    with pytest.raises(ConfigError, match=r"is whole, which has no splits: 'train\[:5\]' cannot be chosen"):
+        open_source(tmp_path, split="train[:5]")

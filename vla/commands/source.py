@@ -17,7 +17,7 @@ class SourceOptions:
     path: Positional[str]
     """Folder, file or URL (gs://, s3://, hf://) of a data set: RLDS/TFDS, LeRobot or HDF5."""
     split: str = "train"
-    """Part of an RLDS data set; TFDS slices such as train[:90%] too."""
+    """Part of the data set: a split that it has, or a slice of one in TFDS's way, such as train[:90%] or train[5:]."""
     raw: bool = False
     """As stored, without the data set's known fixes."""
     tolerate: tuple[str, ...] = ()
