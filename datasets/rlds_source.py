@@ -165,9 +165,10 @@ class _Opened:
     def episode(self, row: int) -> Episode:
         number, first, length = self.table[row].tolist()
         stop = first + length
-        steps = slice(first, stop) if self.row is None else self.row[first:stop]
+        steps: Any = slice(first, stop)
         time = self.times[:length] if self.time is None else self.time[first:stop]
         if self.row is not None:
+            steps = self.row[first:stop]
             time = self.since(steps, first)
         shard = self.shards[self.shard[number]]
         if shard is None:
