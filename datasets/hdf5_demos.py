@@ -13,14 +13,14 @@ Files that hold simulator states only have neither cameras nor state channels he
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
 from vla.datasets.description import Description, read_description
-from vla.datasets.hdf5_index import DemoIndex, demo_index
+from vla.datasets.hdf5_index import SHORT, DemoIndex, demo_index
 from vla.datasets.hdf5_meaning import ACTIONS, Meaning, instruction_of, meaning, without_observations
 from vla.datasets.hdf5_source import STATES, Hdf5Source, check_finite
 from vla.datasets.splits import parts
@@ -54,8 +54,8 @@ class Config:
         fixes: metres, radians and gripper 1 = open; what the controller cut off is cut off; LIBERO's pictures turned by
             180 degrees as its policies get them, and each action paired with what was seen before it. Off shows the
             data as stored.
-        tolerate: kinds of quirks to read around: ``actions-out-of-range``, ``broken-file``,
-            ``partial-field``, ``wrong-totals``.
+        tolerate: kinds of quirks to read around: ``actions-out-of-range``, ``broken-file``, ``partial-field``,
+            ``short-demonstration``, ``wrong-totals``.
         description: TOML file that says what the fields mean, for files whose own attributes do not; fields are called
             ``actions`` and ``obs/...``.
         instruction: text for demonstrations whose files have none.
@@ -98,14 +98,12 @@ class Config:
         )
         named = parts(self.split, {"train": (len(index),)}, path.name, shards=False)
         demos = np.concatenate([np.arange(part.start, part.stop) for part in named])
-        if not len(demos):
-            raise DataError(path, f"split {self.split}", expected="at least one episode", found="none")
-        quirks = admit([*index.quirks, *_out_of_range(index, found, demos)], self.tolerate)
-        source = Hdf5Source(index, found, self.fixes, texts, quirks, tuple((p.start, p.stop) for p in named))
-        if int(source.lengths.min()) < 1:
-            demo = int(demos[source.lengths.argmin()])
-            where = f"data/{index.name(demo)}"
-            raise DataError(index.files[index.file(demo)].path, where, expected="two steps or more", found="one")
+        source = Hdf5Source(index, found, self.fixes, texts, (), tuple((p.start, p.stop) for p in named))
+        found_wrong = [*index.quirks, *_out_of_range(index, found, demos), *_too_short(index, demos, source.lost)]
+        source = replace(source, quirks=admit(found_wrong, self.tolerate))
+        if not len(source):
+            expected, none = "at least one episode", f"none with more than {source.lost} steps"
+            raise DataError(path, f"split {self.split}", expected=expected, found=none)
         if self.observations and STATES in index.fields and not found.description.cameras:
             logger.warning("%s: simulator states only, no pictures: make them with: vla data render %s", path, path)
         return source
@@ -151,6 +149,23 @@ def _rate(index: DemoIndex, file: int) -> float | None:
         return None
     first, second = index.array(demo, STATES).read(0, 2)[:, 0]
     return round(1.0 / float(second - first), 6) if np.isfinite(second - first) and second > first else None
+
+
+def _too_short(index: DemoIndex, demos: Int64[np.ndarray, "n"], lost: int) -> list[Quirk]:
+    """Those of the demonstrations of which nothing is left."""
+    remedy = "the demonstration is left out"
+    return [
+        Quirk(
+            kind=SHORT,
+            file=index.files[index.file(demo)].path,
+            field=f"data/{index.name(demo)}",
+            expected=f"more than {lost} steps, which reading takes away (--raw: not)",
+            found=str(int(index.lengths[demo])),
+            remedy=remedy,
+        )
+        for demo in np.unique(demos).tolist()
+        if int(index.lengths[demo]) <= lost
+    ]
 
 
 def _out_of_range(index: DemoIndex, found: Meaning, demos: Int64[np.ndarray, "n"]) -> list[Quirk]:

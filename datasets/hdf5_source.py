@@ -60,14 +60,19 @@ class Hdf5Source:
 
     @cached_property
     def _demos(self) -> Int64[np.ndarray, "n"]:
-        """Number in the index of each episode."""
-        return np.concatenate([np.arange(start, stop) for start, stop in self.parts])
+        """Number in the index of each episode that has a step left."""
+        demos = np.concatenate([np.arange(start, stop) for start, stop in self.parts])
+        return demos[np.asarray(self.index.lengths)[demos] > self.lost]
+
+    @property
+    def lost(self) -> int:
+        """Steps of each demonstration that are not in its episode."""
+        return sum(self._dropped) + self._late
 
     @property
     def lengths(self) -> Int64[np.ndarray, "n"]:
         """Steps of each episode."""
-        first, last = self._dropped
-        return np.maximum(np.asarray(self.index.lengths)[self._demos] - first - last - self._late, 0)
+        return np.asarray(self.index.lengths)[self._demos] - self.lost
 
     def __len__(self) -> int:
         return len(self._demos)
