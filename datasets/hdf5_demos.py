@@ -31,7 +31,7 @@ from vla.quirks import Quirk, admit
 
 __all__ = ["LAYOUT", "Config", "Hdf5Source", "accepts"]
 
-LAYOUT = "LIBERO or robomimic demonstrations (an HDF5 file, or a folder of them)"
+LAYOUT = "LIBERO or robomimic demonstrations (an HDF5 file on disk, or a folder of them)"
 _SUFFIXES = (".hdf5", ".h5")
 _SLACK = 1e-6  # beyond the controller's limits that is rounding
 

@@ -190,7 +190,8 @@ def _refuse(trouble: Sequence[Quirk]) -> None:
     if trouble:
         first = trouble[0]
         more = f"; {len(trouble) - 1} more are broken" if len(trouble) > 1 else ""
-        found = f"{first.found}{more}; --skip-broken sets them aside"
+        named = " ".join(sorted({quirk.kind for quirk in trouble}))
+        found = f"{first.found}{more}; --skip-broken or --tolerate {named} sets them aside"
         raise DataError(first.file, first.field, expected=first.expected, found=found)
 
 

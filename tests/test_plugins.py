@@ -1,6 +1,7 @@
 """Plug-ins are found by file name, data by what lies in the folder."""
 
 import dataclasses
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,9 @@ def test_a_path_that_is_no_data_set(tmp_path):
         open_source(tmp_path / "no")
     (tmp_path / "1.0.0").mkdir()
     with pytest.raises(DataError, match=r"found a folder with 1\.0\.0/"):
+        open_source(tmp_path)
+    (tmp_path / "1.0.0/demos.hdf5").touch()
+    with pytest.raises(DataError, match=f"found a folder that holds one: {re.escape(str(tmp_path))}/1.0.0"):
         open_source(tmp_path)
 
 

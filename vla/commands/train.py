@@ -116,7 +116,6 @@ class Train:
 
     def _given(self, file: Path, paths: tuple[str, ...], sources: list[Any]) -> Any:
         """The statistics in a file, as those of the one embodiment there is."""
-        from vla.statistics_files import read_table
         from vla.statistics_layout import layout_of, read_statistics
 
         if len({source.spec.name for source in sources}) > 1:
@@ -129,7 +128,7 @@ class Train:
             )
         ]
         forms = [(spec.state, spec.state_rotation, spec.action) for spec in stored]
-        if forms.count(forms[0]) < len(forms) and layout_of(file, read_table(file)) in ("openpi", "lerobot"):
+        if forms.count(forms[0]) < len(forms) and layout_of(file) in ("openpi", "lerobot"):
             raise ConfigError(f"{file} is of numbers as they are stored, and the data sets store them in several ways")
         steps = sum(int(source.lengths.sum()) for source in sources)
         return read_statistics(file, stored=stored[0], canonical=sources[0].spec, count=steps)
