@@ -13,6 +13,7 @@ Files that hold simulator states only have neither cameras nor state channels he
 """
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,7 +84,7 @@ class Config:
             UnknownName: there is no such split.
             ConfigError: the split is not written as it should be.
         """
-        path = Path(self.path)
+        path = Path(os.path.abspath(self.path))
         files = [path] if path.is_file() else _files(path)
         if not files:
             raise DataError(path, "files", expected=LAYOUT, found="none")

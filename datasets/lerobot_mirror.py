@@ -12,6 +12,7 @@ part of one is continued while the remote file is the same. What was copied is n
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,9 +115,9 @@ def local_folder(path: str, cache: Path, *, only_meta: bool = False, progress: P
 
 
 def _local(path: str) -> Path | None:
-    if path.startswith("file://"):
-        return Path(path.removeprefix("file://"))
-    return None if "://" in path else Path(path)
+    """The folder, with a name of its own even where it is given as ``.``; None for a URL of elsewhere."""
+    place = path.removeprefix("file://")
+    return None if "://" in place else Path(os.path.abspath(place))
 
 
 @contextmanager

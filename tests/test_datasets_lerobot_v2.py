@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -138,6 +139,13 @@ def test_columns_are_joined_and_made_canonical(tmp_path, version):
     assert source[2].info == {"instruction_changes": [[5, "dry"]]} and source[0].info == {}
     raw = all_of(tmp_path / "set", fixes=False)
     assert np.array_equal(raw[0].action[:, 3], want[0]["action.gripper"]) and raw.content != source.content
+
+
+def test_a_set_given_as_the_folder_one_is_in_has_its_name(tmp_path, monkeypatch):
+    write_arm(tmp_path / "set")
+    monkeypatch.chdir(tmp_path / "set")
+    source: Any = open_source(".", description=tmp_path / "arm.toml", cache=tmp_path / "cache")
+    assert source[1].source == "set[1]" and source.name == "set"
 
 
 def test_splits(tmp_path):

@@ -1,19 +1,16 @@
 """What a training draws from: data sets with weights, or a published mixture of Open X-Embodiment data sets."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vla.commands.source import SourceOptions
+from vla.commands.source import VERSION, SourceOptions, data_set_name
 from vla.datasets.mixture_shares import WeightKind, draw_shares, sampled_episodes
 from vla.errors import ConfigError
 from vla.protocols import EpisodeSource
 
 if TYPE_CHECKING:
     from vla.datasets.mixture import Mixture
-
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def mixture_data(name: str, root: str, *, partly: bool = False) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -64,7 +61,7 @@ def open_data(
     from vla.datasets.description import read_description
 
     known = {name: file for file in descriptions for name in read_description(file).names}
-    names = [_name(path) for path in paths]
+    names = [data_set_name(path) for path in paths]
     for file in descriptions:
         if not any(known.get(name) == file for name in names):
             raise ConfigError(f"{file} describes none of the data sets: {', '.join(names)}")
@@ -72,12 +69,6 @@ def open_data(
         SourceOptions(path, split, raw, tuple(tolerate), description=known.get(name)).open()
         for path, name in zip(paths, names, strict=True)
     ]
-
-
-def _name(path: str) -> str:
-    parts = path.rstrip("/").split("/")
-    name = parts[-2] if len(parts) > 1 and _VERSION.fullmatch(parts[-1]) else parts[-1]
-    return name.removesuffix(".hdf5").removesuffix(".h5")
 
 
 def training_mixture(
@@ -129,7 +120,7 @@ def _newest(name: str, root: str) -> str | None:
     files = oxe_files()
     for alias in (name, *(other for other, file in files.items() if file == files[name] and other != name)):
         folder = join(root, alias)
-        versions = [each for each in names(folder) if _VERSION.fullmatch(each)]
+        versions = [each for each in names(folder) if VERSION.fullmatch(each)]
         if versions:
             return join(folder, max(versions, key=lambda each: tuple(map(int, each.split(".")))))
     return None
