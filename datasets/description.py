@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from vla.datasets.description_parts import LEFT_OUT, STANDARD, Camera, Column
 from vla.datasets.description_toml import Table
@@ -101,6 +101,31 @@ class Description:
         """Steps left out at the start and at the end of each episode."""
         used = [FIXES[name] for name in self.fixes] if fixes else []
         return sum(fix.drop_first for fix in used), sum(fix.drop_last for fix in used)
+
+    @property
+    def chooses(self) -> tuple[str, ...]:
+        """Names of the fixes that leave out steps by their numbers, or whole episodes: only RLDS is read with those."""
+        return tuple(name for name in self.fixes if FIXES[name].keep is not None or FIXES[name].holds)
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        """Fields of an episode, true or false, that must all be true."""
+        return tuple(FIXES[name].holds for name in self.fixes if FIXES[name].holds)
+
+    @property
+    def thins(self) -> bool:
+        """Whether steps are left out by their numbers."""
+        return any(FIXES[name].keep is not None for name in self.fixes)
+
+    def kept(self, numbers: Mapping[str, Float32[np.ndarray, "t n"]]) -> Bool[np.ndarray, "t"]:
+        """Which steps of an episode the fixes leave, by the numbers as they are stored."""
+        action = _gather(self.action, numbers, len(numbers[self.action[0].field]))
+        spec, result = self.embodiment({}, fixes=False), np.ones(len(action), bool)
+        for name in self.fixes:
+            keep = FIXES[name].keep
+            if keep is not None:
+                result &= keep(spec, action)
+        return result
 
     def embodiment(self, sizes: Mapping[str, tuple[int, int]], *, fixes: bool) -> EmbodimentSpec:
         """The robot with the cameras that ``sizes`` names.
@@ -167,6 +192,8 @@ class Description:
         state, action = np.zeros((2, len(stored.state)), np.float32), np.zeros((2, stored.action.size), np.float32)
         for name in self.fixes:
             FIXES[name].mend(stored, state, action)
+            if (keep := FIXES[name].keep) is not None:
+                keep(stored, action)
         names = [camera.name for camera in self.cameras]
         if not self.action or len(set(names)) != len(names):
             raise ConfigError("a data set has action columns, and each camera a name of its own")
@@ -189,17 +216,25 @@ class Description:
         return dataclasses.replace(stored, channels=channels, gripper=Gripper() if self.gripper else None)
 
 
-def read_description(path: Path) -> Description:
+def read_description(path: Path, *, choosing: bool = True) -> Description:
     """The description in a TOML file.
 
+    Args:
+        path: of the file.
+        choosing: whether its fixes may leave out steps by their numbers, or whole episodes.
+
     Raises:
-        DataError: the file is not TOML, or not a description.
+        DataError: the file is not TOML, or not a description, or has fixes that may not be.
     """
     try:
         value = tomllib.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(path, "file", expected="TOML", found=str(error)) from error
-    return parse_description(value, path)
+    description = parse_description(value, path)
+    if description.chooses and not choosing:
+        expected = "fixes that keep every episode and its steps: those that choose are for RLDS"
+        raise DataError(path, "fixes", expected=expected, found=", ".join(description.chooses))
+    return description
 
 
 def parse_description(value: Any, path: Path) -> Description:

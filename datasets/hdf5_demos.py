@@ -12,31 +12,27 @@
 Files that hold simulator states only have neither cameras nor state channels here; ``vla data render`` makes both.
 """
 
-import hashlib
 import logging
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Int64
 
-from vla.datasets.description import read_description
-from vla.datasets.hdf5_array import StoredArray
-from vla.datasets.hdf5_index import DemoIndex, demo_index
-from vla.datasets.hdf5_meaning import ACTIONS, Meaning, instruction_of, is_libero, meaning, without_observations
-from vla.datasets.hdf5_sandbox import Sandbox
-from vla.embodiment import CameraSpec, EmbodimentSpec
+from vla.datasets.description import Description, read_description
+from vla.datasets.hdf5_index import SHORT, DemoIndex, demo_index
+from vla.datasets.hdf5_meaning import ACTIONS, Meaning, instruction_of, meaning, without_observations
+from vla.datasets.hdf5_source import STATES, Hdf5Source, check_finite
+from vla.datasets.splits import parts
 from vla.errors import DataError
-from vla.experience import ChosenFrames, Episode, Image
 from vla.files import cache_folder
 from vla.protocols import Progress
 from vla.quirks import Quirk, admit
-from vla.transforms import reorient
 
-LAYOUT = "LIBERO or robomimic demonstrations (an HDF5 file, or a folder of them)"
-STATES = "states"
+__all__ = ["LAYOUT", "Config", "Hdf5Source", "accepts"]
+
+LAYOUT = "LIBERO or robomimic demonstrations (an HDF5 file on disk, or a folder of them)"
 _SUFFIXES = (".hdf5", ".h5")
 _SLACK = 1e-6  # beyond the controller's limits that is rounding
 
@@ -55,11 +51,12 @@ class Config:
 
     Attributes:
         path: file, or folder whose ``.hdf5`` and ``.h5`` files are read in the order of their names.
+        split: ``train``, all demonstrations, or a part of it: ``train[:90%]``, ``train[10:20]``.
         fixes: metres, radians and gripper 1 = open; what the controller cut off is cut off; LIBERO's pictures turned by
             180 degrees as its policies get them, and each action paired with what was seen before it. Off shows the
             data as stored.
-        tolerate: kinds of quirks to read around: ``actions-out-of-range``, ``broken-file``,
-            ``partial-field``, ``wrong-totals``.
+        tolerate: kinds of quirks to read around: ``actions-out-of-range``, ``broken-file``, ``partial-field``,
+            ``short-demonstration``, ``wrong-totals``.
         description: TOML file that says what the fields mean, for files whose own attributes do not; fields are called
             ``actions`` and ``obs/...``.
         instruction: text for demonstrations whose files have none.
@@ -69,6 +66,7 @@ class Config:
     """
 
     path: Path
+    split: str = "train"
     fixes: bool = True
     tolerate: tuple[str, ...] = ()
     description: Path | None = None
@@ -77,215 +75,46 @@ class Config:
     cache: Path | None = None
     progress: Progress | None = None
 
-    def make(self) -> "Hdf5Source":
+    def make(self) -> Hdf5Source:
         """The episodes.
 
         Raises:
             DataError: a file is damaged, or nobody says what its numbers mean.
             QuirksFound: something is wrong that can be read around, and is not tolerated.
+            UnknownName: there is no such split.
+            ConfigError: the split is not written as it should be.
         """
-        path = Path(self.path)
+        path = Path(os.path.abspath(self.path))
         files = [path] if path.is_file() else _files(path)
         if not files:
             raise DataError(path, "files", expected=LAYOUT, found="none")
         index = demo_index(files, path.stem, Path(self.cache) if self.cache else cache_folder(), self.progress)
-        found = _meaning(index, Path(self.description) if self.description else None)
+        description = read_description(Path(self.description), choosing=not self.fixes) if self.description else None
+        found = _meaning(index, description)
         if not self.observations:
             found = without_observations(found)
         texts = tuple(
             instruction_of(attributes, index.fields, stamp.path) or self.instruction
             for stamp, attributes in zip(index.files, index.attributes, strict=True)
         )
-        quirks = admit([*index.quirks, *_out_of_range(index, found)], self.tolerate)
-        source = Hdf5Source(index, found, self.fixes, texts, quirks)
-        if int(source.lengths.min()) < 1:
-            number = int(source.lengths.argmin())
-            where = f"data/{index.name(number)}"
-            raise DataError(index.files[index.file(number)].path, where, expected="two steps or more", found="one")
+        named = parts(self.split, {"train": (len(index),)}, path.name, shards=False)
+        demos = np.concatenate([np.arange(part.start, part.stop) for part in named])
+        source = Hdf5Source(index, found, self.fixes, texts, (), tuple((p.start, p.stop) for p in named))
+        found_wrong = [*index.quirks, *_out_of_range(index, found, demos), *_too_short(index, demos, source.lost)]
+        source = replace(source, quirks=admit(found_wrong, self.tolerate))
+        if not len(source):
+            expected, none = "at least one episode", f"none with more than {source.lost} steps"
+            raise DataError(path, f"split {self.split}", expected=expected, found=none)
         if self.observations and STATES in index.fields and not found.description.cameras:
             logger.warning("%s: simulator states only, no pictures: make them with: vla data render %s", path, path)
         return source
-
-
-@dataclass(frozen=True)
-class Hdf5Source:
-    """Episodes of some files; what travels to a worker process is the index's path.
-
-    Attributes:
-        index: where everything lies.
-        meaning: what it means.
-        fixes: whether it is mended and canonical.
-        instructions: one for each file.
-        quirks: what is wrong and was read around.
-        spec: shared by all episodes.
-    """
-
-    index: DemoIndex
-    meaning: Meaning
-    fixes: bool
-    instructions: tuple[str, ...]
-    quirks: tuple[Quirk, ...]
-    spec: EmbodimentSpec = field(init=False)
-
-    def __post_init__(self):
-        description = self.meaning.description
-        spec = description.embodiment(_sizes(self.index, self.meaning), fixes=self.fixes)
-        if self.fixes and self.meaning.libero:
-            spec = replace(spec, cameras=tuple(replace(camera, orientation="mirrored") for camera in spec.cameras))
-        object.__setattr__(self, "spec", spec)
-
-    @property
-    def content(self) -> str:
-        """Of the files' sizes and times, and of what they are read as."""
-        facts = (self.index.files, self.meaning, self.fixes, self.instructions)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-    @property
-    def lengths(self) -> Int64[np.ndarray, "n"]:
-        """Steps of each episode."""
-        first, last = self._dropped
-        return np.maximum(np.asarray(self.index.lengths) - first - last - self._late, 0)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, number: int) -> Episode:
-        """One episode; its pictures stay in the file until asked for.
-
-        Raises:
-            IndexError: there are not so many.
-            DataError: the file has changed or is damaged, or a number is not finite.
-        """
-        number = range(len(self))[number]
-        description, index = self.meaning.description, self.index
-        numbers = {name: self._numbers(number, name) for name in description.fields}
-        if self.fixes and self.meaning.high < np.inf:
-            numbers[ACTIONS] = np.clip(numbers[ACTIONS], self.meaning.low, self.meaning.high)
-        state, action = description.columns(numbers, fixes=self.fixes)
-        time = self._time(number)
-        first, last = self._dropped
-        seen = np.arange(first, len(action) - last - self._late)
-        done = seen + self._late
-        pictures = {}
-        for camera, shown in zip(self._stored_cameras, self.spec.cameras, strict=True):
-            array = index.array(number, self._camera_field[camera.name][0])
-            frames = Frames(array, camera, shown, bgr=self._camera_field[camera.name][1])
-            pictures[camera.name] = frames if len(seen) == len(frames) else ChosenFrames(frames, seen)
-        file = index.files[index.file(number)].path
-        return Episode(
-            spec=self.spec,
-            state=state[seen],
-            action=action[done],
-            images=pictures,
-            time=time[done] - time[done[0]],
-            instruction=self.instructions[index.file(number)],
-            success=index.success(number),
-            source=f"{Path(file).name}[{index.name(number)}]",
-            info={"file": Path(file).name, "demo": index.name(number)},
-        )
-
-    def states(self, number: int) -> Float64[np.ndarray, "t s"]:
-        """The simulator's flattened state before each stored action: time, positions, velocities.
-
-        Raises:
-            DataError: the files hold none, or a number is not finite.
-        """
-        if STATES not in self.index.fields:
-            raise DataError(self._file(number), STATES, expected="the simulator's states", found="none")
-        states = self.index.array(number, STATES).read().astype(np.float64)
-        _check_finite(states, self._file(number), f"data/{self.index.name(number)}/{STATES}")
-        return states
-
-    def model_files(self, numbers: Iterable[int]) -> Generator[str]:
-        """The simulator's models that episodes were made with, XML, one after the other.
-
-        Raises:
-            DataError: a file does not hold it, or is damaged.
-        """
-        with Sandbox() as sandbox:
-            for number in numbers:
-                yield sandbox.model_file(Path(self._file(number)), self.index.name(number))
-
-    def is_libero(self, number: int) -> bool:
-        """Whether an episode is of a LIBERO environment."""
-        return is_libero(self.index.attributes[self.index.file(number)], self.index.fields)
-
-    @property
-    def _late(self) -> int:
-        """1 where an observation belongs to the action of the next row."""
-        return int(self.fixes and self.meaning.late)
-
-    @property
-    def _dropped(self) -> tuple[int, int]:
-        return self.meaning.description.dropped(fixes=self.fixes)
-
-    @property
-    def _camera_field(self) -> dict[str, tuple[str, bool]]:
-        return {camera.name: (camera.field, camera.bgr) for camera in self.meaning.description.cameras}
-
-    @property
-    def _stored_cameras(self) -> tuple[CameraSpec, ...]:
-        return self.meaning.description.embodiment(_sizes(self.index, self.meaning), fixes=False).cameras
-
-    def _file(self, number: int) -> str:
-        return self.index.files[self.index.file(number)].path
-
-    def _numbers(self, number: int, name: str) -> Float32[np.ndarray, "t n"]:
-        values = self.index.array(number, name).read().astype(np.float32)
-        _check_finite(values, self._file(number), f"data/{self.index.name(number)}/{name}")
-        return values.reshape(len(values), -1)
-
-    def _time(self, number: int) -> Float64[np.ndarray, "t"]:
-        """The simulator's own clock where the file has it and it runs forwards, else the control rate's [s]."""
-        steps = int(self.index.lengths[number])
-        if STATES in self.index.fields:
-            clock = self.states(number)[:, 0]
-            if (np.diff(clock) > 0).all():
-                return clock
-        return np.arange(steps) / self.spec.action.rate
-
-
-@dataclass(frozen=True)
-class Frames(Sequence[Image]):
-    """A camera's pictures of one episode, each read when asked for.
-
-    Attributes:
-        array: as stored, uint8 of shape (t, h, w, 3).
-        stored: how they are stored.
-        shown: how they are given.
-        bgr: red and blue are swapped in the file.
-    """
-
-    array: StoredArray
-    stored: CameraSpec
-    shown: CameraSpec
-    bgr: bool = False
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    @overload
-    def __getitem__(self, index: int) -> Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> ChosenFrames: ...
-    def __getitem__(self, index: int | slice) -> Image | ChosenFrames:
-        """One picture, or fewer of them.
-
-        Raises:
-            DataError: the file has changed or is damaged.
-        """
-        if isinstance(index, slice):
-            return ChosenFrames(self, np.arange(len(self))[index])
-        step = range(len(self))[index]
-        picture = self.array.read(step, step + 1)[0]
-        return reorient(picture[..., ::-1] if self.bgr else picture, self.stored, self.shown)
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file())
 
 
-def _meaning(index: DemoIndex, description: Path | None) -> Meaning:
+def _meaning(index: DemoIndex, description: Description | None) -> Meaning:
     """What all files mean alike.
 
     Raises:
@@ -293,7 +122,7 @@ def _meaning(index: DemoIndex, description: Path | None) -> Meaning:
     """
     first = index.files[0].path
     if description:
-        found = Meaning(read_description(description))
+        found = Meaning(description)
     else:
         each = [
             meaning(attributes, index.fields, _rate(index, number), stamp.path)
@@ -323,23 +152,35 @@ def _rate(index: DemoIndex, file: int) -> float | None:
     return round(1.0 / float(second - first), 6) if np.isfinite(second - first) and second > first else None
 
 
-def _sizes(index: DemoIndex, found: Meaning) -> dict[str, tuple[int, int]]:
-    shapes = {camera.name: index.fields[camera.field][1] for camera in found.description.cameras}
-    return {name: (shape[0], shape[1]) for name, shape in shapes.items()}
+def _too_short(index: DemoIndex, demos: Int64[np.ndarray, "n"], lost: int) -> list[Quirk]:
+    """Those of the demonstrations of which nothing is left."""
+    remedy = "the demonstration is left out"
+    return [
+        Quirk(
+            kind=SHORT,
+            file=index.files[index.file(demo)].path,
+            field=f"data/{index.name(demo)}",
+            expected=f"more than {lost} steps, which reading takes away (--raw: not)",
+            found=str(int(index.lengths[demo])),
+            remedy=remedy,
+        )
+        for demo in np.unique(demos).tolist()
+        if int(index.lengths[demo]) <= lost
+    ]
 
 
-def _out_of_range(index: DemoIndex, found: Meaning) -> list[Quirk]:
-    """Demonstrations with actions that the controller cut off.
+def _out_of_range(index: DemoIndex, found: Meaning, demos: Int64[np.ndarray, "n"]) -> list[Quirk]:
+    """Those of the demonstrations with actions that the controller cut off.
 
     Raises:
         DataError: an action is not finite.
     """
     quirks = []
     channels = [column for part in found.description.action for column in part.channels]
-    for number in range(len(index)):
+    for number in np.unique(demos).tolist():
         file, where = index.files[index.file(number)].path, f"data/{index.name(number)}/{ACTIONS}"
         actions = index.array(number, ACTIONS).read().reshape(int(index.lengths[number]), -1)
-        _check_finite(actions, file, where)
+        check_finite(actions, file, where)
         outside = (actions < found.low - _SLACK) | (actions > found.high + _SLACK)
         steps = np.flatnonzero(outside.any(axis=1))
         if not len(steps):
@@ -358,10 +199,3 @@ def _out_of_range(index: DemoIndex, found: Meaning) -> list[Quirk]:
             )
         )
     return quirks
-
-
-def _check_finite(values: np.ndarray, file: str, where: str) -> None:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        place = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
-        found = f"{values[place]} in step {int(place[0])}"
-        raise DataError(file, where, expected="finite numbers", found=found)

@@ -7,7 +7,7 @@ array of a demonstration has its number of steps, and no array is larger than it
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -24,9 +24,11 @@ from vla.errors import DataError
 from vla.protocols import Progress
 from vla.quirks import Quirk
 
-VERSION = 2  # part of the cache's name: raise it when what is stored changes
+VERSION = 3  # part of the cache's name: raise it when what is stored changes
 _INFLATION = 1100  # deflate's largest ratio is 1032
 _KINDS = "fiub"
+SHORT = "short-demonstration"
+"""Kind of quirk: a demonstration of which no step is left."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class DemoIndex:
 
     @property
     def quirks(self) -> tuple[Quirk, ...]:
-        """Files that cannot be read, and totals that are wrong."""
+        """Files that cannot be read, demonstrations without a step, and totals that are wrong."""
         return tuple(Quirk(**quirk) for quirk in self._meta["quirks"])
 
     @property
@@ -126,7 +128,8 @@ def _make(path: Path, stamps: tuple[Stamp, ...], told: Progress | None) -> None:
     with Sandbox() as sandbox:
         for number, stamp in enumerate(stamps):
             try:
-                scan = sandbox.scan(Path(stamp.path))
+                whole = sandbox.scan(Path(stamp.path))
+                scan, empty = _without_empty(stamp, whole)
                 _check(stamp, scan)
             except DataError as error:
                 if len(stamps) == 1:
@@ -135,7 +138,7 @@ def _make(path: Path, stamps: tuple[Stamp, ...], told: Progress | None) -> None:
                 quirks.append(Quirk("broken-file", error.file, error.field, error.expected, error.found, remedy))
             else:
                 scans.append((stamp, scan))
-                quirks += _wrong_totals(stamp, scan)
+                quirks += [*empty, *_wrong_totals(stamp, whole)]
             if told:
                 told(number + 1, len(stamps))
     if not scans:
@@ -175,6 +178,19 @@ def _make(path: Path, stamps: tuple[Stamp, ...], told: Progress | None) -> None:
     write_arrays(path, arrays, meta)
 
 
+def _without_empty(stamp: Stamp, scan: Scan) -> tuple[Scan, list[Quirk]]:
+    """The demonstrations that have a step, and a quirk for each other one."""
+    kept, quirks = [], []
+    for demo in scan.demos:
+        row = scan.table[demo["fields"]["actions"][0]] if "actions" in demo["fields"] else None
+        if row is None or int(row[RANK]) < 1 or int(row[SHAPE][0]) != 0:
+            kept.append(demo)
+        else:
+            where, remedy = f"data/{demo['name']}/actions", "the demonstration is left out"
+            quirks.append(Quirk(SHORT, stamp.path, where, "at least one step", "none", remedy))
+    return replace(scan, demos=kept), quirks
+
+
 def _check(stamp: Stamp, scan: Scan) -> None:
     """Refuse what cannot be true.
 
@@ -186,7 +202,7 @@ def _check(stamp: Stamp, scan: Scan) -> None:
         return DataError(stamp.path, field, expected=expected, found=found)
 
     if not scan.demos:
-        raise refuse("data", "demonstrations", "none")
+        raise refuse("data", "demonstrations with a step", "none")
     extents: list[tuple[int, int, str]] = []
     for demo in scan.demos:
         if "actions" not in demo["fields"]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vla.datasets.lerobot_info import Info, read_json
 from vla.datasets.lerobot_tally import Tally
-from vla.errors import ConfigError
+from vla.datasets.splits import parts
 
 
 def check_totals(info: Info, tally: Tally, counted: dict[str, int | None]) -> None:
@@ -26,21 +26,26 @@ def check_totals(info: Info, tally: Tally, counted: dict[str, int | None]) -> No
             tally.add("wrong-splits", info.file, f"splits: {name}", expected=expected, found=found, remedy=remedy)
 
 
-def split_range(info: Info, split: str, episodes: int) -> tuple[int, int]:
-    """First episode and one past the last of a split, cut where the episodes end; without splits, ``train`` is all.
+def split_ranges(info: Info, split: str, episodes: int) -> tuple[tuple[int, int], ...]:
+    """First episode and one past the last of each part that a split expression names (:mod:`vla.datasets.splits`).
+
+    Splits are ranges of episodes, cut where the episodes end; without any, ``train`` is all.
 
     Raises:
-        ConfigError: there is no such split.
+        UnknownName: there is no such split.
+        ConfigError: it is no such expression, or reaches past the split.
     """
     splits = info.value.get("splits")
     if not isinstance(splits, dict) or not splits:
         splits = {"train": f"0:{episodes}"}
-    if split not in splits:
-        raise ConfigError(f"{info.folder}: no split {split!r}; there are {', '.join(map(str, splits))}")
-    first, last = _span(splits[split])
-    if first is None or last is None:
-        return 0, episodes
-    return min(first, episodes), min(last, episodes)
+    spans: dict[str, tuple[int, int]] = {}
+    for name, span in splits.items():
+        first, last = _span(span)
+        first, last = (0, episodes) if first is None or last is None else (min(first, episodes), min(last, episodes))
+        spans[name] = first, max(first, last)
+    counts = {name: (last - first,) for name, (first, last) in spans.items()}
+    named = parts(split, counts, info.folder.name, shards=False)
+    return tuple((spans[part.split][0] + part.start, spans[part.split][0] + part.stop) for part in named)
 
 
 def check_statistics(info: Info, name: str, fields: Sequence[str], tally: Tally) -> None:

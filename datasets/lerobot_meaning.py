@@ -86,9 +86,9 @@ def own_meaning(info: Info) -> Meaning:
     return Meaning(spec, None, fields, TIME if TIME in info.features else "", "task_index", cameras, value["format"])
 
 
-def described_meaning(info: Info, path: Path) -> Meaning:
-    """What the user's description says, compared with the features."""
-    description = read_description(path)
+def described_meaning(info: Info, path: Path, *, fixes: bool) -> Meaning:
+    """What the user's description says, compared with the features; ``fixes`` says whether its fixes will be used."""
+    description = read_description(path, choosing=not fixes)
     widths = {name: feature.width for name, feature in info.features.items() if feature.is_numeric}
     description.check(widths, info.file)
     known = ", ".join(feature.name for feature in info.cameras) or "none"

@@ -12,6 +12,7 @@ part of one is continued while the remote file is the same. What was copied is n
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ from vla.datasets.lerobot_info import codebase_version
 from vla.datasets.lerobot_layout import INFO_FILE
 from vla.datasets.lerobot_meter import Meter
 from vla.datasets.network import network_errors
-from vla.errors import DataError, DependencyMissing
+from vla.datasets.storage import file_system
+from vla.errors import DataError
 from vla.protocols import Progress
 
 _CHUNK = 8 * 2**20  # bytes
@@ -52,7 +54,7 @@ def version_at(path: str) -> str | None:
     """``codebase_version`` of the data set at a path or URL; empty if info.json does not say, None if there is none.
 
     Raises:
-        DataError: a URL does not answer.
+        DataError: a URL does not answer, or is of no kind that is known.
         DependencyMissing: the library for that kind of URL is not installed.
     """
     try:
@@ -60,8 +62,8 @@ def version_at(path: str) -> str | None:
             text = (local / INFO_FILE).read_bytes()
         else:
             with _answers(path):
-                system, root = _system(path)
-                text = system.cat_file(f"{root}/{INFO_FILE.as_posix()}")
+                system, root = file_system(path)
+                text = system.cat_file(f"{root.rstrip('/')}/{INFO_FILE.as_posix()}")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
@@ -93,7 +95,8 @@ def local_folder(path: str, cache: Path, *, only_meta: bool = False, progress: P
             raise DataError(path, "folder", expected="a LeRobot data set", found=found)
         return local
     with _answers(path):
-        system, root = _system(path)
+        system, root = file_system(path)
+        root = root.rstrip("/")
         files = _listing(system, root, path)
     chosen = [file for file in files if not only_meta or file.name.startswith("meta/")]
     key = hashlib.sha256(path.rstrip("/").encode()).hexdigest()[:12]
@@ -112,19 +115,9 @@ def local_folder(path: str, cache: Path, *, only_meta: bool = False, progress: P
 
 
 def _local(path: str) -> Path | None:
-    if path.startswith("file://"):
-        return Path(path.removeprefix("file://"))
-    return None if "://" in path else Path(path)
-
-
-def _system(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    try:
-        system, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise DependencyMissing(f"{url}: {error}") from error
-    return system, root.rstrip("/")
+    """The folder, with a name of its own even where it is given as ``.``; None for a URL of elsewhere."""
+    place = path.removeprefix("file://")
+    return None if "://" in place else Path(os.path.abspath(place))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 
 from vla.datasets.description import Camera
 from vla.datasets.lerobot_build import Wanted
-from vla.datasets.lerobot_checks import split_range
+from vla.datasets.lerobot_checks import split_ranges
 from vla.datasets.lerobot_frames import ParquetFrames, SwappedFrames, pictures_of
 from vla.datasets.lerobot_index import LeRobotIndex, lerobot_index
 from vla.datasets.lerobot_info import Info, read_info
@@ -61,14 +61,18 @@ def open_lerobot(path: str, versions: dict[str, Tables], options: Options) -> "L
     Raises:
         DataError: the data set is damaged, of another version, or nobody says what its numbers mean.
         QuirksFound: something is wrong that can be read around, and it is not tolerated.
-        ConfigError: there is no such split or decoder.
+        UnknownName: there is no such split.
+        ConfigError: there is no such decoder, or the split is not written as it should be.
     """
     check_decoder(options.decoder)
     cache = Path(options.cache) if options.cache else cache_folder()
     folder = local_folder(path, cache, progress=options.progress)
     info = read_info(folder, tuple(versions))
     _check_any_data(info)
-    meaning = own_meaning(info) if options.description is None else described_meaning(info, Path(options.description))
+    if options.description is None:
+        meaning = own_meaning(info)
+    else:
+        meaning = described_meaning(info, Path(options.description), fixes=options.fixes)
     cameras = tuple(camera.field for camera in meaning.cameras)
     fields = tuple((name, info.features[name].width) for name in meaning.fields)
     wanted = Wanted(fields, meaning.clock, meaning.instruction, cameras, meaning.format)
@@ -76,10 +80,14 @@ def open_lerobot(path: str, versions: dict[str, Tables], options: Options) -> "L
     index = LeRobotIndex.open(index_file)
     quirks = admit(index.quirks, options.tolerate)
     spec = meaning.spec(index.sizes, fixes=options.fixes)
-    part = split_range(info, options.split, index.listed)
-    return LeRobotSource(
-        folder.name, info, meaning, spec, index_file, part, options.fixes, options.decoder, cache, quirks
+    parts = split_ranges(info, options.split, index.listed)
+    source = LeRobotSource(
+        folder.name, info, meaning, spec, index_file, parts, options.fixes, options.decoder, cache, quirks
     )
+    if not len(source):
+        expected = "at least one episode"
+        raise DataError(info.folder, f"split {options.split}", expected=expected, found="none that can be read")
+    return source
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class LeRobotSource:
         meaning: of its columns.
         spec: shared by all episodes.
         index_file: the index.
-        part: first listed episode of the split, and one past the last.
+        parts: first listed episode of each part of the split, and one past the last.
         fixes: mended and canonical; else as stored.
         decoder: of videos.
         cache: folder for pictures that must be unpacked.
@@ -104,20 +112,20 @@ class LeRobotSource:
     meaning: Meaning
     spec: EmbodimentSpec
     index_file: Path
-    part: tuple[int, int]
+    parts: tuple[tuple[int, int], ...]
     fixes: bool
     decoder: str
     cache: Path
     quirks: tuple[Quirk, ...]
 
     def __reduce__(self):
-        fields = (self.name, self.info, self.meaning, self.spec, self.index_file, self.part)
+        fields = (self.name, self.info, self.meaning, self.spec, self.index_file, self.parts)
         return LeRobotSource, (*fields, self.fixes, self.decoder, self.cache, self.quirks)
 
     @property
     def content(self) -> str:
         """Of the files' names, sizes and times, the meaning of the columns, and the settings."""
-        facts = (self._index.files, self.spec.fingerprint, self.meaning, self.part, self.fixes, self.decoder)
+        facts = (self._index.files, self.spec.fingerprint, self.meaning, self.parts, self.fixes, self.decoder)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     @cached_property
@@ -133,8 +141,12 @@ class LeRobotSource:
     def _kept(self) -> Int64[np.ndarray, "n"]:
         """Places in the index of the episodes of the split that have a step left."""
         index = self._index
-        inside = (index.position >= self.part[0]) & (index.position < self.part[1])
-        return np.flatnonzero(inside & (index.steps > sum(self._dropped)))
+        long_enough = index.steps > sum(self._dropped)
+        found = [
+            np.flatnonzero((index.position >= first) & (index.position < last) & long_enough)
+            for first, last in self.parts
+        ]
+        return np.concatenate(found)
 
     @cached_property
     def _lengths(self) -> Int64[np.ndarray, "n"]:

@@ -29,7 +29,7 @@ class Config:
 
     Attributes:
         path: folder that holds ``meta/`` and ``data/``, or an fsspec URL of one (``hf://datasets/user/name``).
-        split: name of a range of episodes in info.json.
+        split: name of a range of episodes in info.json, or a part of it: ``train[:90%]``, ``train[10:20]``.
         fixes: mend what the description names and make actions canonical; off shows the data as stored.
         tolerate: kinds of quirks to read around, or ``"all"``.
         description: TOML file that says what the columns mean (:mod:`vla.datasets.description`).
@@ -53,6 +53,8 @@ class Config:
         Raises:
             DataError: the data set is damaged, of another version, or nobody says what its numbers mean.
             QuirksFound: something is wrong that can be read around, and it is not tolerated.
+            UnknownName: there is no such split.
+            ConfigError: the split is not written as it should be.
         """
         options = Options(
             split=self.split,

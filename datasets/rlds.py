@@ -25,7 +25,7 @@ from vla.datasets.rlds_index import RldsIndex, rlds_index
 from vla.datasets.rlds_reading import Own, Reading, camera_fields, check_sizes, reading
 from vla.datasets.rlds_source import Piece, RldsSource
 from vla.datasets.rlds_specification import FEATURES, INFO, Specification, TextField, read_specification
-from vla.datasets.rlds_splits import Part, parts
+from vla.datasets.splits import Part, parts
 from vla.errors import DataError, UnknownName
 from vla.files import cache_folder
 from vla.protocols import Progress
@@ -89,7 +89,8 @@ class Config:
         sizes: dict[str, tuple[int, int]] = {}
         contents: list[str] = []
         indexes: dict[str, tuple[RldsIndex, Path]] = {}
-        for part in parts(self.split, specification.splits, specification.name):
+        records = {name: split.lengths for name, split in specification.splits.items()}
+        for part in parts(self.split, records, specification.name):
             if part.split not in indexes:
                 indexes[part.split] = self._index(specification, part, chosen, cameras)
             index, file = indexes[part.split]
@@ -108,7 +109,8 @@ class Config:
         known = (*self.tolerate, BROKEN, MISSING)
         admitted = admit(quirks, known) + _told_once(trouble)
         if not any(piece.start < piece.stop for piece in pieces):
-            raise DataError(specification.folder, f"split {self.split}", expected="at least one episode", found="none")
+            found = f"none that can be read{' and that the fixes keep' if chosen.holds or chosen.thins else ''}"
+            raise DataError(specification.folder, f"split {self.split}", expected="at least one episode", found=found)
         check_sizes(chosen, sizes, specification.folder)
         spec = chosen.embodiment(sizes)
         about = (contents, [(p.split, p.start, p.stop) for p in pieces], chosen.digest, spec.fingerprint)
@@ -188,7 +190,8 @@ def _refuse(trouble: Sequence[Quirk]) -> None:
     if trouble:
         first = trouble[0]
         more = f"; {len(trouble) - 1} more are broken" if len(trouble) > 1 else ""
-        found = f"{first.found}{more}; --skip-broken sets them aside"
+        named = " ".join(sorted({quirk.kind for quirk in trouble}))
+        found = f"{first.found}{more}; --skip-broken or --tolerate {named} sets them aside"
         raise DataError(first.file, first.field, expected=first.expected, found=found)
 
 

@@ -7,6 +7,8 @@ so that reading a window later is a few rows of a mapped array. Episodes that ca
 ``state``        steps, s     rows as in the index; those of episodes left out are 0
 ``action``       steps, a
 ``time``         steps        [s], only of data that this project wrote
+``row``          steps        only where fixes leave out steps by their numbers: ``state`` and ``action`` have the
+                              other steps alone, one after the other, and this is each one's row in the index
 ``table``        episodes, 3  number in the index of each episode that is kept, its first row, and its steps
 ``broken``       bytes        JSON lines as in the index, with the field
 ================ ============ ==========================================================
@@ -29,7 +31,7 @@ from vla.datasets.rlds_specification import STEPS, Specification, TextField
 from vla.errors import DataError
 from vla.protocols import Progress
 
-FORMAT = 2
+FORMAT = 3
 _TOGETHER = 1 << 16  # rows written at a time
 
 
@@ -68,6 +70,8 @@ def columns_file(
     }
     if chosen.own:
         plan["time"] = ("<f8", (steps,))
+    if chosen.thins:
+        plan["row"] = ("<i8", (steps,))
     maker = _Maker(index, specification, chosen, cameras)
     with array_writer(file, plan) as out:
         maker.fill(out, episodes, progress)
@@ -89,6 +93,7 @@ class _Maker:
         if chosen.instruction:
             within = isinstance(specification.steps.get(chosen.instruction), TextField)
             used.append(f"{STEPS}/{chosen.instruction}" if within else chosen.instruction)
+        used += chosen.holds
         self.flaws: dict[int, dict[str, Any]] = {}
         for flaw in index.entries("flaws"):
             if flaw["field"] in used:
@@ -99,25 +104,46 @@ class _Maker:
         kept: list[tuple[int, int, int]] = []
         broken: list[dict[str, Any]] = []
         rows: list[dict[str, np.ndarray]] = []
-        waiting = 0
+        waiting = written = 0
         for episode in range(episodes):
             start, stop = int(starts[episode]), int(starts[episode + 1])
             arrays, trouble = self._episode(episode, slice(start, stop))
+            first, length = start + dropped[0], stop - start - sum(dropped)
+            if self.reading.thins:
+                arrays = self._thinned(arrays, start, trouble is None)
+                first, length = written, len(arrays["row"])
+                written += length
             rows.append(arrays)
-            waiting += stop - start
+            waiting += len(arrays["action"])
             if waiting >= _TOGETHER:
                 _append(out, rows)
                 waiting = 0
-            length = stop - start - sum(dropped)
             if trouble is not None:
                 broken.append(trouble)
-            elif length > 0:
-                kept.append((episode, start + dropped[0], length))
+            elif length > 0 and self._holds(episode):
+                kept.append((episode, first, length))
             if progress is not None and (episode % 256 == 255 or episode == episodes - 1):
                 progress(episode + 1, episodes)
         _append(out, rows)
         out.add("table", np.array(kept, dtype=np.int64).reshape(-1, 3))
         out.add("broken", json_lines(broken))
+
+    def _holds(self, episode: int) -> bool:
+        """Whether the data set says of the episode what the fixes ask for."""
+        return all(self.index.arrays[f"episode/{field}"][episode, 0] for field in self.reading.holds)
+
+    def _thinned(self, arrays: dict[str, np.ndarray], start: int, whole: bool) -> dict[str, np.ndarray]:
+        """The steps that stay, with their rows in the index; none of an episode that cannot be used."""
+        count = len(arrays["action"])
+        first, last = self.reading.dropped
+        stay = np.zeros(count, bool)
+        if whole:
+            numbers = {
+                field: self.index.arrays[f"steps/{field}"][start : start + count] for field in self.reading.fields
+            }
+            stay[first : count - last] = self.reading.kept(numbers)[first : count - last]
+        steps = np.flatnonzero(stay)
+        return {name: values[steps] for name, values in arrays.items()} | {"row": start + steps}
 
     def _episode(self, episode: int, steps: slice) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
         """Rows of one episode, and what is wrong with it."""

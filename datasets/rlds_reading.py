@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Bool, Float32, Shaped
 
 import vla.rotation
 import vla.transforms
@@ -53,6 +53,16 @@ class Reading(Protocol):
         ...
 
     @property
+    def holds(self) -> tuple[str, ...]:
+        """Fields of an episode, true or false; episodes stay where all are true."""
+        ...
+
+    @property
+    def thins(self) -> bool:
+        """Whether steps are left out by their numbers."""
+        ...
+
+    @property
     def own(self) -> bool:
         """Whether this project wrote the data: with exact times, sources and outcomes."""
         ...
@@ -68,6 +78,10 @@ class Reading(Protocol):
 
     def columns(self, numbers: Mapping[str, Shaped[np.ndarray, "t n"]]) -> Columns:
         """State and action of one whole episode."""
+        ...
+
+    def kept(self, numbers: Mapping[str, Shaped[np.ndarray, "t n"]]) -> Bool[np.ndarray, "t"]:
+        """Which of its steps stay; those that are left out at its start and end still count."""
         ...
 
 
@@ -105,6 +119,16 @@ class Described:
         return self.description.dropped(fixes=self.fixes)
 
     @property
+    def holds(self) -> tuple[str, ...]:
+        """See :class:`Reading`."""
+        return self.description.holds if self.fixes else ()
+
+    @property
+    def thins(self) -> bool:
+        """See :class:`Reading`."""
+        return self.fixes and self.description.thins
+
+    @property
     def digest(self) -> str:
         """See :class:`Reading`."""
         return hashlib.sha256(repr((self.description, self.fixes, _code())).encode()).hexdigest()[:16]
@@ -116,6 +140,10 @@ class Described:
     def columns(self, numbers: Mapping[str, Shaped[np.ndarray, "t n"]]) -> Columns:
         """See :class:`Reading`."""
         return self.description.columns(numbers, fixes=self.fixes)
+
+    def kept(self, numbers: Mapping[str, Shaped[np.ndarray, "t n"]]) -> Bool[np.ndarray, "t"]:
+        """See :class:`Reading`."""
+        return self.description.kept(numbers)
 
 
 @dataclass(frozen=True)
@@ -131,6 +159,8 @@ class Own:
     format: int
     instruction: str = "language_instruction"
     dropped: tuple[int, int] = (0, 0)
+    holds: tuple[str, ...] = ()
+    thins: bool = False
     own: bool = True
 
     @property
@@ -166,6 +196,10 @@ class Own:
         state = numbers["observation/state"] if self.spec.state else np.zeros((len(action), 0), np.float32)
         return state, action
 
+    def kept(self, numbers: Mapping[str, Shaped[np.ndarray, "t n"]]) -> Bool[np.ndarray, "t"]:
+        """See :class:`Reading`."""
+        return np.ones(len(numbers["action"]), bool)
+
 
 def reading(specification: Specification, description: Path | None, *, fixes: bool) -> Reading:
     """What the fields mean: by the user's description, else by ``vla.json``, else by the data set's name.
@@ -195,7 +229,13 @@ def reading(specification: Specification, description: Path | None, *, fixes: bo
         if reason := specification.left_out.get(f"{STEPS}/{field}"):
             raise DataError(features, field, expected="a field that can be read", found=reason)
     chosen.check(widths, features)
-    return Described(chosen, fixes)
+    described = Described(chosen, fixes)
+    for field in described.holds:
+        kind = specification.episode.get(field)
+        if not isinstance(kind, NumberField) or kind.size != 1:
+            expected = f"a field of each episode, true or false, for the fix {' or '.join(chosen.chooses)}"
+            raise DataError(features, field, expected=expected, found=f"these:\n{specification.listing()}")
+    return described
 
 
 def check_sizes(chosen: Reading, sizes: Mapping[str, tuple[int, int]], folder: str) -> None:

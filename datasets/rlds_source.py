@@ -17,7 +17,7 @@ from vla.datasets.description import Camera
 from vla.datasets.rlds_columns import kept_range
 from vla.datasets.rlds_frames import EncodedFrames, SwappedFrames
 from vla.datasets.rlds_index import RldsIndex
-from vla.datasets.rlds_splits import Part
+from vla.datasets.splits import Part
 from vla.datasets.stored_pictures import StoredPictures
 from vla.datasets.window_reader import check_episodes
 from vla.embodiment import EmbodimentSpec
@@ -143,7 +143,7 @@ class _Opened:
         arrays = map_arrays(piece.columns)
         self.start, self.stop = piece.start, piece.stop
         self.state, self.action, self.time = arrays["state"], arrays["action"], arrays.get("time")
-        self.table, self.length = arrays["table"], arrays["table"][:, 2]
+        self.table, self.length, self.row = arrays["table"], arrays["table"][:, 2], arrays.get("row")
         self.shards, self.shard, self.record = self.index.shards, self.index.shard, self.index.arrays["record"]
         self.label = f"{source.name}/{piece.split}"
         longest = int(self.length[self.start : self.stop].max(initial=0))
@@ -165,23 +165,28 @@ class _Opened:
     def episode(self, row: int) -> Episode:
         number, first, length = self.table[row].tolist()
         stop = first + length
+        steps: Any = slice(first, stop)
+        time = self.times[:length] if self.time is None else self.time[first:stop]
+        if self.row is not None:
+            steps = self.row[first:stop]
+            time = self.since(steps, first)
         shard = self.shards[self.shard[number]]
         if shard is None:
             raise self.gone(number)
         images = {}
         for name, places, size, swapped in self.cameras:
-            frames = EncodedFrames(shard, places[first:stop], size, (number, name))
+            frames = EncodedFrames(shard, places[steps], size, (number, name))
             images[name] = SwappedFrames(frames) if swapped else frames
         return Episode(
             spec=self.source.spec,
             state=self.state[first:stop],
             action=self.action[first:stop],
             images=images,
-            time=self.times[:length] if self.time is None else self.time[first:stop],
+            time=time,
             instruction=self.instruction(number, first),
             success=self.success(number) if self.source.own else None,
             source=self.origin(number),
-            info=EpisodeInfo(self, number, first, length),
+            info=EpisodeInfo(self, number, steps),
         )
 
     def windows(
@@ -193,6 +198,10 @@ class _Opened:
     ) -> WindowBatch:
         numbers, first, length = self.table[episodes].T
         places = first + steps
+        stored = places if self.row is None else self.row[places]
+        time = self.times[steps] if self.time is None else self.time[places]
+        if self.row is not None:
+            time = self.since(stored, first)
         chunk, end = places[:, None] + np.arange(horizon), (first + length)[:, None]
         labels = numbers.tolist()
         shards = [self.shards[shard] for shard in self.shard[numbers].tolist()]
@@ -201,12 +210,12 @@ class _Opened:
             raise self.gone(labels[shards.index(None)])
         texts = [-1] * len(rows)
         if self.said is not None:
-            texts = self.said[first].tolist()
+            texts = self.said[first if self.row is None else self.row[first]].tolist()
         elif self.once is not None:
             texts = self.once[numbers].tolist()
         images = {}
         for name, ranges, size, swapped in self.cameras:
-            found = ranges[places].tolist()
+            found = ranges[stored].tolist()
             images[name] = StoredPictures(present, found, size, partial(_where, labels, name, found), bgr=swapped)
         return WindowBatch(
             self.source.spec,
@@ -214,7 +223,7 @@ class _Opened:
             images,
             self.state[places],
             [self.index.text(text) for text in texts],
-            self.times[steps] if self.time is None else self.time[places],
+            time,
             self.action[np.minimum(chunk, end - 1)],
             chunk < end,
         )
@@ -222,9 +231,14 @@ class _Opened:
     def gone(self, number: int) -> DataError:
         return DataError(self.index.file, f"episode {number}", expected="a shard that is there", found="none")
 
-    def instruction(self, number: int, step: int) -> str:
+    def since(self, stored: np.ndarray, first: Any) -> np.ndarray:
+        """Times [s] of rows of the index since their episodes' first steps: steps that are left out took their time."""
+        assert self.row is not None
+        return (stored - self.row[first]) / self.source.spec.action.rate
+
+    def instruction(self, number: int, first: int) -> str:
         if self.said is not None:
-            return self.index.text(int(self.said[step]))
+            return self.index.text(int(self.said[first if self.row is None else self.row[first]]))
         return self.index.text(int(self.once[number])) if self.once is not None else ""
 
     def success(self, number: int) -> bool | None:
@@ -238,13 +252,13 @@ class _Opened:
             return self.index.text(int(known[number]))
         return f"{self.label}[{self.record[number]}]"
 
-    def info(self, number: int, first: int, length: int) -> dict[str, Any]:
+    def info(self, number: int, steps: Any) -> dict[str, Any]:
         if self.source.own:
             known = self.index.arrays.get(f"said/{_INFO}")
             return _json(self.index, number, self.index.text(int(known[number])) if known is not None else "{}")
         found: dict[str, Any] = {}
         if self.said is not None:
-            texts = self.said[first : first + length]
+            texts = self.said[steps]
             changes = (np.flatnonzero(np.diff(texts)) + 1).tolist()
             if changes:
                 found["instruction_changes"] = [[step, self.index.text(int(texts[step]))] for step in changes]
@@ -262,13 +276,13 @@ class _Opened:
 class EpisodeInfo(Mapping[str, Any]):
     """What else is known of an episode, read when somebody asks: a training never does."""
 
-    def __init__(self, piece: _Opened, number: int, first: int, length: int):
-        self._place = (piece, number, first, length)
+    def __init__(self, piece: _Opened, number: int, steps: Any):
+        self._place = (piece, number, steps)
 
     @cached_property
     def _value(self) -> dict[str, Any]:
-        piece, number, first, length = self._place
-        return piece.info(number, first, length)
+        piece, number, steps = self._place
+        return piece.info(number, steps)
 
     def __getitem__(self, key: str) -> Any:
         return self._value[key]

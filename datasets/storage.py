@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from vla.datasets.network import network_errors
 from vla.errors import DataError, DependencyMissing
 
+_CLOUD = ("gs://", "gcs://", "s3://", "s3a://")
 _OPEN = 64  # descriptors kept open in each process
 
 
@@ -39,7 +40,7 @@ def is_file(place: str | Path) -> bool:
         DependencyMissing: the library for that kind of URL is not installed.
     """
     if is_url(place):
-        system, path = _system(str(place))
+        system, path = file_system(str(place))
         return bool(system.isfile(path))
     return Path(place).is_file()
 
@@ -51,7 +52,7 @@ def names(folder: str | Path) -> list[str]:
         DependencyMissing: the library for that kind of URL is not installed.
     """
     if is_url(folder):
-        system, path = _system(str(folder))
+        system, path = file_system(str(folder))
         if not system.isdir(path):
             return []
         return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in system.ls(path, detail=False))
@@ -67,7 +68,7 @@ def read(place: str | Path) -> bytes:
     """
     try:
         if is_url(place):
-            system, path = _system(str(place))
+            system, path = file_system(str(place))
             return system.cat_file(path)
         return Path(place).read_bytes()
     except network_errors() as error:
@@ -100,7 +101,7 @@ def stored(place: str) -> Stored | None:
         if not is_url(place):
             status = os.stat(place)
             return Stored(place, status.st_size, str(status.st_mtime_ns))
-        system, path = _system(place)
+        system, path = file_system(place)
         return Stored(place, int(system.info(path)["size"]), str(system.ukey(path)))
     except FileNotFoundError:
         return None
@@ -116,7 +117,7 @@ def stored_in(folder: str, names: Sequence[str]) -> list[Stored | None]:
         DependencyMissing: the library for that kind of URL is not installed.
     """
     if is_url(folder):
-        system, path = _system(folder)
+        system, path = file_system(folder)
         try:
             system.invalidate_cache(path)
             system.ls(path)  # one request, from which file systems that keep listings answer the following questions
@@ -134,7 +135,7 @@ def open_stream(place: str) -> BinaryIO:
     try:
         if not is_url(place):
             return open(place, "rb", buffering=1 << 20)
-        system, path = _system(place)
+        system, path = file_system(place)
         return system.open(path, "rb", block_size=8 << 20)
     except network_errors() as error:
         raise DataError(place, "file", expected="a readable file", found=_reason(error)) from error
@@ -150,7 +151,7 @@ def read_range(file: Stored, offset: int, length: int) -> bytes:
         if "://" not in file.place:
             held = _opened(file)  # or another thread could have it closed before the read
             return os.pread(held.number, length, offset)
-        system, path = _system(file.place)
+        system, path = file_system(file.place)
         return system.cat_file(path, start=offset, end=offset + length)
     except network_errors() as error:
         raise DataError(file.place, f"byte {offset}", expected=f"{length} bytes", found=_reason(error)) from error
@@ -207,13 +208,19 @@ def _opened(file: Stored) -> _Descriptor:
     return _Descriptor(file)
 
 
-def _system(url: str) -> tuple[Any, str]:
-    """File system and path of a URL; fsspec keeps the systems, and makes them anew in a forked process."""
+def file_system(url: str) -> tuple[Any, str]:
+    """File system and path of a URL; fsspec keeps the systems, and makes them anew in a forked process.
+
+    Raises:
+        DataError: fsspec knows no such kind of URL.
+        DependencyMissing: the library for it is not installed.
+    """
     from fsspec.core import url_to_fs
 
     try:
         return url_to_fs(url)
     except ImportError as error:
-        raise DependencyMissing(f"{url}: {error}") from error
+        install = ": pip install 'vla-stack[cloud]'" if url.startswith(_CLOUD) else ""
+        raise DependencyMissing(f"{url}: {error}{install}") from error
     except ValueError as error:
         raise DataError(url, "URL", expected="a kind that fsspec knows", found=str(error)) from error

@@ -160,20 +160,6 @@ def scan_records(file: BinaryIO, size: int) -> Iterator[Record | Broken]:
         offset += whole
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """All records of a file in their order.
-
-    Raises:
-        DataError: the file ends within a record or a checksum is wrong.
-    """
-    with path.open("rb") as file:
-        for record in scan_records(file, path.stat().st_size):
-            if isinstance(record, Broken):
-                field = f"record at byte {record.offset}"
-                raise DataError(path, field, expected=record.expected, found=record.found)
-            yield record
-
-
 def parse_example(data: bytes, file: str | Path, record: str) -> dict[str, Feature]:
     """The features of a serialized ``tf.train.Example``.
 

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from PIL import Image as PilImage
 
 from vla.datasets.checksum import masked_crc32c
+from vla.datasets.tfrecord import Broken, Record, scan_records
+from vla.errors import DataError
 
 DESCRIPTION = """
 robot = "tiny"
@@ -99,6 +102,15 @@ def write_set(folder: Path, shards: dict[str, list[list[bytes]]], features: Any 
 
 def shard(folder: Path, number: int = 0, count: int = 1, split: str = "train", name: str = "tiny") -> Path:
     return folder / f"{name}-{split}.tfrecord-{number:05d}-of-{count:05d}"
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """All records of a file in their order; what is broken is an error."""
+    with path.open("rb") as file:
+        for record in scan_records(file, path.stat().st_size):
+            if isinstance(record, Broken):
+                raise DataError(path, f"record at byte {record.offset}", expected=record.expected, found=record.found)
+            yield record
 
 
 def send_picture(source: Any, pipe: Any) -> None:

@@ -247,6 +247,12 @@ def test_split_into_folders_and_into_splits(tmp_path, capsys):
     ]
 
 
+def test_one_part_is_a_folder_as_several_are(tmp_path, capsys):
+    path = lerobot_set(tmp_path / "set", [episode(seed) for seed in range(5)])
+    facts = vla(capsys, "split", path, "--parts", "held=0.2", "--out", tmp_path / "parts")
+    assert facts["episodes"] == {"held": 1} and len(open_source(tmp_path / "parts/held")) == 1
+
+
 def test_delete_writes_a_new_set(tmp_path, capsys):
     path = lerobot_set(tmp_path / "set", [episode(seed) for seed in range(5)])
     before = contents(path)

@@ -42,7 +42,8 @@ def lift(shared_data, tmp_path, monkeypatch) -> Path:
 
 def render(path: Path, out: Path, **options: Any) -> dict[str, Any]:
     tolerate = options.pop("tolerate", ("actions-out-of-range",))
-    source = SourceOptions(str(path), tolerate=tolerate, instruction="lift the cube")
+    split = options.pop("split", "train")
+    source = SourceOptions(str(path), split=split, tolerate=tolerate, instruction="lift the cube")
     command = Render(source, out, camera_size=SIZE, **options)
     return command.run(Console(quiet=True))
 
@@ -124,6 +125,8 @@ def test_what_cannot_be_drawn_is_named_and_left_out_only_when_asked(lift, tmp_pa
 def test_wrong_arguments_are_refused_before_anything_is_made(lift, tmp_path):
     with pytest.raises(ConfigError, match="episode 3 is not there"):
         render(lift, tmp_path / "out", episodes=("3",))
+    with pytest.raises(ConfigError, match="episode 1 is not there: there are 1"):
+        render(lift, tmp_path / "out", episodes=("1",), split="train[:1]")
     (tmp_path / "there").mkdir()
     with pytest.raises(ConfigError, match="exists already"):
         render(lift, tmp_path / "there")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from vla.commands.data_stats import Stats
-from vla.commands.source import SourceOptions
+from vla.commands.source import SourceOptions, data_set_name
 from vla.errors import ConfigError
 from vla.plugins import open_source
 from vla.statistics_files import read_openvla
@@ -32,3 +32,21 @@ def test_pooling_and_export(bridge: str, tmp_path: Path):
     assert list((tmp_path / "cache" / "vla").glob("statistics-*.npz"))
     with pytest.raises(ConfigError, match="--out"):
         Stats(SourceOptions(bridge), export="openpi").run(QUIET)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("bridge/1.0.0", "bridge"),
+        ("bridge/1.0.0/", "bridge"),
+        ("gs://bucket/bridge/0.1.0", "bridge"),
+        ("hf://datasets/user/pick", "pick"),
+        ("a/lift.hdf5", "lift"),
+        (".", "here"),
+        ("../here/", "here"),
+    ],
+)
+def test_the_name_of_a_data_set(path, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert data_set_name(path) == name

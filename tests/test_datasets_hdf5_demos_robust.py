@@ -2,13 +2,14 @@
 
 import copy
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from hdf5_files import SIZE, STEPS, damaged, libero
+from hdf5_files import SIZE, STEPS, damaged, libero, stored
 
 from vla.datasets.hdf5_sandbox import Sandbox
 from vla.errors import DataError
@@ -169,3 +170,41 @@ def test_a_camera_that_one_demonstration_lacks_is_not_lost_silently(tmp_path, ca
     ):
         open_source(path, cache=cache)
     assert len(open_source(path, cache=cache, tolerate=("partial-field",)).spec.cameras) == 1
+
+
+def _cut(demo: str, steps: int) -> Callable[[Any], None]:
+    """Leaves so many steps of a demonstration, and totals that say so."""
+
+    def change(file: Any) -> None:
+        group = file[f"data/{demo}"]
+        names = [name for name in ("states", "actions", "rewards", "dones") if name in group]
+        for name in (*names, *(f"obs/{each}" for each in group["obs"])):
+            values = group[name][:steps]
+            del group[name]
+            group[name] = values
+        group.attrs["num_samples"] = steps
+        file["data"].attrs["total"] = STEPS + steps
+
+    return change
+
+
+@pytest.mark.parametrize(("steps", "said"), [(0, "expected at least one step, found none"), (1, "more than 1 steps")])
+def test_a_demonstration_of_which_nothing_is_left_is_named_and_read_around(tmp_path, cache, steps, said):
+    """LIBERO's own files pair an action with the observation of the row before: one row is no episode."""
+    path = damaged(libero(tmp_path / "x_demo.hdf5"), _cut("demo_0", steps))
+    with pytest.raises(QuirksFound, match=rf"short-demonstration: .*data/demo_0.*{said}"):
+        open_source(path, cache=cache)
+    source: Any = open_source(path, cache=cache, tolerate=("short-demonstration",))
+    assert [episode.source for episode in source] == ["x_demo.hdf5[demo_1]"]
+    assert source.lengths.tolist() == [STEPS - 1]
+    np.testing.assert_array_equal(source.states(0), stored(path, "states", 1))
+
+
+def test_a_file_of_which_nothing_is_left(tmp_path, cache):
+    path = damaged(damaged(libero(tmp_path / "x_demo.hdf5"), _cut("demo_0", 1)), _cut("demo_1", 1))
+    with pytest.raises(DataError, match="at least one episode, found none with more than 1 steps"):
+        open_source(path, cache=cache, tolerate=("all",))
+    assert open_source(path, cache=cache, fixes=False, tolerate=("all",)).lengths.tolist() == [1, 1]
+    path = damaged(damaged(libero(tmp_path / "y_demo.hdf5"), _cut("demo_0", 0)), _cut("demo_1", 0))
+    with pytest.raises(DataError, match="data: expected demonstrations with a step, found none"):
+        open_source(path, cache=cache, tolerate=("all",))

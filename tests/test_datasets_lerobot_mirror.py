@@ -12,7 +12,7 @@ from vla.datasets import lerobot_mirror
 from vla.datasets.lerobot_mirror import local_folder, version_at
 from vla.datasets.lerobot_v3 import Config, Writer
 from vla.embodiments.libero_panda import libero_panda
-from vla.errors import DataError, DependencyMissing
+from vla.errors import DataError
 from vla.experience import Episode
 from vla.plugins import open_source
 
@@ -152,7 +152,7 @@ def test_what_is_no_data_set(memory, tmp_path):
     assert version_at("memory://bucket/strange") == ""
     with pytest.raises(DataError, match="expected a LeRobot data set, found 0 other files"):
         local_folder("memory://bucket/other", tmp_path / "c")
-    with pytest.raises(DependencyMissing):
+    with pytest.raises(DataError, match="URL: expected a kind that fsspec knows, found Protocol not known"):
         version_at("nosuchsystem://bucket/set")
 
 

@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from lerobot_files import ARM, LENGTHS, all_of, change_info, change_table, decod
 
 from vla.datasets import lerobot_v2, lerobot_v3
 from vla.datasets.lerobot_v2 import Config
-from vla.errors import ConfigError, DataError
+from vla.errors import DataError, UnknownName
 from vla.plugins import open_source
 from vla.protocols import EpisodeSource
 from vla.quirks import QuirksFound
@@ -140,13 +141,20 @@ def test_columns_are_joined_and_made_canonical(tmp_path, version):
     assert np.array_equal(raw[0].action[:, 3], want[0]["action.gripper"]) and raw.content != source.content
 
 
+def test_a_set_given_as_the_folder_one_is_in_has_its_name(tmp_path, monkeypatch):
+    write_arm(tmp_path / "set")
+    monkeypatch.chdir(tmp_path / "set")
+    source: Any = open_source(".", description=tmp_path / "arm.toml", cache=tmp_path / "cache")
+    assert source[1].source == "set[1]" and source.name == "set"
+
+
 def test_splits(tmp_path):
     write_arm(tmp_path / "set")
     options = {"description": tmp_path / "arm.toml"}
     assert open_source(tmp_path / "set", **options).lengths.tolist() == [6, 4]
     test = open_source(tmp_path / "set", split="test", **options)
     assert test.lengths.tolist() == [9] and test[0].source == "set[2]"
-    with pytest.raises(ConfigError, match="no split 'valid'; there are train, test"):
+    with pytest.raises(UnknownName, match=r"unknown split of .* 'valid'; known: test, train"):
         open_source(tmp_path / "set", split="valid", **options)
 
 

@@ -120,8 +120,9 @@ def test_video_is_opened_by_lerobot_within_its_stated_error(tmp_path, lerobot_da
 def test_real_pictures_as_video_within_the_stated_error(tmp_path, shared_data, name, bound):
     """The PSNR that video_writer.py states."""
     import av
+    from rlds_files import read_records
 
-    from vla.datasets.tfrecord import parse_example, read_records
+    from vla.datasets.tfrecord import parse_example
 
     if name == "bridge":
         folder = shared_data / "oxe_bridge_sample/bridge_dataset/1.0.0"

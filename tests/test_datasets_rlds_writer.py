@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image as PilImage
 from random_episodes import SPEC, episode
+from rlds_files import read_records
 
 from vla.datasets.picture_writer import encode_png
 from vla.datasets.rlds_writer import Writer
-from vla.datasets.tfrecord import parse_example, read_records
+from vla.datasets.tfrecord import parse_example
 from vla.datasets.tfrecord_writer import encode_example, write_record
 from vla.embodiment import EmbodimentSpec
 from vla.embodiments.libero_panda import libero_panda

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rlds_files import example, framed
+from rlds_files import example, framed, read_records
 
 from vla.datasets.checksum import masked_crc32c
-from vla.datasets.tfrecord import Malformed, parse_example, read_records
+from vla.datasets.tfrecord import Malformed, parse_example
 from vla.errors import DataError
 
 floats = st.lists(st.floats(width=32, allow_nan=False), max_size=40)

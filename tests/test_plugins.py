@@ -1,6 +1,8 @@
 """Plug-ins are found by file name, data by what lies in the folder."""
 
 import dataclasses
+import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,6 +32,9 @@ def test_a_path_that_is_no_data_set(tmp_path):
     (tmp_path / "1.0.0").mkdir()
     with pytest.raises(DataError, match=r"found a folder with 1\.0\.0/"):
         open_source(tmp_path)
+    (tmp_path / "1.0.0/demos.hdf5").touch()
+    with pytest.raises(DataError, match=f"found a folder that holds one: {re.escape(str(tmp_path))}/1.0.0"):
+        open_source(tmp_path)
 
 
 def test_options_that_a_format_does_not_have(tmp_path):
@@ -37,5 +42,10 @@ def test_options_that_a_format_does_not_have(tmp_path):
     path.write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(ConfigError, match="no option cameras"):
         open_source(path, cameras=("a",))
-    with pytest.raises(ConfigError, match="no splits"):
-        open_source(path, split="val")
+
+
+def test_a_format_without_splits(tmp_path, monkeypatch):
+    whole = SimpleNamespace(accepts=lambda path: True, Config=dataclasses.make_dataclass("Config", ["path"]))
+    monkeypatch.setattr("vla.plugins.plugins", lambda folder: {"whole": whole})
+    with pytest.raises(ConfigError, match=r"is whole, which has no splits: 'train\[:5\]' cannot be chosen"):
+        open_source(tmp_path, split="train[:5]")

@@ -64,6 +64,22 @@ def test_every_form_gives_the_statistics_after_the_fixes(tmp_path: Path, pair, l
                 assert value == pytest.approx(getattr(numbers, field), abs=2e-3 if field in ("q01", "q99") else 1e-5)
 
 
+def test_statistics_of_each_episode_are_pooled(tmp_path: Path):
+    """As LeRobot v2.1 keeps them: all but the quantiles is that of all steps together."""
+    rows = np.random.default_rng(1).uniform(-1, 1, (60, len(CANONICAL.state) + 7)).astype(np.float32)
+    lines = []
+    for number, part in enumerate((rows[:20], rows[20:])):
+        write_lerobot(tmp_path / "one.json", measured(STORED, part), STORED)
+        lines.append({"episode_index": number, "stats": json.loads((tmp_path / "one.json").read_text())})
+    file = tmp_path / "episodes_stats.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    have = read_statistics(file, stored=STORED, canonical=STORED, count=1)
+    for name, numbers in measured(STORED, rows).channels.items():
+        assert have.channels[name].count == 60 and have.channels[name].q01 is None
+        for field in ("mean", "std", "min", "max"):
+            assert getattr(have.channels[name], field) == pytest.approx(getattr(numbers, field), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

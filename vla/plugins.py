@@ -14,6 +14,7 @@ from vla.protocols import EpisodeSource, Progress
 
 Folder = Literal["datasets", "sim", "policies", "robot_driver", "robot_driver/teleop"]
 
+_LISTED = 6  # names in a folder that are told
 _CONFIG = re.compile(r"^class Config\b", re.MULTILINE)
 
 
@@ -99,4 +100,7 @@ def _listing(place: str) -> str:
     if path.is_file():
         return "a file"
     names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
-    return f"a folder with {', '.join(names[:6]) or 'nothing'}" + (", ..." if len(names) > 6 else "")
+    for name in names[:_LISTED]:
+        if name.endswith("/") and any(module.accepts(str(path / name)) for module in plugins("datasets").values()):
+            return f"a folder that holds one: {path / name}"
+    return f"a folder with {', '.join(names[:_LISTED]) or 'nothing'}" + (", ..." if len(names) > _LISTED else "")

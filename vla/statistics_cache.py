@@ -7,19 +7,21 @@
 """
 
 import hashlib
+import logging
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vla.errors import ConfigError, DataError
+from vla.errors import ConfigError
 from vla.files import whole_file
 from vla.normalize import Statistics
 from vla.protocols import EpisodeSource, Progress
 from vla.statistics_estimator import StatisticsEstimator
 
 FORMAT = 1
+logger = logging.getLogger(__name__)
 _TOGETHER = 4096  # rows handed to the estimator at once; episodes are short, and each call costs the same
 
 
@@ -102,8 +104,8 @@ def _write(path: Path, estimator: StatisticsEstimator) -> None:
     try:
         with whole_file(path) as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **estimator.to_arrays())
-    except OSError as error:
-        raise DataError(path, "statistics", expected="a writable folder with space", found=str(error)) from error
+    except OSError as error:  # they are measured: only the next time pays for it
+        logger.warning("%s: these statistics are not kept for the next time: %s", path, error.strerror or error)
 
 
 def _read(path: Path, names: tuple[str, ...]) -> StatisticsEstimator | None:

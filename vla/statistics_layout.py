@@ -8,13 +8,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vla.embodiment import EmbodimentSpec
 from vla.errors import DataError, StatisticsMissing
 from vla.normalize import Statistics
 from vla.statistics_convert import convert_statistics
-from vla.statistics_files import Layout, read_lerobot, read_openpi, read_openvla, read_table
+from vla.statistics_files import Layout, read_lerobot, read_lerobot_episodes, read_openpi, read_openvla, read_table
+
+EPISODES = ".jsonl"
+"""A file with one line an episode, as LeRobot v2.1 has it (``meta/episodes_stats.jsonl``); quantiles are not in it."""
 
 
 def read_statistics(path: Path, *, stored: EmbodimentSpec, canonical: EmbodimentSpec, count: int) -> Statistics:
@@ -32,10 +35,12 @@ def read_statistics(path: Path, *, stored: EmbodimentSpec, canonical: Embodiment
         StatisticsMissing: the fixes turn rotations into another form, or a number is missing.
         SpecMismatch: no conversion exists between the two embodiments.
     """
-    layout = layout_of(path, table := read_table(path))
+    if path.suffix == EPISODES:
+        return convert_statistics(read_lerobot_episodes(path, stored), stored, canonical)
+    layout = layout_of(path)
     if layout == "own":
         try:
-            return Statistics.from_json(table)
+            return Statistics.from_json(read_table(path))
         except StatisticsMissing as error:
             raise DataError(path, "channels", expected="mean and std of each", found=str(error)) from error
     if layout == "openvla":
@@ -45,16 +50,15 @@ def read_statistics(path: Path, *, stored: EmbodimentSpec, canonical: Embodiment
     return convert_statistics(read_lerobot(path, stored, count=count), stored, canonical)
 
 
-def layout_of(path: Path, table: Mapping[str, Any]) -> Layout | Literal["own"]:
-    """Whose form a table of statistics has.
-
-    Args:
-        path: named in errors.
-        table: the file's JSON object.
+def layout_of(path: Path) -> Layout | Literal["own"]:
+    """Whose form a file of statistics has.
 
     Raises:
-        DataError: nobody's.
+        DataError: nobody's, or it cannot be read.
     """
+    if path.suffix == EPISODES:
+        return "lerobot"
+    table = read_table(path)
     values = [value for value in table.values() if isinstance(value, Mapping)]
     if "norm_stats" in table:
         return "openpi"

@@ -3,6 +3,7 @@
 A fix gets the stored embodiment and the state and action of a whole episode, and gives arrays of the same shape; steps
 that it makes useless are left out later (``drop_first``, ``drop_last``), so that lengths are known without reading.
 Numbers stay as the stored embodiment means them: a mended gripper still has the data set's own closed and open values.
+Some fixes choose instead: steps by their actions (``keep``), or episodes by what the data set says of them (``holds``).
 
 An inverted gripper is no fix: :class:`~vla.embodiment.Gripper` says which value is open. The rules are those that Octo
 (``octo/data``) and OpenVLA (``prismatic/vla/datasets/rlds``) load these data sets with.
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from vla.embodiment import Channel, EmbodimentSpec, Gripper
 from vla.errors import ConfigError
@@ -25,6 +26,27 @@ OPEN_ABOVE, CLOSED_BELOW = 0.95, 0.05
 
 NO_CHANGE = 0.1
 """Relative gripper commands within this much of the middle say nothing."""
+
+DROID_Q01 = (
+    -0.7776297926902771,
+    -0.5803514122962952,
+    -0.5795090794563293,
+    -0.6464047729969025,
+    -0.7041108310222626,
+    -0.8895104378461838,
+)
+DROID_Q99 = (
+    0.7597932070493698,
+    0.5726242214441299,
+    0.7351000607013702,
+    0.6705610305070877,
+    0.6464948207139969,
+    0.8897542208433151,
+)
+"""1 % and 99 % quantiles of DROID's cartesian velocities [1 = 0.075 m or 0.15 rad a step], as OpenVLA has them."""
+
+STILL = 1e-5
+"""How far from none a motion may be that counts as none, where the quantiles are -1 and 1."""
 
 
 def unchanged(spec: EmbodimentSpec, state: State, action: Action) -> tuple[State, Action]:
@@ -114,6 +136,25 @@ def clip_gripper(spec: EmbodimentSpec, state: State, action: Action) -> tuple[St
     return state, _grippers(spec, action, clipped)
 
 
+def moving_steps(spec: EmbodimentSpec, action: Action) -> Bool[np.ndarray, "t"]:
+    """Steps of DROID in which the arm is told to move; what the gripper does does not count.
+
+    As OpenVLA trains on DROID (``prismatic/vla/datasets/rlds/oxe/utils/droid_utils.py``, ``zero_action_filter``): a
+    step is left out if each of its six motions, brought to [-1, 1] by the quantiles of the whole data set, lies within
+    1e-5 of none. Its samples are single steps; here the steps that stay follow each other. Openpi chooses otherwise: it
+    starts no sample where the commanded joint velocities stay the same for half a second.
+
+    Raises:
+        ConfigError: the action is not a change of position and Euler angles.
+    """
+    channels = spec.action.channels
+    columns = [column for column, channel in enumerate(channels) if channel.kind in ("position", "rotation")]
+    if spec.action.mode != "delta" or len(columns) != len(DROID_Q01):
+        raise ConfigError(f"still steps are known by six changes of position and rotation, not by {spec.action.names}")
+    reach = (np.array(DROID_Q99) - np.array(DROID_Q01)) / 2
+    return np.any(np.abs(action[:, columns]) / reach > STILL, axis=1)
+
+
 @dataclass(frozen=True)
 class Fix:
     """One thing mended.
@@ -122,11 +163,15 @@ class Fix:
         mend: changes the numbers of a whole episode.
         drop_first: steps to leave out at the start.
         drop_last: steps to leave out at the end.
+        keep: says which steps stay, by the stored action of a whole episode.
+        holds: field of an episode, true or false; only episodes stay where it is true.
     """
 
     mend: Callable[[EmbodimentSpec, State, Action], tuple[State, Action]] = unchanged
     drop_first: int = 0
     drop_last: int = 0
+    keep: Callable[[EmbodimentSpec, Action], Bool[np.ndarray, "t"]] | None = None
+    holds: str = ""
 
 
 FIXES: dict[str, Fix] = {
@@ -136,6 +181,8 @@ FIXES: dict[str, Fix] = {
     "binarize_gripper": Fix(binarize_gripper),
     "absolute_gripper": Fix(absolute_gripper),
     "clip_gripper": Fix(clip_gripper),
+    "drop_still_steps": Fix(keep=moving_steps),
+    "keep_successes": Fix(holds="success"),
 }
 
 

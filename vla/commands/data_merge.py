@@ -19,7 +19,7 @@ class Merge:
     """Folders, files or URLs of the data sets, in the order in which their episodes follow each other."""
     target: TargetOptions
     split: str = "train"
-    """Part of each RLDS data set."""
+    """Part of each data set: a split that it has, or a slice of one, e.g. train[:90%]."""
     raw: bool = False
     """As stored, without the data sets' known fixes."""
     tolerate: tuple[str, ...] = ()

@@ -99,6 +99,7 @@ class Render:
             raise DataError(self.source.path, "data set", expected=hdf5_demos.LAYOUT, found="something else")
         return hdf5_demos.Config(
             path=Path(self.source.path),
+            split=self.source.split,
             fixes=not self.source.raw,
             tolerate=self.source.tolerate,
             description=self.source.description,

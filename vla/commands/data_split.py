@@ -30,7 +30,7 @@ class Split:
         source = self.source.open()
         dealt = deal(len(source), parse_shares(self.parts), self.seed)
         parts = {name: Chosen(source, episodes) for name, episodes in dealt.items()}
-        return self.target.write(parts, (self.source.path,), console)
+        return self.target.write(parts, (self.source.path,), console, folders=True)
 
 
 def parse_shares(texts: Sequence[str]) -> dict[str, float]:

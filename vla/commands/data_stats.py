@@ -1,7 +1,6 @@
 """``vla data stats``."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vla.commands.source import SourceOptions
+from vla.commands.source import SourceOptions, data_set_name
 from vla.errors import ConfigError
 from vla.normalize import FIELDS, Statistics
 from vla.protocols import EpisodeSource
@@ -53,7 +52,7 @@ class Stats:
         if len(sources) > 1:
             console.print(_table(f"all {len(sources)} together", together))
         if self.out and self.export:
-            _export(self.export, self.out, together, sources, self.name or _name(self.source.path))
+            _export(self.export, self.out, together, sources, self.name or data_set_name(self.source.path))
         elif self.out:
             write_text(self.out, json.dumps(together.to_json(), indent=1))
         return together.to_json()
@@ -67,12 +66,6 @@ def _table(title: str, measured: Statistics) -> Table:
     for name, numbers in measured.channels.items():
         table.add_row(escape(name), *(f"{getattr(numbers, key):.4g}" for key in FIELDS))
     return table
-
-
-def _name(path: str) -> str:
-    """The folder's name, or of a TFDS data set the one above its version."""
-    folder = Path(path)
-    return folder.parent.name if re.fullmatch(r"\d+\.\d+\.\d+", folder.name) else folder.name
 
 
 def _export(layout: str, out: Path, measured: Statistics, sources: list[EpisodeSource], name: str) -> None:

@@ -1,25 +1,16 @@
 """What a training draws from: data sets with weights, or a published mixture of Open X-Embodiment data sets."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vla.commands.source import SourceOptions
+from vla.commands.source import VERSION, SourceOptions, data_set_name
 from vla.datasets.mixture_shares import WeightKind, draw_shares, sampled_episodes
 from vla.errors import ConfigError
 from vla.protocols import EpisodeSource
 
 if TYPE_CHECKING:
     from vla.datasets.mixture import Mixture
-
-DEPARTURES = {
-    "kuka": "Octo and OpenVLA train on its successful episodes only; here all of them are drawn",
-    "droid": "OpenVLA leaves out its steps that do not move; here they are kept",
-}
-"""What the publishers' loading code does with a data set of a mixture that is not done here."""
-
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def mixture_data(name: str, root: str, *, partly: bool = False) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -70,7 +61,7 @@ def open_data(
     from vla.datasets.description import read_description
 
     known = {name: file for file in descriptions for name in read_description(file).names}
-    names = [_name(path) for path in paths]
+    names = [data_set_name(path) for path in paths]
     for file in descriptions:
         if not any(known.get(name) == file for name in names):
             raise ConfigError(f"{file} describes none of the data sets: {', '.join(names)}")
@@ -100,12 +91,6 @@ def only_human(sources: Sequence[EpisodeSource], paths: Sequence[str], human: Se
         if path in human and not len(one):
             raise ConfigError(f"{path}: no step is labelled as a person's, there is nothing to learn from them")
     return found
-
-
-def _name(path: str) -> str:
-    parts = path.rstrip("/").split("/")
-    name = parts[-2] if len(parts) > 1 and _VERSION.fullmatch(parts[-1]) else parts[-1]
-    return name.removesuffix(".hdf5").removesuffix(".h5")
 
 
 def training_mixture(
@@ -157,7 +142,7 @@ def _newest(name: str, root: str) -> str | None:
     files = oxe_files()
     for alias in (name, *(other for other, file in files.items() if file == files[name] and other != name)):
         folder = join(root, alias)
-        versions = [each for each in names(folder) if _VERSION.fullmatch(each)]
+        versions = [each for each in names(folder) if VERSION.fullmatch(each)]
         if versions:
             return join(folder, max(versions, key=lambda each: tuple(map(int, each.split(".")))))
     return None

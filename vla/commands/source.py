@@ -1,6 +1,8 @@
 """Options that name a data set, shared by every command that reads one."""
 
 import dataclasses
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,9 @@ from tyro.conf import Positional
 
 from vla.datasets.lerobot_video import Decoder
 from vla.protocols import EpisodeSource
+
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+"""Folders that TFDS makes below a data set's own."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class SourceOptions:
     path: Positional[str]
     """Folder, file or URL (gs://, s3://, hf://) of a data set: RLDS/TFDS, LeRobot or HDF5."""
     split: str = "train"
-    """Part of an RLDS data set; TFDS slices such as train[:90%] too."""
+    """Part of the data set: a split that it has, or a slice of one in TFDS's way, such as train[:90%] or train[5:]."""
     raw: bool = False
     """As stored, without the data set's known fixes."""
     tolerate: tuple[str, ...] = ()
@@ -58,3 +63,10 @@ class SourceOptions:
                 progress=lambda done, total: told(100 * done // max(1, total), 100),
                 **given,
             )
+
+
+def data_set_name(path: str) -> str:
+    """The name of a data set's file or folder, of TFDS the one above the version."""
+    parts = path.rstrip("/").split("/") if "://" in path else os.path.abspath(path).split("/")
+    name = parts[-2] if len(parts) > 1 and VERSION.fullmatch(parts[-1]) else parts[-1]
+    return name.removesuffix(".hdf5").removesuffix(".h5")

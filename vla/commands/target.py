@@ -45,13 +45,16 @@ class TargetOptions:
     file_mb: float = 100.0
     """Size from which a file is full [MiB]; an interrupted command goes on after the last full one."""
 
-    def write(self, parts: Mapping[str, EpisodeSource], paths: tuple[str, ...], console: Console) -> dict[str, Any]:
+    def write(
+        self, parts: Mapping[str, EpisodeSource], paths: tuple[str, ...], console: Console, *, folders: bool = False
+    ) -> dict[str, Any]:
         """Write the sources as parts of one data set; RLDS has them as splits, LeRobot as folders if there are several.
 
         Args:
             parts: by name.
             paths: what they come from, for the format and to keep the target out of them.
             console: of the command.
+            folders: LeRobot has a folder for one part too.
 
         Returns:
             facts about what was written, as JSON.
@@ -72,7 +75,7 @@ class TargetOptions:
             def done(episodes: int) -> None:
                 told(episodes, total)
 
-            resumed = self._write_parts(parts, form, storage, key, done)
+            resumed = self._write_parts(parts, form, storage, key, done, folders=folders)
         episodes = {name: len(source) for name, source in parts.items()}
         steps = int(sum(np.sum(source.lengths) for source in parts.values()))
         seconds = time.monotonic() - begin
@@ -96,13 +99,20 @@ class TargetOptions:
         }
 
     def _write_parts(
-        self, parts: Mapping[str, EpisodeSource], form: str, storage: str, key: str, done: Callable[[int], None]
+        self,
+        parts: Mapping[str, EpisodeSource],
+        form: str,
+        storage: str,
+        key: str,
+        done: Callable[[int], None],
+        *,
+        folders: bool,
     ) -> int:
         """Returns how many episodes an earlier run had written."""
         if form == "rlds":
             with self._writer(self.out, next(iter(parts.values())), form, storage, key) as writer:
                 return _fill(writer, [(source, {"split": name}) for name, source in parts.items()], done)
-        if len(parts) == 1:
+        if len(parts) == 1 and not folders:
             (source,) = parts.values()
             with self._writer(self.out, source, form, storage, key) as writer:
                 return _fill(writer, [(source, {})], done)

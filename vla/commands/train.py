@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vla.commands.mixtures import DEPARTURES, mixture_data, only_human, open_data, training_mixture
+from vla.commands.mixtures import mixture_data, only_human, open_data, training_mixture
 from vla.commands.train_options import DataOptions, MachineOptions, ModelOptions, StepOptions, WatchOptions
 from vla.datasets.mixture_shares import WeightKind
 from vla.errors import ConfigError
@@ -98,13 +98,9 @@ class Train:
     def _opened(self, paths: tuple[str, ...], console: Console) -> tuple[list[Any], dict[str, Any]]:
         """The data sets, and the statistics of each embodiment in them."""
         from vla.commands.progress import counted
-        from vla.datasets.oxe.mixtures import mixture
         from vla.files import cache_folder
         from vla.statistics_cache import pooled
 
-        if self.data.mixture:
-            for name in mixture(self.data.mixture).keys() & DEPARTURES.keys():
-                console.print(f"not as published: {name}: {DEPARTURES[name]}")
         sources = open_data(
             paths, split=self.data.split, tolerate=self.data.tolerate, descriptions=self.data.description
         )
@@ -121,7 +117,6 @@ class Train:
 
     def _given(self, file: Path, paths: tuple[str, ...], sources: list[Any]) -> Any:
         """The statistics in a file, as those of the one embodiment there is."""
-        from vla.statistics_files import read_table
         from vla.statistics_layout import layout_of, read_statistics
 
         if len({source.spec.name for source in sources}) > 1:
@@ -134,7 +129,7 @@ class Train:
             )
         ]
         forms = [(spec.state, spec.state_rotation, spec.action) for spec in stored]
-        if forms.count(forms[0]) < len(forms) and layout_of(file, read_table(file)) in ("openpi", "lerobot"):
+        if forms.count(forms[0]) < len(forms) and layout_of(file) in ("openpi", "lerobot"):
             raise ConfigError(f"{file} is of numbers as they are stored, and the data sets store them in several ways")
         steps = sum(int(source.lengths.sum()) for source in sources)
         return read_statistics(file, stored=stored[0], canonical=sources[0].spec, count=steps)

@@ -41,7 +41,7 @@ class DataOptions:
     temperature: float = 1.0
     """Sizes count as size^(1/n): above 1, small sets come more often."""
     split: str = "train"
-    """Of the data sets; TFDS slices such as train[:90%] too."""
+    """Of each data set: a split, or a slice of one: train[:90%]."""
     sample: Words = ()
     """Episodes of each data set: all, a number or a part (25%)."""
     stride: int = 2

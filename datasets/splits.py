@@ -1,13 +1,13 @@
-"""TFDS's way to name parts of a data set: ``train[:90%]``, ``val+train[10:20]``, ``train[-5shard:]``, ``all``.
+"""TFDS's way to name parts of a data set, for every format: ``train[:90%]``, ``val+train[10:20]``, ``all``.
 
-The meaning is that of ``tfds.core.ReadInstruction``; percentages give the closest record (Python's ``round``).
+The meaning is that of ``tfds.core.ReadInstruction``; percentages give the closest episode (Python's ``round``). Files
+of an RLDS data set can be named too: ``train[-5shard:]``.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vla.datasets.rlds_specification import Split
 from vla.errors import ConfigError, UnknownName
 
 _PART = re.compile(r"(?P<name>[\w-]+)(?:\[(?P<slice>[^\[\]]*)\])?")
@@ -16,20 +16,28 @@ _BOUND = re.compile(r"(?P<value>-?[\d_.]+)(?P<unit>%|shard)?")
 
 @dataclass(frozen=True)
 class Part:
-    """Records of one split, by number: ``start`` to before ``stop``."""
+    """Episodes of one split, by number: ``start`` to before ``stop``."""
 
     split: str
     start: int
     stop: int
 
 
-def parts(text: str, splits: Mapping[str, Split], data_set: str) -> tuple[Part, ...]:
+def parts(text: str, splits: Mapping[str, Sequence[int]], data_set: str, *, shards: bool = True) -> tuple[Part, ...]:
     """What a split expression names, in its order.
+
+    Args:
+        text: the expression, or the whole name of a split.
+        splits: by name, episodes in each of its files, or all of them as one number.
+        data_set: named in errors.
+        shards: whether files can be named.
 
     Raises:
         UnknownName: there is no such split.
         ConfigError: the text is no such expression, or reaches past the split.
     """
+    if text in splits:
+        return (Part(text, 0, sum(splits[text])),)
     found: list[Part] = []
     for piece in re.split(r"\s*\+\s*", text):
         match = _PART.fullmatch(piece)
@@ -37,19 +45,22 @@ def parts(text: str, splits: Mapping[str, Split], data_set: str) -> tuple[Part, 
             raise _no_split(text)
         name, inner = match["name"], match["slice"]
         if name == "all" and inner is None and splits:
-            found += [Part(each, 0, split.count) for each, split in splits.items()]
+            found += [Part(each, 0, sum(lengths)) for each, lengths in splits.items()]
             continue
         if name not in splits:
             raise UnknownName(f"split of {data_set}", name, splits)
-        found.append(_part(text, name, inner, splits[name]))
+        found.append(_part(text, name, inner, splits[name], shards=shards))
     return tuple(found)
 
 
-def _part(text: str, name: str, inner: str | None, split: Split) -> Part:
+def _part(text: str, name: str, inner: str | None, lengths: Sequence[int], *, shards: bool) -> Part:
+    count = sum(lengths)
     if inner is None:
-        return Part(name, 0, split.count)
+        return Part(name, 0, count)
     bounds = [_bound(text, bound) for bound in inner.split(":")]
     units = {unit for _, unit in bounds if unit}
+    if "shard" in units and not shards:
+        raise ConfigError(f"split {text!r}: shards are files of RLDS data sets; here episodes and percentages count")
     values = [value for value, _ in bounds]
     if len(bounds) == 1 and units == {"shard"} and values[0] is not None:
         values = [values[0], str(int(_number(text, values[0])) + 1)]
@@ -60,16 +71,16 @@ def _part(text: str, name: str, inner: str | None, split: Split) -> Part:
     if unit == "%":
         if max(abs(start or 0), abs(stop or 0)) > 100:
             raise ConfigError(f"split {text!r}: percentages go from -100 to 100")
-        start = 0 if start is None else round(start * split.count / 100.0)
-        stop = split.count if stop is None else round(stop * split.count / 100.0)
+        start = 0 if start is None else round(start * count / 100.0)
+        stop = count if stop is None else round(stop * count / 100.0)
     elif unit == "shard":
-        start = 0 if start is None else sum(split.lengths[: int(start)])
+        start = 0 if start is None else sum(lengths[: int(start)])
         if stop is not None:
-            stop = sum(split.lengths[: int(stop) if stop > 0 else len(split.lengths) + int(stop)])
-    start, stop = int(start or 0), split.count if stop is None else int(stop)
-    if max(abs(start), abs(stop)) > split.count:
-        raise ConfigError(f"split {text!r}: {name} has {split.count} records")
-    start, stop = (bound + split.count if bound < 0 else bound for bound in (start, stop))
+            stop = sum(lengths[: int(stop) if stop > 0 else len(lengths) + int(stop)])
+    start, stop = int(start or 0), count if stop is None else int(stop)
+    if max(abs(start), abs(stop)) > count:
+        raise ConfigError(f"split {text!r}: {name} has {count} episodes")
+    start, stop = (bound + count if bound < 0 else bound for bound in (start, stop))
     return Part(name, start, max(start, stop))
 
 

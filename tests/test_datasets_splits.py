@@ -6,12 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vla.datasets.rlds_specification import Split
-from vla.datasets.rlds_splits import parts
+from vla.datasets.splits import parts
 from vla.errors import ConfigError, UnknownName, VlaError
 
 SPLITS = {"train": (3, 4, 4, 2, 4), "val": (1,), "test-2": (250, 250)}
-OURS = {name: Split(tuple(str(place) for place in range(len(lengths))), lengths) for name, lengths in SPLITS.items()}
 
 numbers = st.one_of(st.integers(-20, 20), st.integers(-600, 600))
 bounds = st.builds(
@@ -58,16 +56,16 @@ def test_means_what_tensorflow_datasets_means(text):
         expected = theirs(text)
     except (ValueError, NotImplementedError):
         with pytest.raises(VlaError):
-            parts(text, OURS, "set")
+            parts(text, SPLITS, "set")
         return
-    found = [(part.split, part.start, part.stop) for part in parts(text, OURS, "set")]
+    found = [(part.split, part.start, part.stop) for part in parts(text, SPLITS, "set")]
     assert [(name, start, max(start, stop)) for name, start, stop in expected] == found
 
 
 def test_what_is_wrong_is_said():
     with pytest.raises(UnknownName, match=r"unknown split of set 'tran'; closest: train"):
-        parts("tran", OURS, "set")
+        parts("tran", SPLITS, "set")
     with pytest.raises(ConfigError, match=r"train\[:90%\]"):
-        parts("train[", OURS, "set")
-    with pytest.raises(ConfigError, match="train has 17 records"):
-        parts("train[:18]", OURS, "set")
+        parts("train[", SPLITS, "set")
+    with pytest.raises(ConfigError, match="train has 17 episodes"):
+        parts("train[:18]", SPLITS, "set")
