@@ -27,6 +27,9 @@ from vla.robot_driver.trajectory import JointPath, PosePath
 from vla.tool_pose import Pose
 
 _STILL = 1e-7  # [rad or m]; a step that is smaller has arrived
+_ARRIVED = 1e-6  # [m and rad]
+_CORRECTIONS = 6  # the first step goes most of the way; the others make up for what is not linear
+_LEAST = 1e-3  # of a time; less is none
 _SEEN = 0.05  # [m]; collisions are looked for within the margin and this
 _HALVINGS = 8
 _LEAST_DAMPING = 1e-8  # keeps the program convex for a redundant arm
@@ -209,6 +212,27 @@ class InverseKinematics:
                 return after[self._places]
             move = move / 2
         return before[self._places]
+
+    def approach(self, joints: Float64[np.ndarray, "n"], target: Pose, seconds: float) -> Solution:
+        """Joints nearer to a pose, or at it: as far as they come in a time, at most at their speeds.
+
+        Args:
+            joints: where they are [rad or m].
+            target: of the tool, in the base's frame.
+            seconds: that the way may take [s].
+
+        Raises:
+            BodyFault: as :meth:`step`.
+        """
+        joints, left = np.array(joints, np.float64), seconds
+        for _ in range(_CORRECTIONS):
+            after = self.step(joints, target, left)
+            used = float((np.abs(after - joints) / self._speeds[self._places]).max())
+            joints, left = after, left - used
+            errors = self._errors(joints, target)
+            if used < _STILL or left < _LEAST * seconds or max(errors) < _ARRIVED:
+                break
+        return Solution(joints, *self._errors(joints, target))
 
     def reach(self, joints: Float64[np.ndarray, "n"], target: Pose, *, steps: int = 200) -> Solution:
         """Joints for a pose, from where they are on; the nearest that was found if it is out of reach."""

@@ -134,7 +134,7 @@ def test_nobody_there_is_one_clear_error():
 def test_a_client_that_is_not_installed_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "rtde_control", None)
     with pytest.raises(DependencyMissing, match=r"vla-stack\[ur\]"):
-        ur.Config().make()
+        ur.Config(process=False).make()
 
 
 @pytest.mark.parametrize(
