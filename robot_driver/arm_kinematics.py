@@ -1,11 +1,12 @@
 """Inverse kinematics of vendors' arms: which model, where its flange is, which of its parts stay apart.
 
-The models are those that robosuite's wheel carries (MJCF, with meshes for collisions): Universal Robots' UR5e and
-Franka's Panda, whose lengths the FR3 shares. What is drawn only is left out, the base is turned to where the
-controller has it, and the lengths are the makers' published ones where robosuite has them rounded. A real arm differs
-from those by its calibration, up to some millimetres: goals count from where the model says the measured joints are.
+The models are those that robosuite's wheel carries (MJCF): Universal Robots' UR5e and Franka's Panda, whose lengths the
+FR3 shares. What is drawn only is left out, the base is turned to where the controller has it, and the lengths are the
+makers' published ones where robosuite has them rounded. A real arm differs from those by its calibration, up to some
+millimetres: goals count from where the model says the measured joints are.
 
-The tool is taken for a capsule from the flange to its centre point.
+Each part is taken for the capsule around its mesh, which holds it but for 5 mm, and the tool for one from the flange to
+its centre point: distances of capsules are exact, those that MuJoCo finds between meshes are not always.
 """
 
 import importlib.util
@@ -116,17 +117,15 @@ def arm_kinematics(
         speed: largest of every joint [rad/s].
 
     Raises:
-        DependencyMissing: mink, MuJoCo or robosuite is not installed.
+        DependencyMissing: mink or robosuite is not installed.
         ConfigError: there is no model of this arm.
         BodyFault: the controller does not say where its tool is.
     """
     if tool is None:
         raise BodyFault("kinematics of our own needs the tool centre point, which the controller does not say")
     arm = check_model(name)
-    try:
-        import mujoco
-    except ImportError as error:
-        raise DependencyMissing("inverse kinematics needs MuJoCo: pip install 'vla-stack[control]'") from error
+    import mujoco
+
     library: Any = mujoco  # it has no types
     model = library.MjModel.from_xml_string(_xml(arm, tool, ranges))
     avoid = Avoidance(arm.apart, MARGIN)
@@ -150,7 +149,7 @@ def _xml(arm: ArmModel, tool: Float64[np.ndarray, "4 4"], ranges: Sequence[tuple
         raise DependencyMissing("kinematics mink takes its models from robosuite: pip install robosuite==1.4.0")
     file = Path(found.origin).parent / "models" / "assets" / "robots" / arm.file
     root = ElementTree.parse(file).getroot()
-    ElementTree.SubElement(root, "compiler", angle="radian", autolimits="true")
+    ElementTree.SubElement(root, "compiler", angle="radian", autolimits="true", fitaabb="true")
     parents = {child: parent for parent in root.iter() for child in parent}
     for one in list(root.iter()):
         if one.tag in ("actuator", "camera", "material") or (one.tag == "geom" and one.get("group") == _DRAWN):
@@ -158,7 +157,11 @@ def _xml(arm: ArmModel, tool: Float64[np.ndarray, "4 4"], ranges: Sequence[tuple
     bodies = {body.get("name"): body for body in root.iter("body")}
     for body, mesh in arm.bare.items():
         ElementTree.SubElement(bodies[body], "geom", name=mesh, type="mesh", mesh=mesh)
-    used = {geom.get("mesh") for geom in root.iter("geom")}
+    used = set()
+    for geom in root.iter("geom"):
+        if geom.get("type") == "mesh":
+            used.add(geom.get("mesh"))
+            geom.set("type", "capsule")  # fitted to the mesh
     for mesh in list(root.iter("mesh")):
         if mesh.get("name") in used:
             mesh.set("file", str(file.parent / mesh.attrib["file"]))
@@ -173,11 +176,8 @@ def _xml(arm: ArmModel, tool: Float64[np.ndarray, "4 4"], ranges: Sequence[tuple
     flange = _body(bodies[arm.flange], "flange", arm.offset)
     centre = _body(flange, "tool_centre", tool)
     ElementTree.SubElement(centre, "site", name="tool")
-    long = float(np.linalg.norm(tool[:3, 3]))
-    if long > 1e-3:
-        shape = {"type": "capsule", "fromto": _numbers([0, 0, 0, *tool[:3, 3]])}
-    else:
-        shape = {"type": "sphere"}
+    long = np.linalg.norm(tool[:3, 3]) > 1e-3
+    shape = {"type": "capsule", "fromto": _numbers([0, 0, 0, *tool[:3, 3]])} if long else {"type": "sphere"}
     ElementTree.SubElement(flange, "geom", name="tool", size=str(TOOL_RADIUS), mass="0.1", **shape)
     return ElementTree.tostring(root, encoding="unicode")
 

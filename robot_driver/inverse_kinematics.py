@@ -286,7 +286,8 @@ class InverseKinematics:
     def _nearest(self) -> float:
         most = self._margin + _SEEN
         model, data = self._now.model, self._now.data
-        return min((self._geom_distance(model, data, *pair, most, None) for pair in self._pairs), default=most)
+        # beyond what it looks for, MuJoCo 3.3 answers with the largest number there is
+        return min((most, *(self._geom_distance(model, data, *pair, most, None) for pair in self._pairs)))
 
     def _whole(self, joints: np.ndarray) -> Float64[np.ndarray, "m"]:
         """All joints of the model, these among them."""

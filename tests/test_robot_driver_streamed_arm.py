@@ -19,6 +19,8 @@ from vla.robot_driver.gripper_thread import GripperThread
 from vla.robot_driver.streamed_arm import ToolLimits
 from vla.robot_driver.vendor_arm import open_arm
 from vla.rotation import from_matrix, to_matrix
+from vla.safety import SafeBody
+from vla.safety_limits import SafetyLimits
 
 RANGES = ((-3.0, 3.0),) * 6
 
@@ -130,6 +132,44 @@ def test_after_a_stop_nothing_is_left_over():
         arm.command(np.array([0, 0.01, 0, 0, 0, 0, 1.0], np.float32))
         until(lambda: abs(link.pose[1, 3] - 0.01) < 1e-4)
         assert abs(link.pose[0, 3] - here) < 1e-4
+
+
+def test_an_e_stop_of_its_own_waits_for_no_lock_and_holds_until_it_is_released():
+    link = Link()
+    with opened(link) as arm:
+        body = SafeBody(arm, SafetyLimits())
+        before = body.observe().state[0]
+        body.command(np.array([0.05, 0, 0, 0, 0, 0, 1.0], np.float32))
+        with body._lock:  # somebody is in the middle of a call
+            presser = threading.Thread(target=lambda: body.estop("the mushroom"))
+            presser.start()
+            until(lambda: arm.servo.report()["stops"]["stop"] == 1)
+        presser.join()
+        assert arm.servo.wait_until_rest(5.0)
+        with pytest.raises(BodyFault, match="the mushroom"):
+            arm.command(np.array([0.05, 0, 0, 0, 0, 0, 1.0], np.float32))
+        rest = arm.observe().state[0]
+        assert rest < before + 0.05
+        body.reset()
+        arm.command(np.array([0, 0.01, 0, 0, 0, 0, 1.0], np.float32))
+        until(lambda: abs(link.pose[1, 3] - 0.01) < 1e-4)
+        assert abs(link.pose[0, 3] - rest) < 1e-4
+
+
+def test_an_action_that_an_e_stop_overtakes_is_not_followed():
+    link = Link()
+    with opened(link) as arm:
+        follow = arm.servo.follow
+
+        def overtaken(path):
+            arm.estop("in between")
+            follow(path)
+
+        arm.servo.follow = overtaken
+        with pytest.raises(BodyFault, match="in between"):
+            arm.command(np.array([0.05, 0, 0, 0, 0, 0, 1.0], np.float32))
+        assert arm.servo.wait_until_rest(5.0)
+        assert link.pose[0, 3] < 0.05 and link.opening == 0.5, "neither moved there nor gripped"
 
 
 def test_an_arm_that_is_held_is_not_pushed_on():
