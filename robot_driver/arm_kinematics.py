@@ -21,13 +21,16 @@ from jaxtyping import Float64
 
 from vla import rotation
 from vla.errors import BodyFault, ConfigError, DependencyMissing
-from vla.robot_driver.inverse_kinematics import Avoidance, InverseKinematics
+from vla.robot_driver.inverse_kinematics import CORRECTIONS, Avoidance, InverseKinematics
 
 TOOL_RADIUS = 0.04
 """Of the capsule that stands for the tool [m]."""
 MARGIN = 0.02
 """Between parts that stay apart [m]."""
 
+_SEEN, _NEARING = 0.1, 3.0
+"""From so far on [m], parts approach each other at most at so many times what is left of the way, each second: whoever
+has to stop at the margin is slow enough by then."""
 _DRAWN = "1"  # group of the geoms that are for the eye
 
 
@@ -106,7 +109,11 @@ MODELS: dict[str, ArmModel] = {"ur5e": _UR5E, "panda": _PANDA, "fr3": _PANDA}
 
 
 def arm_kinematics(
-    name: str, tool: Float64[np.ndarray, "4 4"] | None, ranges: Sequence[tuple[float, float]], speed: float
+    name: str,
+    tool: Float64[np.ndarray, "4 4"] | None,
+    ranges: Sequence[tuple[float, float]],
+    speed: float,
+    rate: float,
 ) -> InverseKinematics:
     """Of an arm with a tool; poses are of its centre point, in the controller's base frame.
 
@@ -115,6 +122,7 @@ def arm_kinematics(
         tool: pose of the tool centre point in the flange's frame.
         ranges: of the joints [rad].
         speed: largest of every joint [rad/s].
+        rate: of the goals that it is asked for [Hz].
 
     Raises:
         DependencyMissing: mink or robosuite is not installed.
@@ -128,7 +136,7 @@ def arm_kinematics(
 
     library: Any = mujoco  # it has no types
     model = library.MjModel.from_xml_string(_xml(arm, tool, ranges))
-    avoid = Avoidance(arm.apart, MARGIN)
+    avoid = Avoidance(arm.apart, MARGIN, _SEEN, min(0.85, _NEARING / rate) / CORRECTIONS)
     return InverseKinematics(model, arm.joints, (speed,) * len(arm.joints), frame="tool", avoid=avoid)
 
 

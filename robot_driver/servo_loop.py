@@ -35,6 +35,10 @@ from vla.robot_driver.motion import Motion, MotionLimits, MotionState
 from vla.robot_driver.pacing import Pacer, prefer_this_thread
 from vla.robot_driver.trajectory import JointPath, Path, Target, Withdrawn
 
+_SETTLE_S, _LOOK_S = 1.0, 0.04  # [s]; at most, and between two looks: arms measure at 25 Hz and more
+_SETTLED = 2e-4
+"""Between two looks; an arm that moves less stands [rad or m]."""
+
 Mode = Literal["holding", "following", "stopping"]
 
 
@@ -196,11 +200,11 @@ class Servo:
             raise BodyFault("the servo is not running")
 
     def close(self) -> None:
-        """Come to rest, then end the thread. Safe to call more than once."""
+        """Come to rest, wait for the arm to be there too, then end the thread. Safe to call more than once."""
         self.stop()
         if self._pool is not None:
-            if self._running is not None and not self._running.done():
-                self.wait_until_rest(10.0)
+            if self._running is not None and not self._running.done() and self.wait_until_rest(10.0):
+                self._settle()
             self._over.set()
             self._pool.shutdown(wait=True)
             self._pool = None
@@ -251,6 +255,19 @@ class Servo:
             self._fail(error)
             return None, ""
         return target, "path over" if target is None else ""
+
+    def _settle(self) -> None:
+        """Arms are behind what they were sent; what stands is let go without a jerk."""
+        end, before = self._clock() + _SETTLE_S, None
+        while not self._fault and self._clock() < end:
+            try:
+                here = self._measure()
+            except Exception:  # noqa: BLE001 - it cannot be seen to stand: it is let go as it is
+                return
+            if before is not None and np.abs(here - before).max() < _SETTLED:
+                return
+            before = here
+            time.sleep(_LOOK_S)
 
     def _watch(self, motion: Motion) -> None:
         try:

@@ -156,7 +156,8 @@ def make_arm(
     motion = joint_motion(ranges, config.joint_speed) if config.joints or mink else tool
     solver: Solver | None = None
     if mink:
-        solver = functools.partial(arm_kinematics, config.model, ranges=ranges, speed=config.joint_speed)
+        speed, rate = config.joint_speed, config.rate
+        solver = functools.partial(arm_kinematics, config.model, ranges=ranges, speed=speed, rate=rate)
     return open_arm(
         connect, spec, motion, rate=config.servo_rate, cameras=cameras, process=config.process, solver=solver
     )
