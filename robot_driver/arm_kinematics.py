@@ -185,8 +185,8 @@ def _xml(arm: ArmModel, tool: Float64[np.ndarray, "4 4"], ranges: Sequence[tuple
     centre = _body(flange, "tool_centre", tool)
     ElementTree.SubElement(centre, "site", name="tool")
     long = np.linalg.norm(tool[:3, 3]) > 1e-3
-    shape = {"type": "capsule", "fromto": _numbers([0, 0, 0, *tool[:3, 3]])} if long else {"type": "sphere"}
-    ElementTree.SubElement(flange, "geom", name="tool", size=str(TOOL_RADIUS), mass="0.1", **shape)
+    capsule = {"type": "capsule", "fromto": _numbers([0, 0, 0, *tool[:3, 3]])} if long else {"type": "sphere"}
+    ElementTree.SubElement(flange, "geom", {"name": "tool", "size": str(TOOL_RADIUS), "mass": "0.1", **capsule})
     return ElementTree.tostring(root, encoding="unicode")
 
 
