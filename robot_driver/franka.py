@@ -54,6 +54,8 @@ class Config:
             arm: joint ranges, singularities and the arm's own parts are kept clear of, see ``arm_kinematics``.
         process: whether the connection and the servo get a process of their own, which outlives this one until the
             arm stands; a script that makes the arm is then guarded by ``if __name__ == "__main__"``.
+        priority: real-time priority of the servo, 1 to 99, see :func:`~vla.robot_driver.pacing.prefer_this_thread`; 0
+            for none.
         cameras: each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g. ``front=0:640x480@30:primary``.
     """
 
@@ -73,6 +75,7 @@ class Config:
     table: float = 0.0
     kinematics: Kinematics = "controller"
     process: bool = True
+    priority: int = 0
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):

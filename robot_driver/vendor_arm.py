@@ -79,6 +79,11 @@ class ArmSettings(Protocol):
         ...
 
     @property
+    def priority(self) -> int:
+        """Real-time priority of the servo, 0 for none."""
+        ...
+
+    @property
     def cameras(self) -> tuple[str, ...]:
         """Each ``NAME=DEVICE:WIDTHxHEIGHT@FPS``, perhaps with ``:ROLE``."""
         ...
@@ -102,6 +107,8 @@ def check_settings(
     ToolLimits(config.speed, config.turn)
     if not servo_rate[0] <= config.servo_rate <= servo_rate[1]:
         raise ConfigError(f"servo_rate is {servo_rate[0]:g} to {servo_rate[1]:g} Hz, found {config.servo_rate}")
+    if not 0 <= config.priority <= 99:
+        raise ConfigError(f"priority is 1 to 99, or 0 for none, found {config.priority}")
     if not 0 < config.joint_speed <= joint_speed:
         raise ConfigError(f"joint_speed is above 0 and at most {joint_speed:.3f} rad/s, found {config.joint_speed}")
 
@@ -159,7 +166,14 @@ def make_arm(
         speed, rate = config.joint_speed, config.rate
         solver = functools.partial(arm_kinematics, config.model, ranges=ranges, speed=speed, rate=rate)
     return open_arm(
-        connect, spec, motion, rate=config.servo_rate, cameras=cameras, process=config.process, solver=solver
+        connect,
+        spec,
+        motion,
+        rate=config.servo_rate,
+        cameras=cameras,
+        process=config.process,
+        solver=solver,
+        priority=config.priority,
     )
 
 
@@ -187,6 +201,7 @@ def open_arm(
     process: bool = True,
     solver: Solver | None = None,
     max_deviation: float = 0.2,
+    priority: int = 0,
 ) -> StreamedArm:
     """Open the cameras, connect, complete the embodiment with the controller's tool; all or nothing.
 
@@ -199,6 +214,7 @@ def open_arm(
         process: whether link and servo get a process of their own.
         solver: makes the inverse kinematics; the controller's own if None.
         max_deviation: of what is measured from what was sent [m or rad]; beyond it the arm brakes.
+        priority: of the servo, see :class:`~vla.robot_driver.servo_loop.Servo`.
 
     Raises:
         BodyFault: a camera or the arm cannot be reached, or is stopped.
@@ -210,7 +226,8 @@ def open_arm(
             stack.callback(camera.close)
         joints = spec.action.frame == "joint" or solver is not None
         link = functools.partial(linked, connect, joints=joints)
-        arm = (ArmInProcess if process else ArmHere)(link, motion, rate=rate, max_deviation=max_deviation)
+        settings = {"rate": rate, "max_deviation": max_deviation, "priority": priority}
+        arm = (ArmInProcess if process else ArmHere)(link, motion, **settings)
         stack.callback(arm.close)
         tool = arm.tool
         spec = spec if tool is None else dataclasses.replace(spec, tool=offset_of(tool))

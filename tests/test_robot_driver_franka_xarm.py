@@ -181,7 +181,7 @@ def test_a_missing_library_names_its_extra(driver, monkeypatch):
 def test_settings_out_of_range_are_refused(driver):
     with pytest.raises(UnknownName):
         driver.Config(model="none")
-    for name, value in {"servo_rate": 5.0, "joint_speed": 9.0, "speed": -1.0}.items():
+    for name, value in {"servo_rate": 5.0, "joint_speed": 9.0, "speed": -1.0, "priority": 100}.items():
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(driver.Config(), **{name: value})
     assert driver.Config(table=0.05).limits().low[2] == 0.05

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from vla.commands.robot_choice import RobotOptions, opened_robot
 from vla.embodiment import Offset
 from vla.embodiments.ur import RANGE
 from vla.errors import BodyFault, ConfigError, DependencyMissing, PolicyFault, SpecMismatch, UnknownName
@@ -98,7 +99,7 @@ def test_the_arm_follows_what_it_is_told_and_measures_it(host, apart):
 @needs_client
 def test_joints_are_streamed_and_a_protective_stop_ends_it_with_its_name():
     host = "127.0.1.2"
-    with emulator(host), contextlib.closing(config(host, joints=True).make()) as arm:
+    with emulator(host), contextlib.closing(config(host, joints=True, process=False).make()) as arm:
         goal = HOME + np.array([0.1, 0.05, 0, 0, 0, -0.1])
         arm.command(goal.astype(np.float32))
         until(lambda: np.abs(arm.observe().state[6:12] - goal).max() < 1e-3)
@@ -174,8 +175,11 @@ def test_when_the_policy_s_process_is_killed_the_arm_comes_to_rest_and_is_let_go
 @needs_client
 def test_a_servo_process_that_is_killed_is_a_fault_at_once():
     host = "127.0.1.13"
-    with emulator(host), contextlib.closing(config(host).make()) as arm:
+    options = RobotOptions("ur", (f"host={host}", "watchdog=5.0"))
+    with emulator(host), opened_robot(options) as robot:
+        arm = robot.body.body  # pyright: ignore[reportAttributeAccessIssue] - within its limits
         arm.observe()
+        until(lambda: robot.report()["arm"]["ticks"] > 10)
         (child,) = [child for child in multiprocessing.active_children() if child.name == "servo"]
         child.kill()
         before = time.monotonic()
@@ -187,6 +191,7 @@ def test_a_servo_process_that_is_killed_is_a_fault_at_once():
             arm.stop()  # nothing was stopped by us: its controller's watchdog does that
         arm.estop("a person")
         assert time.monotonic() - before < 10.0
+        assert "servo's process ended" in robot.report()["arm"]["error"], "and no results are lost"
 
 
 @needs_client
@@ -194,7 +199,7 @@ def test_kinematics_of_our_own_end_where_the_controller_s_do():
     pytest.importorskip("mink", reason="inverse kinematics is the control extra")
     ends, steps = [], [[0.01, -0.02, 0.015, 0.02, 0, -0.03], [-0.015, 0.0, -0.02, 0, 0.03, 0.02]] * 2
     for host, who in (("127.0.1.14", "controller"), ("127.0.1.15", "mink")):
-        settings = config(host, tool=(0.01, 0, 0.15, 0, 0.1, 0), kinematics=who)
+        settings = config(host, tool=(0.01, 0, 0.15, 0, 0.1, 0), kinematics=who, process=who == "mink")
         with emulator(host), contextlib.closing(settings.make()) as arm:
             start = arm.observe().state[:6]
             meant = pose_matrix(start.astype(np.float64))
@@ -238,7 +243,7 @@ def test_with_kinematics_of_our_own_the_tool_stops_beside_the_arm():
 @needs_client
 def test_the_tool_that_is_set_is_the_embodiments_and_keeps_another_policy_off():
     host = "127.0.1.3"
-    with emulator(host), contextlib.closing(config(host, tool=(0, 0, 0.15, 0, 0, 0)).make()) as arm:
+    with emulator(host), contextlib.closing(config(host, tool=(0, 0, 0.15, 0, 0, 0), process=False).make()) as arm:
         assert arm.spec.tool is not None and arm.spec.tool.position == (0.0, 0.0, 0.15)
         height = 0.4879 - 0.15  # the flange's at HOME, the tool points down
         assert abs(arm.observe().state[2] - height) < 1e-3
