@@ -45,14 +45,15 @@ def load(place: int, ready: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
-    work = _inference() if place == 0 else _matrices()
+    work = inference() if place == 0 else matrices()
     work()
     ready.release()
     while True:
         work()
 
 
-def _inference() -> Callable[[], Any]:
+def inference() -> Callable[[], Any]:
+    """Asks a policy for a chunk."""
     from dataclasses import replace
 
     import torch
@@ -77,7 +78,8 @@ def _inference() -> Callable[[], Any]:
     return lambda: model.sample(inputs, 10, noise=noise)
 
 
-def _matrices() -> Callable[[], Any]:
+def matrices() -> Callable[[], Any]:
+    """Multiplies two."""
     import torch
 
     one = torch.randn(512, 512)

@@ -2,10 +2,12 @@
 
 ::
 
-    Body.command ─▶ StreamedArm ─▶ Servo (Ruckig) ─▶ ArmLink.send_tool / send_joints ─▶ the vendor's SDK
-    Body.observe ◀─ StreamedArm ◀─────────────────── ArmLink.read ◀─ measured, with the controller's own time
+    Body.command ─▶ StreamedArm ─▶ Servo (Ruckig) ─▶ LinkedArm ─▶ ArmLink.send_tool / send_joints ─▶ the vendor's SDK
+    Body.observe ◀─ StreamedArm ◀─────────────────── LinkedArm ◀─ ArmLink.read ◀─ measured, with the controller's time
+                 policy's process ┆ process of the servo
 
-A link's methods are called from two threads, the servo's and the policy's; none may block for longer than a period.
+A link's methods are called from two threads, the servo's and the one that the policy's process asks through; none may
+block for longer than a period.
 """
 
 from dataclasses import dataclass

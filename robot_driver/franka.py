@@ -11,6 +11,7 @@ The tool centre point is the end effector frame that Desk has configured (``F_T_
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from vla.errors import BodyFault, ConfigError, DependencyMissing
 from vla.robot_driver.arm_link import Measured
 from vla.robot_driver.gripper_thread import GripperThread
 from vla.robot_driver.streamed_arm import StreamedArm
-from vla.robot_driver.vendor_arm import arm_limits, check_settings, make_arm
+from vla.robot_driver.vendor_arm import Kinematics, arm_limits, check_kinematics, check_settings, make_arm
 from vla.safety_limits import SafetyLimits
 
 _GRIP_SPEED = 0.1  # [m/s]
@@ -44,11 +45,17 @@ class Config:
         servo_rate: of the references that are streamed to the 1 kHz loop [Hz].
         speed: largest of the tool along each axis [m/s].
         turn: largest of the tool around each axis [rad/s].
-        joint_speed: largest of every joint, where joints are driven [rad/s].
+        joint_speed: largest of every joint, where joints are driven or solved for here [rad/s].
         stiffness: of the tool's impedance [N/m]; a tenth of it is the rotation's [Nm/rad].
         joint_stiffness: of the joints' impedance [Nm/rad].
         real_time: insist on a real-time kernel, as Franka advises.
         table: height of what the arm stands on or over, below which nothing is aimed [m].
+        kinematics: who finds the joints for a pose of the tool: the controller, or ``mink`` here, with a model of the
+            arm: joint ranges, singularities and the arm's own parts are kept clear of, see ``arm_kinematics``.
+        process: whether the connection and the servo get a process of their own, which outlives this one until the
+            arm stands; a script that makes the arm is then guarded by ``if __name__ == "__main__"``.
+        priority: real-time priority of the servo, 1 to 99, see :func:`~vla.robot_driver.pacing.prefer_this_thread`; 0
+            for none.
         cameras: each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g. ``front=0:640x480@30:primary``.
     """
 
@@ -66,10 +73,14 @@ class Config:
     joint_stiffness: tuple[float, ...] = (600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0)
     real_time: bool = True
     table: float = 0.0
+    kinematics: Kinematics = "controller"
+    process: bool = True
+    priority: int = 0
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_settings(self, "Franka", RANGES, joint_speed=MAX_SPEED, servo_rate=(50, 1000))
+        check_kinematics(self, self.kinematics)
         if not 0 < self.stiffness <= 3000 or not 0 < self.grip_force <= 70:
             raise ConfigError(
                 f"stiffness is at most 3000 N/m and grip_force 70 N, both above 0, found {self.stiffness} and "
@@ -85,7 +96,8 @@ class Config:
             DependencyMissing: franky is not installed.
             BodyFault: the arm cannot be reached, is not ready, or its gripper is not homed.
         """
-        return make_arm(self, franka, RANGES[self.model], lambda: FrankaLink(self), gripper=self.gripper)
+        connect, ranges = functools.partial(FrankaLink, self), RANGES[self.model]
+        return make_arm(self, franka, ranges, connect, gripper=self.gripper, kinematics=self.kinematics)
 
     def limits(self) -> SafetyLimits:
         """What the arm may be told."""

@@ -27,7 +27,9 @@ from vla.robot_driver.trajectory import JointPath, PosePath
 from vla.tool_pose import Pose
 
 _STILL = 1e-7  # [rad or m]; a step that is smaller has arrived
-_SEEN = 0.05  # [m]; collisions are looked for within the margin and this
+_ARRIVED = 1e-6  # [m and rad]
+CORRECTIONS = 6  # the first step goes most of the way; the others make up for what is not linear
+_LEAST = 1e-3  # of a time; less is none
 _HALVINGS = 8
 _LEAST_DAMPING = 1e-8  # keeps the program convex for a redundant arm
 
@@ -39,14 +41,20 @@ class Avoidance:
     Attributes:
         pairs: names of geoms that stay clear of names of geoms; parts that share a joint are left out by mink.
         margin: smallest distance [m].
+        seen: this much further than the margin a distance counts [m].
+        share: of what is left of the way to the margin, a step may take so much: a small one is slow where it is near.
     """
 
     pairs: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     margin: float = 0.02
+    seen: float = 0.05
+    share: float = 0.85
 
     def __post_init__(self):
-        if not self.margin > 0:
-            raise ConfigError(f"a collision margin is above 0 m, found {self.margin}")
+        if not (self.margin > 0 and self.seen > 0 and 0 < self.share <= 1):
+            raise ConfigError(
+                f"a collision margin and what is seen beyond it are above 0 m, a share is at most 1, found {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -142,12 +150,14 @@ class InverseKinematics:
         self._limits: list[Any] = [mink.ConfigurationLimit(model)]
         self._pairs: list[tuple[int, int]] = []
         self._margin = avoid.margin if avoid else 0.0
+        self._most = avoid.margin + avoid.seen if avoid else np.inf
         if avoid:
             limit = mink.CollisionAvoidanceLimit(
                 model,
                 [(list(first), list(second)) for first, second in avoid.pairs],
+                gain=avoid.share,
                 minimum_distance_from_collisions=avoid.margin,
-                collision_detection_distance=avoid.margin + _SEEN,
+                collision_detection_distance=self._most,
             )
             self._limits.append(limit)
             self._pairs = limit.geom_id_pairs
@@ -160,7 +170,7 @@ class InverseKinematics:
         return Pose(turn @ (found.translation() - self._base.position), turn @ found.rotation().as_matrix())
 
     def distance(self, joints: Float64[np.ndarray, "n"]) -> float:
-        """Between the nearest of the parts that stay apart [m]; at most 5 cm more than the margin."""
+        """Between the nearest of the parts that stay apart [m]; at most margin and ``seen`` together."""
         self._now.update(self._whole(joints))
         return self._nearest()
 
@@ -209,6 +219,27 @@ class InverseKinematics:
                 return after[self._places]
             move = move / 2
         return before[self._places]
+
+    def approach(self, joints: Float64[np.ndarray, "n"], target: Pose, seconds: float) -> Solution:
+        """Joints nearer to a pose, or at it: as far as they come in a time, at most at their speeds.
+
+        Args:
+            joints: where they are [rad or m].
+            target: of the tool, in the base's frame.
+            seconds: that the way may take [s].
+
+        Raises:
+            BodyFault: as :meth:`step`.
+        """
+        joints, left = np.array(joints, np.float64), seconds
+        for _ in range(CORRECTIONS):
+            after = self.step(joints, target, left)
+            used = float((np.abs(after - joints) / self._speeds[self._places]).max())
+            joints, left = after, left - used
+            errors = self._errors(joints, target)
+            if used < _STILL or left < _LEAST * seconds or max(errors) < _ARRIVED:
+                break
+        return Solution(joints, *self._errors(joints, target))
 
     def reach(self, joints: Float64[np.ndarray, "n"], target: Pose, *, steps: int = 200) -> Solution:
         """Joints for a pose, from where they are on; the nearest that was found if it is out of reach."""
@@ -260,9 +291,9 @@ class InverseKinematics:
         return nearest >= self._margin or nearest >= before
 
     def _nearest(self) -> float:
-        most = self._margin + _SEEN
         model, data = self._now.model, self._now.data
-        return min((self._geom_distance(model, data, *pair, most, None) for pair in self._pairs), default=most)
+        # beyond what it looks for, MuJoCo 3.3 answers with the largest number there is
+        return min((self._most, *(self._geom_distance(model, data, *pair, self._most, None) for pair in self._pairs)))
 
     def _whole(self, joints: np.ndarray) -> Float64[np.ndarray, "m"]:
         """All joints of the model, these among them."""

@@ -33,9 +33,24 @@ from jaxtyping import Float64
 from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.motion import Motion, MotionLimits, MotionState
 from vla.robot_driver.pacing import Pacer, prefer_this_thread
-from vla.robot_driver.trajectory import JointPath, Path, Target
+from vla.robot_driver.trajectory import JointPath, Path, Target, Withdrawn
+
+_SETTLE_S, _LOOK_S = 1.0, 0.04  # [s]; at most, and between two looks: arms measure at 25 Hz and more
+_SETTLED = 2e-4
+"""Between two looks; an arm that moves less stands [rad or m]."""
 
 Mode = Literal["holding", "following", "stopping"]
+
+
+def way(start: Float64[np.ndarray, "n"], position: Float64[np.ndarray, "n"], now: float, seconds: float) -> JointPath:
+    """From where a motion is to a position, in a time [s].
+
+    Raises:
+        ConfigError: the time is not above 0, or the position has another length.
+    """
+    if not seconds > 0 or np.shape(position) != start.shape:
+        raise ConfigError(f"{len(start)} numbers and a time above 0 s, found {position} in {seconds} s")
+    return JointPath(np.array([now, now + seconds]), np.array([start, position]), rests=False)
 
 
 class Servo:
@@ -153,11 +168,7 @@ class Servo:
             ConfigError: the time is not above 0, or the position has another length.
             BodyFault: as :meth:`follow`.
         """
-        if not seconds > 0 or np.shape(position) != (self.limits.size,):
-            raise ConfigError(f"{self.limits.size} numbers and a time above 0 s, found {position} in {seconds} s")
-        now = self._clock()
-        rows = np.array([self.state.position, position])
-        self.follow(JointPath(np.array([now, now + seconds]), rows, rests=False))
+        self.follow(way(self.state.position, position, self._clock(), seconds))
 
     def stop(self) -> None:
         """Come to rest as fast as the limits allow. Returns at once; safe to call at any time and more than once."""
@@ -189,11 +200,11 @@ class Servo:
             raise BodyFault("the servo is not running")
 
     def close(self) -> None:
-        """Come to rest, then end the thread. Safe to call more than once."""
+        """Come to rest, wait for the arm to be there too, then end the thread. Safe to call more than once."""
         self.stop()
         if self._pool is not None:
-            if self._running is not None and not self._running.done():
-                self.wait_until_rest(10.0)
+            if self._running is not None and not self._running.done() and self.wait_until_rest(10.0):
+                self._settle()
             self._over.set()
             self._pool.shutdown(wait=True)
             self._pool = None
@@ -223,8 +234,7 @@ class Servo:
             if now - since > self._stale_after and now < path.end:
                 reason = "path stale"
             else:
-                target = self._target(path, now)
-                reason = "path over" if target is None and not self._fault else ""
+                target, reason = self._target(path, now)
         if reason:
             self._ended = given
             self._stops[reason] += 1
@@ -233,15 +243,31 @@ class Servo:
         self._send(state.position)
         return state
 
-    def _target(self, path: Path, now: float) -> Target | None:
+    def _target(self, path: Path, now: float) -> tuple[Target | None, str]:
+        """The path's target, or why there is none."""
         try:
             target = path.at(now)
             if target is not None and not all(np.isfinite(each).all() for each in target if each is not None):
                 raise BodyFault(f"a path's targets are finite, found {target}")
+        except Withdrawn:
+            return None, "stop"
         except Exception as error:  # noqa: BLE001 - somebody's path; it is raised by check(), and the arm brakes
             self._fail(error)
-            return None
-        return target
+            return None, ""
+        return target, "path over" if target is None else ""
+
+    def _settle(self) -> None:
+        """Arms are behind what they were sent; what stands is let go without a jerk."""
+        end, before = self._clock() + _SETTLE_S, None
+        while not self._fault and self._clock() < end:
+            try:
+                here = self._measure()
+            except Exception:  # noqa: BLE001 - it cannot be seen to stand: it is let go as it is
+                return
+            if before is not None and np.abs(here - before).max() < _SETTLED:
+                return
+            before = here
+            time.sleep(_LOOK_S)
 
     def _watch(self, motion: Motion) -> None:
         try:

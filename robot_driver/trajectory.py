@@ -40,6 +40,10 @@ class Target(NamedTuple):
     acceleration: Float64[np.ndarray, "n"] | None = None
 
 
+class Withdrawn(Exception):
+    """What a path raises that somebody has taken back: the servo brakes, and nothing is wrong."""
+
+
 class Path(Protocol):
     """Targets by time, on the servo's clock."""
 
@@ -49,8 +53,30 @@ class Path(Protocol):
         ...
 
     def at(self, time: float) -> Target | None:
-        """The target at a time; None after the end of a path that does not come to rest: the servo must brake."""
+        """The target at a time; None after the end of a path that does not come to rest: the servo must brake.
+
+        Raises:
+            Withdrawn: nobody wants it to be followed any more.
+        """
         ...
+
+
+class Ramp(NamedTuple):
+    """A path at a steady speed from one place to the next, where it then stays [s, and rad or m]."""
+
+    begin: float
+    end: float
+    start: Float64[np.ndarray, "n"]
+    goal: Float64[np.ndarray, "n"]
+
+    def at(self, time: float) -> Target:
+        """See :class:`Path`."""
+        share = (time - self.begin) / (self.end - self.begin)
+        still = np.zeros(len(self.goal))
+        if share >= 1:
+            return Target(self.goal, still, still)
+        way = self.goal - self.start
+        return Target(self.start + max(0.0, share) * way, way / (self.end - self.begin), still)
 
 
 @dataclass(frozen=True)

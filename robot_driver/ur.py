@@ -9,6 +9,7 @@ controller has, unless ``tool`` sets it; it becomes part of the embodiment.
 """
 
 import contextlib
+import functools
 import socket
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from vla.robot_driver.gripper_thread import GripperThread
 from vla.robot_driver.robotiq import Robotiq
 from vla.robot_driver.streamed_arm import StreamedArm
 from vla.robot_driver.ur_kinematics import pose_matrix, pose_vector
-from vla.robot_driver.vendor_arm import arm_limits, check_settings, check_tool, make_arm
+from vla.robot_driver.vendor_arm import Kinematics, arm_limits, check_kinematics, check_settings, check_tool, make_arm
 from vla.safety_limits import SafetyLimits
 
 _PORT = 30004
@@ -60,11 +61,17 @@ class Config:
             controller has if None.
         speed: largest of the tool along each axis [m/s].
         turn: largest of the tool around each axis [rad/s].
-        joint_speed: largest of every joint, where joints are driven [rad/s].
+        joint_speed: largest of every joint, where joints are driven or solved for here [rad/s].
         table: height of what the arm stands on or over, below which nothing is aimed [m].
         lookahead: of the controller's servo [s], 0.03 to 0.2; more is smoother and later.
         gain: of the controller's servo, 100 to 2000.
         watchdog: a silence for so long ends the controller's program [s].
+        kinematics: who finds the joints for a pose of the tool: the controller, or ``mink`` here, with a model of the
+            arm (ur5e): joint ranges, singularities and the arm's own parts are kept clear of, see ``arm_kinematics``.
+        process: whether the connection and the servo get a process of their own, which outlives this one until the
+            arm stands; a script that makes the arm is then guarded by ``if __name__ == "__main__"``.
+        priority: real-time priority of the servo, 1 to 99, see :func:`~vla.robot_driver.pacing.prefer_this_thread`; 0
+            for none.
         cameras: each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g. ``front=0:640x480@30:primary``.
     """
 
@@ -82,12 +89,16 @@ class Config:
     gain: float = 300.0
     watchdog: float = 0.2
     table: float = 0.0
+    kinematics: Kinematics = "controller"
+    process: bool = True
+    priority: int = 0
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
         fastest = MAX_SPEED.get(self.model, 0.0)  # an unknown model is said first
         check_settings(self, "Universal Robots", REACH_M, joint_speed=fastest, servo_rate=(50, 500))
         check_tool(self.tool)
+        check_kinematics(self, self.kinematics)
         if not 0.03 <= self.lookahead <= 0.2 or not 100 <= self.gain <= 2000:
             raise ConfigError(f"lookahead is 0.03 to 0.2 s, gain 100 to 2000; found {self.lookahead} and {self.gain}")
         if not 2 / self.servo_rate < self.watchdog <= 10:
@@ -100,7 +111,8 @@ class Config:
             DependencyMissing: ur-rtde is not installed.
             BodyFault: the arm cannot be reached, or is stopped.
         """
-        return make_arm(self, ur, RANGE, lambda: UrLink(self), gripper=self.gripper != "none")
+        connect = functools.partial(UrLink, self)
+        return make_arm(self, ur, RANGE, connect, gripper=self.gripper != "none", kinematics=self.kinematics)
 
     def limits(self) -> SafetyLimits:
         """What the arm may be told."""

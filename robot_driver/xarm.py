@@ -9,6 +9,7 @@ slow report, over a connection of its own, when the arm is connected.
 """
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -53,6 +54,10 @@ class Config:
         turn: largest of the tool around each axis [rad/s].
         joint_speed: largest of every joint, where joints are driven [rad/s].
         table: height of what the arm stands on or over, below which nothing is aimed [m].
+        process: whether the connection and the servo get a process of their own, which outlives this one until the
+            arm stands; a script that makes the arm is then guarded by ``if __name__ == "__main__"``.
+        priority: real-time priority of the servo, 1 to 99, see :func:`~vla.robot_driver.pacing.prefer_this_thread`; 0
+            for none.
         cameras: each ``NAME=DEVICE:WIDTHxHEIGHT@FPS`` and perhaps ``:ROLE``, e.g. ``front=0:640x480@30:primary``.
     """
 
@@ -67,6 +72,8 @@ class Config:
     turn: float = TURN_SPEED
     joint_speed: float = 1.0
     table: float = 0.0
+    process: bool = True
+    priority: int = 0
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -80,7 +87,8 @@ class Config:
             DependencyMissing: the SDK is not installed.
             BodyFault: the arm cannot be reached, or is stopped.
         """
-        return make_arm(self, xarm, RANGES[self.model], lambda: XArmLink(self), gripper=self.gripper)
+        connect = functools.partial(XArmLink, self)
+        return make_arm(self, xarm, RANGES[self.model], connect, gripper=self.gripper)
 
     def limits(self) -> SafetyLimits:
         """What the arm may be told."""

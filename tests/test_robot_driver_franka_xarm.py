@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import sys
@@ -17,6 +18,10 @@ from vla.errors import BodyFault, ConfigError, DependencyMissing, PolicyFault, U
 from vla.mounting import offset_matrix
 from vla.robot_driver import franka, xarm
 from vla.safety import SafeBody
+
+# fakes of libraries are in this process alone
+franka_here = functools.partial(franka.Config, process=False)
+xarm_here = functools.partial(xarm.Config, process=False)
 
 
 def until(condition, seconds=15.0):
@@ -41,7 +46,7 @@ def sdk(monkeypatch):
 
 
 def test_a_franka_follows_and_its_tool_is_the_embodiments(franky):
-    config = franka.Config("10.0.0.1", speed=1.0)
+    config = franka_here("10.0.0.1", speed=1.0)
     with contextlib.closing(config.make()) as arm:
         assert ("robot", "10.0.0.1", "enforce") in franky.arm.calls
         assert arm.spec.name == "franka_fr3" and arm.spec.tool is not None
@@ -65,31 +70,31 @@ def test_a_franka_follows_and_its_tool_is_the_embodiments(franky):
 
 
 def test_a_franka_that_stops_by_itself_says_why(franky):
-    with contextlib.closing(franka.Config(gripper=False, real_time=False).make()) as arm:
+    with contextlib.closing(franka_here(gripper=False, real_time=False).make()) as arm:
         assert ("robot", "172.16.0.2", "ignore") in franky.arm.calls
         franky.arm.errors.cartesian_reflex = True
         with pytest.raises(BodyFault, match="cartesian_reflex; recover it in Desk"):
             until(lambda: arm.observe() is None)
     franky.arm.errors.cartesian_reflex = False
-    with contextlib.closing(franka.Config(gripper=False).make()) as arm:
+    with contextlib.closing(franka_here(gripper=False).make()) as arm:
         until(lambda: any(tracker.is_running for tracker in franky.arm.trackers))
         franky.arm.trackers[-1].is_running = False
         with pytest.raises(BodyFault, match="its controller has ended"):
             until(lambda: arm.observe() is None)
-    with contextlib.closing(franka.Config(gripper=False).make()) as arm:
+    with contextlib.closing(franka_here(gripper=False).make()) as arm:
         franky.arm.gone = True
         with pytest.raises(BodyFault, match="UDP receive: Timeout"):
             until(lambda: arm.observe() is None)
     franky.arm.gone, franky.arm.mode = False, franky.RobotMode.UserStopped
     with pytest.raises(BodyFault, match="its mode is UserStopped"):
-        franka.Config().make()
+        franka_here().make()
     franky.arm.mode, franky.arm.max_width = franky.RobotMode.Idle, 0.0
     with pytest.raises(BodyFault, match="home it in Desk"):
-        franka.Config().make()
+        franka_here().make()
 
 
 def test_a_frankas_joints(franky):
-    with contextlib.closing(franka.Config(joints=True, gripper=False).make()) as arm:
+    with contextlib.closing(franka_here(joints=True, gripper=False).make()) as arm:
         goal = FRANKA_Q + 0.05
         arm.command(goal.astype(np.float32))
         until(lambda: np.abs(arm.observe().state[6:13] - goal).max() < 1e-4)
@@ -99,7 +104,7 @@ def test_a_frankas_joints(franky):
 
 
 def test_an_xarm_follows_in_servo_mode(sdk):
-    config = xarm.Config("10.0.0.2", gripper=True, speed=1.0, tool=(0, 0, 0.2, 0, 0, np.pi / 2))
+    config = xarm_here("10.0.0.2", gripper=True, speed=1.0, tool=(0, 0, 0.2, 0, 0, np.pi / 2))
     with contextlib.closing(config.make()) as arm:
         assert sdk.arm.mode == 1 and sdk.arm.state == 2 and ("enable", True) in sdk.arm.calls
         assert arm.spec.tool is not None and arm.spec.tool.position == (0.0, 0.0, 0.2)
@@ -121,7 +126,7 @@ def test_an_xarm_follows_in_servo_mode(sdk):
 
 
 def test_an_xarms_tool_is_the_one_that_its_controller_has(sdk):
-    with contextlib.closing(xarm.Config().make()) as arm:
+    with contextlib.closing(xarm_here().make()) as arm:
         assert arm.spec.tool is not None
         np.testing.assert_allclose(arm.spec.tool.position, [0, 0, 0.172], atol=1e-6)
         assert [api.connected for api in sdk.opened] == [False, True]
@@ -138,7 +143,7 @@ def test_an_xarms_tool_is_the_one_that_its_controller_has(sdk):
     ],
 )
 def test_an_xarm_that_stops_by_itself_says_why(sdk, change, said):
-    with contextlib.closing(xarm.Config().make()) as arm:
+    with contextlib.closing(xarm_here().make()) as arm:
         for name, value in change.items():
             setattr(sdk.arm, name, value)
         with pytest.raises(BodyFault, match=said):
@@ -148,18 +153,18 @@ def test_an_xarm_that_stops_by_itself_says_why(sdk, change, said):
 def test_an_xarm_that_is_not_there_or_says_nothing(sdk, monkeypatch):
     sdk.faults["unreachable"] = True
     with pytest.raises(BodyFault, match=r"192\.168\.1\.200 cannot be reached: connect socket failed"):
-        xarm.Config().make()
+        xarm_here().make()
     sdk.faults.clear()
-    with contextlib.closing(xarm.Config(model="xarm6", joints=True).make()) as arm:
+    with contextlib.closing(xarm_here(model="xarm6", joints=True).make()) as arm:
         assert arm.spec.action.size == 6
         sdk.faults["silent"] = True
         with pytest.raises(BodyFault, match="measurements stand still"):
             until(lambda: arm.observe() is None)
     monkeypatch.setattr(xarm, "_FIRST", 0.1)
     with pytest.raises(BodyFault, match="its tool centre point is not known"):
-        xarm.Config().make()
+        xarm_here().make()
     with pytest.raises(BodyFault, match="sends no reports"):
-        xarm.Config(tool=(0.0, 0.0, 0.1, 0.0, 0.0, 0.0)).make()
+        xarm_here(tool=(0.0, 0.0, 0.1, 0.0, 0.0, 0.0)).make()
     assert not any(api.connected for api in sdk.opened), "nothing stays open"
 
 
@@ -169,14 +174,14 @@ def test_a_missing_library_names_its_extra(driver, monkeypatch):
     for module in ("franky", "xarm", "xarm.wrapper"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DependencyMissing, match=rf"vla-stack\[{name}\]"):
-        driver.Config().make()
+        driver.Config(process=False).make()
 
 
 @pytest.mark.parametrize("driver", [franka, xarm])
 def test_settings_out_of_range_are_refused(driver):
     with pytest.raises(UnknownName):
         driver.Config(model="none")
-    for name, value in {"servo_rate": 5.0, "joint_speed": 9.0, "speed": -1.0}.items():
+    for name, value in {"servo_rate": 5.0, "joint_speed": 9.0, "speed": -1.0, "priority": 100}.items():
         with pytest.raises(ConfigError, match=name):
             dataclasses.replace(driver.Config(), **{name: value})
     assert driver.Config(table=0.05).limits().low[2] == 0.05

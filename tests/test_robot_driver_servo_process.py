@@ -1,7 +1,10 @@
 """The servo in its own process: same behaviour, and at rest whatever becomes of the policy's process."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -83,6 +86,9 @@ if __name__ == "__main__":
     servo.follow(JointPath(np.array([now, now + 5]), np.array([[0.0] * 3, [2.0] * 3])))
     while servo.state.velocity[0] < 0.3:
         time.sleep(0.01)
+    if os.fork() == 0:  # what else it started lives on, and has its end of the pipe too
+        time.sleep(20)
+        os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     program = tmp_path / "policy.py"
@@ -96,3 +102,89 @@ if __name__ == "__main__":
     sent = np.load(file)
     assert_bounded(sent, LIMITS, 1 / RATE)
     assert sent[-1][0] > 0.01 and np.array_equal(sent[-1], sent[-2])
+
+
+def started(file, **settings):
+    servo = ServoProcess(partial(Recorder, str(file)), LIMITS, rate=RATE, **settings)
+    servo.start()
+    return servo
+
+
+def test_a_stop_waits_for_no_call_of_the_arm(tmp_path):
+    servo = started(tmp_path / "sent.npy", stale_after=30.0)
+    servo.follow(sweep(to=2.0))  # 0.4 each second
+    while servo.state.position[0] < 0.1:
+        time.sleep(0.01)
+    with pytest.raises(BodyFault, match="no answer within"):
+        servo.call("slow", 3.0, within=0.01)
+    before = time.monotonic()
+    servo.stop()
+    assert time.monotonic() - before < 1.0
+    busy = threading.Thread(target=lambda: servo.call("slow", 0.0, within=30.0))  # waits for its turn
+    busy.start()
+    servo.stop()
+    busy.join()
+    assert not servo.state.velocity.any() and servo.state.position[0] < 0.1 + 0.4, "3 s on it would be at 1.3"
+    assert servo.report()["stops"] == {"path over": 0, "path stale": 0, "stop": 1, "deviation": 0, "error": 0}
+    servo.close()
+
+
+def test_what_was_asked_for_before_a_stop_is_not_followed_after_it(tmp_path):
+    servo = started(tmp_path / "sent.npy", stale_after=30.0)
+    asked = servo._stops.value
+    servo.stop()
+    servo._ask("follow", sweep(), asked)  # it was on its way
+    time.sleep(0.2)
+    assert not servo.state.position.any()
+    servo.toward(np.full(3, 0.1), 0.2)  # and what comes later is
+    while servo.state.position[0] < 0.09:
+        servo.check()
+        time.sleep(0.01)
+    servo.close()
+
+
+def test_calls_of_the_arm_and_what_they_raise(tmp_path):
+    file = tmp_path / "sent.npy"
+    servo = started(file)
+    assert servo.call("file") == file
+    with pytest.raises(BodyFault, match="KeyError: 'a bug'"):
+        servo.call("bug")
+    with pytest.raises(BodyFault, match="KeyError: 'nothing'"):
+        servo.call("nothing")
+    servo.check()
+    servo.close()
+
+
+def test_a_servo_process_that_hangs_or_is_killed_is_a_fault_soon(tmp_path):
+    servo = started(tmp_path / "sent.npy")
+    pid = servo._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(BodyFault, match="no answer within 1 s"):
+        servo.check()
+    servo.stop()  # nothing to wait for
+    os.kill(pid, signal.SIGCONT)
+    servo.check()
+    os.kill(pid, signal.SIGKILL)
+    before = time.monotonic()
+    with pytest.raises(BodyFault, match="ended with code -9"):
+        while time.monotonic() < before + 10.0:
+            servo.check()
+    servo.stop()
+    servo.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_servo_process_that_is_told_to_end_brings_the_arm_to_rest(tmp_path, number):
+    file = tmp_path / "sent.npy"
+    servo = started(file, stale_after=30.0)
+    servo.follow(sweep())
+    while servo.state.velocity[0] < 0.3:
+        time.sleep(0.01)
+    os.kill(servo._process.pid, number)
+    with pytest.raises(BodyFault, match="ended with code 0"):
+        while True:
+            servo.check()
+    sent = np.load(file)
+    assert_bounded(sent, LIMITS, 1 / RATE)
+    assert sent[-1][0] > 0.01 and np.array_equal(sent[-1], sent[-2])
+    servo.close()

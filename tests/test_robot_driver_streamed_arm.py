@@ -16,9 +16,11 @@ from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.arm_camera import open_cameras, parse_cameras
 from vla.robot_driver.arm_link import ControllerClock, Measured
 from vla.robot_driver.gripper_thread import GripperThread
-from vla.robot_driver.streamed_arm import StreamedArm, ToolLimits
+from vla.robot_driver.streamed_arm import ToolLimits
 from vla.robot_driver.vendor_arm import open_arm
 from vla.rotation import from_matrix, to_matrix
+from vla.safety import SafeBody
+from vla.safety_limits import SafetyLimits
 
 RANGES = ((-3.0, 3.0),) * 6
 
@@ -65,8 +67,13 @@ def spec(cameras=(), **options):
     )
 
 
+def streamed(link, limits, **settings):
+    """The servo in a thread here, where the link is."""
+    return open_arm(lambda: link, spec(), limits, cameras=(), process=False, **settings)
+
+
 def opened(link):
-    return contextlib.closing(StreamedArm(link, spec(), ToolLimits(1.0, 4.0).motion, rate=200.0))
+    return contextlib.closing(streamed(link, ToolLimits(1.0, 4.0).motion, rate=200.0))
 
 
 def until(condition, seconds=15.0):
@@ -127,10 +134,48 @@ def test_after_a_stop_nothing_is_left_over():
         assert abs(link.pose[0, 3] - here) < 1e-4
 
 
+def test_an_e_stop_of_its_own_waits_for_no_lock_and_holds_until_it_is_released():
+    link = Link()
+    with opened(link) as arm:
+        body = SafeBody(arm, SafetyLimits())
+        before = body.observe().state[0]
+        body.command(np.array([0.05, 0, 0, 0, 0, 0, 1.0], np.float32))
+        with body._lock:  # somebody is in the middle of a call
+            presser = threading.Thread(target=lambda: body.estop("the mushroom"))
+            presser.start()
+            until(lambda: arm.servo.report()["stops"]["stop"] == 1)
+        presser.join()
+        assert arm.servo.wait_until_rest(5.0)
+        with pytest.raises(BodyFault, match="the mushroom"):
+            arm.command(np.array([0.05, 0, 0, 0, 0, 0, 1.0], np.float32))
+        rest = arm.observe().state[0]
+        assert rest < before + 0.05
+        body.reset()
+        arm.command(np.array([0, 0.01, 0, 0, 0, 0, 1.0], np.float32))
+        until(lambda: abs(link.pose[1, 3] - 0.01) < 1e-4)
+        assert abs(link.pose[0, 3] - rest) < 1e-4
+
+
+def test_an_action_that_an_e_stop_overtakes_is_not_followed():
+    link = Link()
+    with opened(link) as arm:
+        follow = arm.servo.follow
+
+        def overtaken(path):
+            arm.estop("in between")
+            follow(path)
+
+        arm.servo.follow = overtaken
+        with pytest.raises(BodyFault, match="in between"):
+            arm.command(np.array([0.05, 0, 0, 0, 0, 0, 1.0], np.float32))
+        assert arm.servo.wait_until_rest(5.0)
+        assert link.pose[0, 3] < 0.05 and link.opening == 0.5, "neither moved there nor gripped"
+
+
 def test_an_arm_that_is_held_is_not_pushed_on():
     link = Link()
     limits = ToolLimits(1.0, 4.0).motion
-    with contextlib.closing(StreamedArm(link, spec(), limits, rate=200.0, max_deviation=0.02)) as arm:
+    with contextlib.closing(streamed(link, limits, rate=200.0, max_deviation=0.02)) as arm:
         link.blocked = True
         arm.command(np.array([0.05, 0, 0, 0, 0, 0, 1.0], np.float32))
         with pytest.raises(BodyFault, match="from where it was sent"):
@@ -161,7 +206,7 @@ def test_stopping_halts_the_arm_whatever_its_library_raised():
 
 def test_closing_lets_everything_go_although_one_part_fails():
     link = Link()
-    arm = StreamedArm(link, spec(), ToolLimits().motion, rate=100.0)
+    arm = streamed(link, ToolLimits().motion, rate=100.0)
     close = arm.servo.close
 
     def interrupted():
@@ -216,7 +261,7 @@ def test_measurements_that_stand_still_and_a_link_that_is_gone():
 
 def test_a_spec_that_an_arm_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="has cameras"):
-        StreamedArm(Link(), spec((CameraSpec("wrist", 8, 8),)), ToolLimits().motion, rate=100.0)
+        open_arm(Link, spec((CameraSpec("wrist", 8, 8),)), ToolLimits().motion, rate=100.0, cameras=(), process=False)
     for name in ("speed", "turn", "acceleration", "jerk"):
         with pytest.raises(ConfigError, match=name):
             ToolLimits(**{name: 0.0})
@@ -239,9 +284,8 @@ def test_a_camera_gives_red_green_blue_with_the_time_it_was_taken(tmp_path):
     config = parse_cameras(f"front={film(tmp_path / 'a.avi')}:32x24@30:primary")
     assert config[0].spec == CameraSpec("front", 24, 32, role="primary") and config[0].rate == 30
     before = time.monotonic()
-    cameras = open_cameras(config)
-    link = Link()
-    arm = StreamedArm(link, spec((config[0].spec,)), ToolLimits().motion, rate=100.0, cameras=cameras)
+    seen = spec((config[0].spec,))
+    arm = open_arm(Link, seen, ToolLimits().motion, rate=100.0, cameras=config, process=False)
     with contextlib.closing(arm):
         picture = arm.observe().images["front"]
         assert picture.shape == (24, 32, 3) and picture[12, 24, 0] > 150 and picture[12, 24, 2] < 60
@@ -263,7 +307,7 @@ def test_cameras_that_are_not_there_leave_nothing_open(tmp_path):
         raise BodyFault("no arm")
 
     with pytest.raises(BodyFault, match="no arm"):
-        open_arm(connect, spec(), ToolLimits().motion, rate=100.0, cameras=parse_cameras(first))
+        open_arm(connect, spec(), ToolLimits().motion, rate=100.0, cameras=parse_cameras(first), process=False)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("camera")]
     for text in ("front", "front=0", "front=0:32x24", "front=0:32x24@30:nowhere"):
         with pytest.raises(ConfigError, match="NAME=DEVICE:WIDTHxHEIGHT@FPS"):

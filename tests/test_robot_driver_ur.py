@@ -3,10 +3,13 @@
 import contextlib
 import dataclasses
 import importlib.util
+import multiprocessing
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -16,11 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from vla.commands.robot_choice import RobotOptions, opened_robot
 from vla.embodiment import Offset
+from vla.embodiments.ur import RANGE
 from vla.errors import BodyFault, ConfigError, DependencyMissing, PolicyFault, SpecMismatch, UnknownName
 from vla.robot_driver import rtde_format, ur
+from vla.robot_driver.arm_kinematics import MARGIN, arm_kinematics
 from vla.robot_driver.ur_emulated_arm import HOME, EmulatedArm
 from vla.robot_driver.ur_kinematics import flange_to_base, jacobian, nearest_joints, pose_matrix, pose_vector
+from vla.rotation import to_matrix
 from vla.transforms import connect
 
 needs_client = pytest.mark.skipif(
@@ -54,8 +61,10 @@ def until(condition, seconds=20.0):
 
 
 @needs_client
-def test_the_arm_follows_what_it_is_told_and_measures_it():
-    with emulator("127.0.1.1") as process, contextlib.closing(config("127.0.1.1", gripper="robotiq").make()) as arm:
+@pytest.mark.parametrize(("host", "apart"), [("127.0.1.1", True), ("127.0.1.11", False)])
+def test_the_arm_follows_what_it_is_told_and_measures_it(host, apart):
+    settings = config(host, gripper="robotiq", process=apart)
+    with emulator(host) as process, contextlib.closing(settings.make()) as arm:
         assert arm.spec.name == "ur5e" and arm.spec.tool is not None
         before = arm.observe()
         assert before.time <= time.monotonic()
@@ -79,15 +88,18 @@ def test_the_arm_follows_what_it_is_told_and_measures_it():
         assert rest < goal[0] + 0.05
         with pytest.raises(PolicyFault, match="7 finite numbers"):
             arm.command(np.full(7, np.nan, np.float32))
+        until(lambda: arm.report()["stops"]["stop"] >= 1)  # by the next tick
+        report = arm.report()
+        assert report["ticks"] > 0 and report["missed"] >= 0
         process.kill()
-        with pytest.raises(BodyFault, match=r"127\.0\.1\.1"):
+        with pytest.raises(BodyFault, match=host):
             until(lambda: arm.observe() is None)
 
 
 @needs_client
 def test_joints_are_streamed_and_a_protective_stop_ends_it_with_its_name():
     host = "127.0.1.2"
-    with emulator(host), contextlib.closing(config(host, joints=True).make()) as arm:
+    with emulator(host), contextlib.closing(config(host, joints=True, process=False).make()) as arm:
         goal = HOME + np.array([0.1, 0.05, 0, 0, 0, -0.1])
         arm.command(goal.astype(np.float32))
         until(lambda: np.abs(arm.observe().state[6:12] - goal).max() < 1e-3)
@@ -108,10 +120,130 @@ def test_joints_are_streamed_and_a_protective_stop_ends_it_with_its_name():
         config(host).make()
 
 
+class Watch:
+    """Reads what the controller measures, 125 times a second, in a thread of its own."""
+
+    def __init__(self, host):
+        self.rows = []  # time [s], speed of the tool [m/s], state of the program
+        self._socket = socket.create_connection((host, 30004), timeout=20)
+        exchange(self._socket, "V", b"\x00\x02")
+        exchange(self._socket, "O", struct.pack(">d", 125.0) + b"timestamp,actual_TCP_speed,runtime_state")
+        exchange(self._socket, "S")
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        with contextlib.suppress(OSError, AssertionError):
+            while True:
+                size, _ = struct.unpack(">HB", received(self._socket, 3))
+                _, stamp, *speed, state = struct.unpack(">B7dI", received(self._socket, size - 3))
+                self.rows.append((stamp, *speed[:3], state))
+
+
+POLICY = """
+import os, signal, sys, time
+import numpy as np
+from vla.robot_driver import ur
+if __name__ == "__main__":
+    arm = ur.Config(sys.argv[1], watchdog=5.0).make()
+    begin = arm.observe().state[1]
+    while abs(arm.observe().state[1] - begin) < 0.03:
+        arm.command(np.array([0, 0.02, 0, 0, 0, 0], np.float32))
+        time.sleep(0.1)
+    arm.command(np.array([0, 0.02, 0, 0, 0, 0], np.float32))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@needs_client
+def test_when_the_policy_s_process_is_killed_the_arm_comes_to_rest_and_is_let_go(tmp_path):
+    host, program = "127.0.1.12", tmp_path / "policy.py"
+    program.write_text(POLICY)
+    with emulator(host):
+        watch = Watch(host)
+        assert subprocess.run([sys.executable, str(program), host], timeout=120).returncode == -signal.SIGKILL
+        until(lambda: watch.rows[-1][-1] == 1)  # its program has ended
+        rows = np.array(watch.rows)
+    speed, program = np.linalg.norm(rows[:, 1:4], axis=1), rows[:, 4]
+    assert speed.max() > 0.05, "it moved"
+    ended = int(np.flatnonzero(program == 2)[-1]) + 1
+    assert speed[ended - 3 : ended].max() < 0.01, "it stood before the program ended, whose own brake would be a jerk"
+    window = 4  # the emulated joints follow with a lag of 0.1 s: a leap of what is sent would be more than this
+    change = np.linalg.norm(rows[window:, 1:4] - rows[:-window, 1:4], axis=1) / (rows[window:, 0] - rows[:-window, 0])
+    assert change.max() < 3.5, "m/s2"
+
+
+@needs_client
+def test_a_servo_process_that_is_killed_is_a_fault_at_once():
+    host = "127.0.1.13"
+    options = RobotOptions("ur", (f"host={host}", "watchdog=5.0"))
+    with emulator(host), opened_robot(options) as robot:
+        arm = robot.body.body  # pyright: ignore[reportAttributeAccessIssue] - within its limits
+        arm.observe()
+        until(lambda: robot.report()["arm"]["ticks"] > 10)
+        (child,) = [child for child in multiprocessing.active_children() if child.name == "servo"]
+        child.kill()
+        before = time.monotonic()
+        with pytest.raises(BodyFault, match="servo's process ended"):
+            until(lambda: arm.observe() is None)
+        with pytest.raises(BodyFault, match="servo's process ended"):
+            arm.command(np.zeros(6, np.float32))
+        with pytest.raises(BodyFault, match="servo's process ended"):
+            arm.stop()  # nothing was stopped by us: its controller's watchdog does that
+        arm.estop("a person")
+        assert time.monotonic() - before < 10.0
+        assert "servo's process ended" in robot.report()["arm"]["error"], "and no results are lost"
+
+
+@needs_client
+def test_kinematics_of_our_own_end_where_the_controller_s_do():
+    pytest.importorskip("mink", reason="inverse kinematics is the control extra")
+    ends, steps = [], [[0.01, -0.02, 0.015, 0.02, 0, -0.03], [-0.015, 0.0, -0.02, 0, 0.03, 0.02]] * 2
+    for host, who in (("127.0.1.14", "controller"), ("127.0.1.15", "mink")):
+        settings = config(host, tool=(0.01, 0, 0.15, 0, 0.1, 0), kinematics=who, process=who == "mink")
+        with emulator(host), contextlib.closing(settings.make()) as arm:
+            start = arm.observe().state[:6]
+            meant = pose_matrix(start.astype(np.float64))
+            for step in steps:
+                sent = arm.command(np.array(step, np.float32))
+                np.testing.assert_allclose(sent, step, atol=1e-6)
+                meant[:3, 3] += sent[:3]
+                meant[:3, :3] = to_matrix(sent[3:].astype(np.float64), "axis_angle") @ meant[:3, :3]
+                time.sleep(0.1)
+            counts = arm.counts_from()
+            assert counts is not None
+            np.testing.assert_allclose(counts.position, meant[:3, 3], atol=1e-4)
+            np.testing.assert_allclose(counts.matrix, meant[:3, :3], atol=1e-3)
+            until(lambda arm=arm, goal=meant[:3, 3]: np.abs(arm.observe().state[:3] - goal).max() < 5e-4)
+            ends.append(pose_matrix(arm.observe().state[:6].astype(np.float64)))
+            assert arm.report().get("kinematics", {"missed": 0})["missed"] == 0
+    assert np.linalg.norm(ends[0][:3, 3] - ends[1][:3, 3]) < 1e-3
+    assert np.abs(ends[0][:3, :3] - ends[1][:3, :3]).max() < 2e-3
+
+
+@needs_client
+def test_with_kinematics_of_our_own_the_tool_stops_beside_the_arm():
+    pytest.importorskip("mink", reason="inverse kinematics is the control extra")
+    host, tool = "127.0.1.16", (0, 0, 0.15, 0, 0, 0)
+    settings = config(host, tool=tool, kinematics="mink", rate=20.0, speed=0.4, joint_speed=2.0)
+    own = arm_kinematics("ur5e", pose_matrix(np.array(tool, np.float64)), RANGE, 1.0, 20.0)
+    nearest, sent = [], np.ones(6)
+    with emulator(host), contextlib.closing(settings.make()) as arm:
+        for _ in range(60):
+            state = arm.observe().state
+            nearest.append(own.distance(state[6:12].astype(np.float64)))
+            way = np.array([0, -0.05, 0.05]) - state[:3]  # to the middle of its own base
+            sent = arm.command(np.array([*(way * 0.02 / np.abs(way).max()), 0, 0, 0], np.float32))
+            time.sleep(0.05)
+        report = arm.report()["kinematics"]
+    assert min(nearest) > MARGIN - 2e-3 and nearest[-1] < MARGIN + 5e-3
+    assert report["missed"] > 0 and report["position_error"] > 0.01
+    assert np.abs(sent[:3]).max() < 5e-3, "what is told to have been sent is what was"
+
+
 @needs_client
 def test_the_tool_that_is_set_is_the_embodiments_and_keeps_another_policy_off():
     host = "127.0.1.3"
-    with emulator(host), contextlib.closing(config(host, tool=(0, 0, 0.15, 0, 0, 0)).make()) as arm:
+    with emulator(host), contextlib.closing(config(host, tool=(0, 0, 0.15, 0, 0, 0), process=False).make()) as arm:
         assert arm.spec.tool is not None and arm.spec.tool.position == (0.0, 0.0, 0.15)
         height = 0.4879 - 0.15  # the flange's at HOME, the tool points down
         assert abs(arm.observe().state[2] - height) < 1e-3
@@ -134,7 +266,7 @@ def test_nobody_there_is_one_clear_error():
 def test_a_client_that_is_not_installed_names_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "rtde_control", None)
     with pytest.raises(DependencyMissing, match=r"vla-stack\[ur\]"):
-        ur.Config().make()
+        ur.Config(process=False).make()
 
 
 @pytest.mark.parametrize(

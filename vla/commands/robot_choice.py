@@ -11,6 +11,7 @@ any other  a driver's file name: its settings by --robot-set NAME=VALUE         
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from vla.embodiment import EmbodimentSpec
-from vla.errors import ConfigError, UnknownName
+from vla.errors import BodyFault, ConfigError, UnknownName
 from vla.mounting import check_calibrations
 from vla.operated import BareTask
 from vla.plugins import plugin, plugin_names
@@ -140,6 +141,15 @@ class Robot:
 
 
 @runtime_checkable
+class Reports(Protocol):
+    """A driver's body that counts something, e.g. the deadlines that its servo missed."""
+
+    def report(self) -> dict[str, Any]:
+        """JSON values."""
+        ...
+
+
+@runtime_checkable
 class Limited(Protocol):
     """A driver's ``Config`` that knows what its robot may be told to do."""
 
@@ -244,7 +254,16 @@ def _driven(stack: contextlib.ExitStack, options: RobotOptions) -> tuple[Robot, 
             f"the driver {options.robot!r} declares no limits: give its Config a limits(), or run it with --unsafe"
         )
     body: Body = config.make()
-    return Robot(options.robot, body, lambda _, said, steps: BareTask(said, steps), paced=True), limits
+    report = functools.partial(_reported, body)
+    return Robot(options.robot, body, lambda _, said, steps: BareTask(said, steps), paced=True, report=report), limits
+
+
+def _reported(body: object) -> dict[str, Any]:
+    """What a body says of itself; that it no longer answers costs nobody the results."""
+    try:
+        return {"arm": body.report()} if isinstance(body, Reports) else {}
+    except BodyFault as error:
+        return {"arm": {"error": str(error)}}
 
 
 class _Stepped:
