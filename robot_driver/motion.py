@@ -12,7 +12,8 @@ Ruckig is L. Berscheid and T. Kroeger, "Jerk-limited Real-time Trajectory Genera
 * It plans towards a target that stands still, or that it is to pass at some speed, and by the time it is there a moving
   target is elsewhere: it would lag, and swing about it. So the plan is made in a frame that moves along with the target
   at the target's speed and acceleration; there the target stands, and a motion that has caught up has nothing to do.
-* It does not know where a joint ends. No state is entered from which the joint could not be stopped in time.
+* It does not know where a joint ends, or what a command asked for at most. No state is entered from which the joint
+  could not be stopped in time.
 
 Every channel moves by itself, so that 6 joints, 14 joints of two arms, and joints beside a gripper are the same thing.
 """
@@ -173,6 +174,7 @@ class Motion:
             span = f"[{low[place]:g}, {high[place]:g}]"
             raise BodyFault(f"channel {place} is at {position[place]:g}, outside of {span}: move it back by hand")
         self._low, self._high = np.minimum(low, position), np.maximum(high, position)
+        self._within = (self._low, self._high)
         self.state = MotionState(position, np.zeros(self.limits.size), np.zeros(self.limits.size))
         return self.state
 
@@ -181,6 +183,7 @@ class Motion:
         position: Float64[np.ndarray, "n"],
         velocity: Float64[np.ndarray, "n"] | None = None,
         acceleration: Float64[np.ndarray, "n"] | None = None,
+        end: Float64[np.ndarray, "n"] | None = None,
     ) -> MotionState:
         """Move for one period towards a target.
 
@@ -188,6 +191,8 @@ class Motion:
             position: of the target at the beginning of the period; cut to the limits.
             velocity: with which it moves; 0 if None; cut to the limits.
             acceleration: of the target; 0 if None; cut to the limits.
+            end: that no channel passes, coming from where it is; one that can no longer stop before it goes no farther
+                than it must. A standing target is reached without this, a moving one is caught up with and overshot.
 
         Raises:
             BodyFault: the target is not finite.
@@ -202,6 +207,7 @@ class Motion:
         speed = np.where(inside, np.clip(speed, -_SHARE * self._velocity, _SHARE * self._velocity), 0.0)
         push = np.where(inside, np.clip(push, -_SHARE * self._acceleration, _SHARE * self._acceleration), 0.0)
         later = np.clip(speed + push * self.period, -_SHARE * self._velocity, _SHARE * self._velocity)
+        self._within = (self._low, self._high) if end is None else self._up_to(np.asarray(end, np.float64))
         self.state = self._first_allowed(target, speed, (later - speed) / self.period)
         return self.state
 
@@ -261,7 +267,16 @@ class Motion:
         least = state.position + [one.min for one in extremes]
         most = state.position + [one.max for one in extremes]
         slack = 1e-9 * np.maximum(1.0, np.abs(state.position))
-        return fast & (least >= self._low - slack) & (most <= self._high + slack)
+        low, high = self._within
+        return fast & (least >= low - slack) & (most <= high + slack)
+
+    def _up_to(self, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The limits, narrowed to what lies between here and there, and what the way to rest needs in any case."""
+        self._plan_rest(self.state)
+        extremes, here = self._path.position_extrema, self.state.position
+        least = np.minimum(here, here + [one.min for one in extremes])
+        most = np.maximum(here, here + [one.max for one in extremes])
+        return np.maximum(self._low, np.minimum(end, least)), np.minimum(self._high, np.maximum(end, most))
 
     def _plan_rest(self, state: MotionState) -> None:
         """The way to rest, counted from where it begins: Ruckig takes 0 for one of the extremes of such a way."""

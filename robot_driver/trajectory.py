@@ -33,11 +33,15 @@ _SAME = 1e-6  # [s]; times that went through a wire or a float32
 
 
 class Target(NamedTuple):
-    """Where a servo is to be at an instant, and how it is to move there [rad or m, and that each s and s2]."""
+    """Where a servo is to be at an instant, and how it is to move there [rad or m, and that each s and s2].
+
+    ``end`` is what no channel passes, coming from where it is: a motion that has to catch up does not shoot over it.
+    """
 
     position: Float64[np.ndarray, "n"]
     velocity: Float64[np.ndarray, "n"]
     acceleration: Float64[np.ndarray, "n"] | None = None
+    end: Float64[np.ndarray, "n"] | None = None
 
 
 class Withdrawn(Exception):
@@ -62,7 +66,7 @@ class Path(Protocol):
 
 
 class Ramp(NamedTuple):
-    """A path at a steady speed from one place to the next, where it then stays [s, and rad or m]."""
+    """A path at a steady speed from one place to the next, where it then stays [s, and rad or m]; never beyond it."""
 
     begin: float
     end: float
@@ -74,9 +78,9 @@ class Ramp(NamedTuple):
         share = (time - self.begin) / (self.end - self.begin)
         still = np.zeros(len(self.goal))
         if share >= 1:
-            return Target(self.goal, still, still)
+            return Target(self.goal, still, still, self.goal)
         way = self.goal - self.start
-        return Target(self.start + max(0.0, share) * way, way / (self.end - self.begin), still)
+        return Target(self.start + max(0.0, share) * way, way / (self.end - self.begin), still, self.goal)
 
 
 @dataclass(frozen=True)

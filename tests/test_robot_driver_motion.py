@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from vla.errors import BodyFault, ConfigError
 from vla.robot_driver.motion import Motion, MotionLimits
+from vla.robot_driver.trajectory import Ramp
 
 pytest.importorskip("ruckig", reason="bounded motion is the control extra")
 PERIOD = 0.002
@@ -99,6 +100,43 @@ def test_a_target_is_reached_exactly_and_a_moving_one_is_kept_up_with():
         found = [motion.step(*np.array([[target[k]], [speed[k]], [push[k]]])).position[0] for k in range(1000)]
         # a step begins where the target is, and ends a period later: no lag, no swinging about it
         assert found[500:-1] == pytest.approx(target[501:], abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([0.002, 0.008]))
+def test_a_ramp_s_end_is_reached_and_not_passed(seed, period):
+    """A motion starts behind a ramp and has to be faster than it for a while: it does not shoot over the ramp's end."""
+    draw = np.random.default_rng(seed)
+    bounds = limits(seed=seed)
+    motion, goal, time = Motion(bounds, period, middle(bounds)), middle(bounds), 0.0
+    sent = [motion.state.position] * 4
+    for _ in range(3):
+        start, goal = goal, middle(bounds) + draw.uniform(-0.05, 0.05, 3)
+        ramp, begun = Ramp(time, time + 0.1, start, goal), len(sent)
+        for _ in range(round(30 / period)):
+            sent.append(motion.step(*ramp.at(time)).position)
+            time += period
+            if time > ramp.end and not motion.moving and np.allclose(sent[-1], goal, rtol=0, atol=1e-7):
+                break
+        np.testing.assert_allclose(sent[-1], goal, atol=1e-6)
+        low, high = np.minimum(start, goal) - 1e-8, np.maximum(start, goal) + 1e-8
+        assert (np.array(sent[begun:]) >= low).all() and (np.array(sent[begun:]) <= high).all()
+    assert_bounded(sent, bounds, period)
+
+
+def test_a_motion_that_is_too_fast_for_an_end_passes_it_by_no_more_than_it_must():
+    bounds = MotionLimits((-2.0,), (2.0,), (1.0,), (2.0,), (50.0,))
+    motion, braked = (Motion(bounds, PERIOD, np.zeros(1)) for _ in range(2))
+    for one in (motion, braked):
+        while one.state.position[0] < 0.5:
+            one.step(np.array([2.0]))
+    while braked.moving:
+        braked.brake()
+    end, most = np.array([0.51]), 0.0
+    for _ in range(3000):
+        most = max(most, motion.step(end, end=end).position[0])
+    assert most <= braked.state.position[0] + 1e-9
+    np.testing.assert_allclose(motion.state.position, end, atol=1e-6)
 
 
 def test_a_joint_at_its_end_does_not_hold_the_others_up():

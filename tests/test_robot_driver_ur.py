@@ -161,7 +161,7 @@ def test_when_the_policy_s_process_is_killed_the_arm_comes_to_rest_and_is_let_go
     with emulator(host):
         watch = Watch(host)
         assert subprocess.run([sys.executable, str(program), host], timeout=120).returncode == -signal.SIGKILL
-        until(lambda: watch.rows[-1][-1] == 1)  # its program has ended
+        until(lambda: {1, 2} <= {row[-1] for row in list(watch.rows)} and watch.rows[-1][-1] == 1)  # run, and ended
         rows = np.array(watch.rows)
     speed, program = np.linalg.norm(rows[:, 1:4], axis=1), rows[:, 4]
     assert speed.max() > 0.05, "it moved"
