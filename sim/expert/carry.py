@@ -13,7 +13,7 @@ from vla.sim.expert.drag import FLAT, drag
 from vla.sim.expert.grasps import Grasp, grasps, tilted, upright
 from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits, up
 from vla.sim.expert.joints import joint_of
-from vla.sim.expert.motion import Actions, Arm, close, descend, go, release, travel
+from vla.sim.expert.motion import MISSED_M, Actions, Arm, close, descend, go, release, travel
 from vla.sim.expert.placing import SWEEP, Placement, far, heading, placements, region
 from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position
 from vla.sim.expert.solids import Cloud
@@ -166,7 +166,7 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
     option = chosen.placement
     wanted = about_vertical(option.turn) @ chosen.grasp.pose.rotation
     target = option.origin + up(chosen.height)
-    offset = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
+    offset = _offset(arm, name, wanted)
     over = Pose(target + offset + (SWEEP[-1] if option.way[2] < 0.5 else 0.08) * option.way, wanted)
     yield from part("carry", _while_held(arm, name, travel(arm, over, CLOSED, held=name, turned=ALIGNED)))
     slipped = rotation.from_matrix(aligned @ arm.world.rotation(name).T, "axis_angle")[2]
@@ -174,7 +174,12 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
         wanted = about_vertical(float(slipped)) @ hand_pose(arm.world).rotation
         back = Pose(hand_position(arm.world), wanted)
         yield from part("carry", go(arm, back, CLOSED, steps=10, turned=ALIGNED))
-    drift = wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
+    drift = _offset(arm, name, wanted)
+    over = Pose(over.position + drift - offset, wanted)
+    if np.linalg.norm(drift - offset) <= HELD and np.linalg.norm(over.position - hand_position(arm.world)) > MISSED_M:
+        offset = drift  # it slipped on the way, was turned back, and is still held: go on from there
+        yield from part("carry", _while_held(arm, name, travel(arm, over, CLOSED, held=name, turned=ALIGNED)))
+        drift = _offset(arm, name, wanted)
     if np.linalg.norm(drift - offset) > HELD:
         yield from part("retreat", _dropped(arm, name))
         return False
@@ -187,6 +192,11 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
     out = there.shifted((0.1 if option.way[2] > 0.5 else SWEEP[-1]) * option.way)
     yield from part("retreat", go(arm, out, OPEN, steps=30, tolerance=0.03, turned=1.0))
     return True
+
+
+def _offset(arm: Arm, name: str, wanted: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3"]:
+    """From an object to the hand that holds it, when the hand is turned as wanted [m]."""
+    return wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
 
 
 def _while_held(arm: Arm, name: str, actions: Actions) -> Actions:

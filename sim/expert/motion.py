@@ -22,6 +22,7 @@ type Actions = Iterator[Float64[np.ndarray, "7"]]
 
 PATIENCE = 8  # steps without coming closer, after which a pose counts as reached as well as it can be
 RISES = (0.0, 0.05, 0.10, 0.16, 0.24, 0.32)  # [m] above both ends that a way around is tried at
+ASIDE = (0.06, 0.12)  # [m] that what is held goes aside first where something above it, an open drawer, is in its way
 CLEARANCES = (0.02, 0.006)  # [m] of what is carried from what stands around: wanted, and at least
 MISSED_M, MISSED_RAD = 0.05, 0.6  # from a pose in the air that has not been reached
 FREE_ENDS = 0.04  # [m] at both ends of a way that are not looked at: there the hand is among things on purpose
@@ -178,17 +179,33 @@ def _way(arm: Arm, start: Pose, goal: Pose, gripper: float, held: str | None) ->
     carried = (arm.solids.of(held).points - start.position) @ start.rotation if held else np.zeros((0, 3))
     carried = carried[:: max(1, len(carried) // 150)]
     opening = {OPEN: OPENING, CLOSED: 0.01}.get(gripper, gripper)
-    ways = [[goal]]
+    ways = [[goal], *_over(start, goal)]
+    for clearance, corners in itertools.product(CLEARANCES if held else CLEARANCES[:1], ways):
+        if _free(scene, carried, [start, *corners], arm.solids.floor, opening, clearance):
+            return corners
+    for aside in _asides(start) if held else []:
+        for corners in _over(aside, goal):
+            if _free(scene, carried, [start, aside, *corners], arm.solids.floor, opening, CLEARANCES[-1]):
+                return [aside, *corners]
+    return ways[4]
+
+
+def _over(start: Pose, goal: Pose) -> list[list[Pose]]:
+    """The corners of ways that go up, across and down, the lowest first."""
+    ways = []
     for rise in RISES:
         height = max(start.position[2], goal.position[2]) + rise
         over = Pose(np.array([*start.position[:2], height]), start.rotation)
         above = Pose(np.array([*goal.position[:2], height]), goal.rotation)
         corners = [over] if height > start.position[2] + 0.03 else []
         ways.append([*corners, above, goal] if height > goal.position[2] + 0.03 else [*corners, goal])
-    for clearance, corners in itertools.product(CLEARANCES if held else CLEARANCES[:1], ways):
-        if _free(scene, carried, [start, *corners], arm.solids.floor, opening, clearance):
-            return corners
-    return ways[4]
+    return ways
+
+
+def _asides(start: Pose) -> list[Pose]:
+    """Poses beside one, the nearest first."""
+    ways = [np.array(way) for way in ((-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0))]
+    return [start.shifted(distance * way) for distance in ASIDE for way in ways]
 
 
 def _free(scene: Cloud, carried: Points, corners: list[Pose], floor: float, opening: float, clearance: float) -> bool:
