@@ -11,6 +11,7 @@ What stands around the arm, how it is set and when the task is solved is the sub
 """
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -29,6 +30,10 @@ from vla.sim.rendering.textures import shrink_textures
 
 Render = Literal["decimated", "exact"]
 
+_SAMPLED = 24
+"""Physics step of a control period, of 25, after which robosuite samples what it observes, when its environment was
+reset and then set to an initial state, as evaluation scripts do: what comes with a step is older than its end."""
+
 
 class PandaScene:
     """A scene, its controller and whether its task is solved.
@@ -46,7 +51,8 @@ class PandaScene:
         render: ``"decimated"`` thins out visual meshes (not the physics) and leaves out antialiasing;
             ``"exact"`` draws what robosuite's own renderer draws.
         fused: run our own copy of the controller (:mod:`vla.sim.osc`) inside the physics step. If not, robosuite's,
-            with two more forward passes a physics step: several times as slow, the same states to 1e-6.
+            with two more forward passes a physics step: several times as slow, the same states to 1e-6; and what is
+            observed is from when robosuite samples it, one physics step before the end of a period.
     """
 
     def __init__(self, env: Any, *, render: Render, fused: bool):
@@ -65,6 +71,10 @@ class PandaScene:
         self._hand = self.model.body(robot.robot_model.eef_name).id
         self._fingers = np.array(robot._ref_gripper_joint_pos_indexes)
         self._control = OscPose(self._mujoco, self.model, self.data, robot)
+        self._seen = self.data  # that is observed
+        if not fused:
+            self._updates = 0
+            self._update, env._update_observables = env._update_observables, self._sample
         self._forget()
 
     @property
@@ -89,6 +99,7 @@ class PandaScene:
                 self.substep()
         else:
             self.env.done, self.env.timestep = False, 0  # it counts to 1,000 across episodes, then refuses
+            self._updates = 0
             self.env.step(np.asarray(raw, dtype=np.float64))
             self._finish_period()
 
@@ -135,11 +146,10 @@ class PandaScene:
 
     def state(self) -> Float32[np.ndarray, "8"]:
         """Hand position [m], axis-angle [rad] up to 2 pi, two finger positions [m]; LIBERO's order and conventions."""
-        w, x, y, z = self.data.xquat[self._hand]
+        seen = self._seen
+        w, x, y, z = seen.xquat[self._hand]
         turn = axis_angle_of_quaternion(np.array([x, y, z, w]))
-        return np.concatenate([self.data.site_xpos[self._grip_site], turn, self.data.qpos[self._fingers]]).astype(
-            np.float32
-        )
+        return np.concatenate([seen.site_xpos[self._grip_site], turn, seen.qpos[self._fingers]]).astype(np.float32)
 
     def joints(self) -> tuple[Float64[np.ndarray, "7"], Float64[np.ndarray, "7"]]:
         """The arm's joint positions [rad] and speeds [rad/s] now; views, not to be written."""
@@ -151,7 +161,7 @@ class PandaScene:
         Raises:
             UnknownName: there is no such camera.
         """
-        return self._camera.render(self.data, camera, size, size)
+        return self._camera.render(self._seen, camera, size, size)
 
     def get_state(self) -> Float64[np.ndarray, "s"]:
         """Time, joint positions, joint velocities: robosuite's flattened state."""
@@ -171,7 +181,21 @@ class PandaScene:
     def _ready(self) -> None:
         """Robosuite has reset its environment: go on from there."""
         self._control.take_over(self.env.robots[0])
+        self._look_now()
         self._forget()
+
+    def _look_now(self) -> None:
+        """The state was set, not stepped to: observe it."""
+        if not self._fused:
+            self._seen = copy.copy(self.data)
+
+    def _sample(self, force: bool = False) -> None:
+        """In place of robosuite's own update, after each of its physics steps."""
+        self._updates += 1
+        if force:
+            self._update(force)
+        elif self._updates == _SAMPLED:
+            self._look_now()
 
     def _forget(self) -> None:
         """A new episode begins."""
