@@ -14,7 +14,8 @@ By default two episodes of 60 steps, which take minutes; resets weigh more in th
 ``--agreement FOLDER`` is another question, with a line of its own: does ours give the stock environment's results? All
 rows (``--tasks`` times ``--inits``) run as ours is by default, and drawn and stepped exactly; the paired test compares
 the two. That the exact way is the stock loop's is shown row by row and action by action on ``--stock-rows`` of them,
-spread evenly, because the stock loop takes a minute for each; 0 runs it on all. It goes on where it was stopped::
+spread evenly, because the stock loop takes a minute for each; 0 runs it on all. Rows of libero_spatial's bowl in a
+drawer may differ: there the stock scene depends on what ran before. It goes on where it was stopped::
 
     python benchmarks/libero_eval.py --checkpoint runs/spatial --tasks 10 --inits 20 --agreement runs/agreement
 """
