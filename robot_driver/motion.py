@@ -174,7 +174,6 @@ class Motion:
             span = f"[{low[place]:g}, {high[place]:g}]"
             raise BodyFault(f"channel {place} is at {position[place]:g}, outside of {span}: move it back by hand")
         self._low, self._high = np.minimum(low, position), np.maximum(high, position)
-        self._within = (self._low, self._high)
         self.state = MotionState(position, np.zeros(self.limits.size), np.zeros(self.limits.size))
         return self.state
 
@@ -207,8 +206,7 @@ class Motion:
         speed = np.where(inside, np.clip(speed, -_SHARE * self._velocity, _SHARE * self._velocity), 0.0)
         push = np.where(inside, np.clip(push, -_SHARE * self._acceleration, _SHARE * self._acceleration), 0.0)
         later = np.clip(speed + push * self.period, -_SHARE * self._velocity, _SHARE * self._velocity)
-        self._within = (self._low, self._high) if end is None else self._up_to(np.asarray(end, np.float64))
-        self.state = self._first_allowed(target, speed, (later - speed) / self.period)
+        self.state = self._first_allowed(target, speed, (later - speed) / self.period, end)
         return self.state
 
     def brake(self) -> MotionState:
@@ -216,15 +214,18 @@ class Motion:
         self.state = self._braked(self.state)
         return self.state
 
-    def _first_allowed(self, target: np.ndarray, speed: np.ndarray, push: np.ndarray) -> MotionState:
+    def _first_allowed(
+        self, target: np.ndarray, speed: np.ndarray, push: np.ndarray, end: np.ndarray | None
+    ) -> MotionState:
         """After a period: each channel as fast as it can catch up and still keep its limits later, or else braking."""
         chosen = self._braked(self.state)
+        within = (self._low, self._high) if end is None else self._up_to(end)  # by the way to rest just planned
         waiting = np.ones(self.limits.size, bool)
         # a frame that accelerates may lead to where the limit of speed is not kept later; one that does not, cannot
         for frame in (push, np.zeros(self.limits.size)) if push.any() else (push,):
             state = self._caught_up(target, speed, frame)
             if state is not None:
-                taken = waiting & self._allowed(state)
+                taken = waiting & self._allowed(state, *within)
                 chosen = MotionState(
                     np.where(taken, state.position, chosen.position),
                     np.where(taken, state.velocity, chosen.velocity),
@@ -258,25 +259,25 @@ class Motion:
         moved, velocity, acceleration = (np.array(one) for one in self._path.at_time(self.period))
         return MotionState(state.position + moved, velocity, acceleration)
 
-    def _allowed(self, state: MotionState) -> np.ndarray:
+    def _allowed(self, state: MotionState, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Which channels could still end their acceleration in time for the speed, and their speed for the position."""
         peak = state.velocity + state.acceleration * np.abs(state.acceleration) / (2 * self._jerk)
         fast = np.abs(peak) <= self._velocity * (1 + 1e-9)
         self._plan_rest(state)
-        extremes = self._path.position_extrema
-        least = state.position + [one.min for one in extremes]
-        most = state.position + [one.max for one in extremes]
+        least, most = self._extremes(state)
         slack = 1e-9 * np.maximum(1.0, np.abs(state.position))
-        low, high = self._within
         return fast & (least >= low - slack) & (most <= high + slack)
 
     def _up_to(self, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The limits, narrowed to what lies between here and there, and what the way to rest needs in any case."""
-        self._plan_rest(self.state)
-        extremes, here = self._path.position_extrema, self.state.position
-        least = np.minimum(here, here + [one.min for one in extremes])
-        most = np.maximum(here, here + [one.max for one in extremes])
+        """The limits, narrowed to what lies between here and there, and what the planned way to rest needs anyway."""
+        least, most = self._extremes(self.state)
+        least, most = np.minimum(self.state.position, least), np.maximum(self.state.position, most)
         return np.maximum(self._low, np.minimum(end, least)), np.minimum(self._high, np.maximum(end, most))
+
+    def _extremes(self, state: MotionState) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest position on the way to rest that was planned last, from that state."""
+        found = self._path.position_extrema
+        return state.position + [one.min for one in found], state.position + [one.max for one in found]
 
     def _plan_rest(self, state: MotionState) -> None:
         """The way to rest, counted from where it begins: Ruckig takes 0 for one of the extremes of such a way."""

@@ -107,7 +107,7 @@ class LiberoWorld(PandaScene):
         self.data.qvel[:] = state[1 + self.model.nq :]
         self._mujoco.mj_forward(self.model, self.data)
         self.env._post_process()
-        self._look_now()
+        self._observe_now()
 
     def restore(self, state: Float64[np.ndarray, "s"]) -> None:
         """Begin an episode at a flattened state, gripper opening, the arm to be held where the state has it.

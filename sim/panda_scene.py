@@ -181,10 +181,10 @@ class PandaScene:
     def _ready(self) -> None:
         """Robosuite has reset its environment: go on from there."""
         self._control.take_over(self.env.robots[0])
-        self._look_now()
+        self._observe_now()
         self._forget()
 
-    def _look_now(self) -> None:
+    def _observe_now(self) -> None:
         """The state was set, not stepped to: observe it."""
         if not self._fused:
             self._seen = copy.copy(self.data)
@@ -195,7 +195,7 @@ class PandaScene:
         if force:
             self._update(force)
         elif self._updates == _SAMPLED:
-            self._look_now()
+            self._observe_now()
 
     def _forget(self) -> None:
         """A new episode begins."""
