@@ -252,12 +252,17 @@ def test_expert_solves_every_task(benchmark, number):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("suite", "number", "init"),
-    [("libero_10_swap", 3, 13), ("libero_10_swap", 8, 13), ("libero_goal", 3, 13), ("libero_goal", 3, 5)],
+    [
+        ("libero_10_swap", 3, 13),  # a bowl for a drawer that is not quite open
+        ("libero_10_swap", 8, 13),  # two pots for a stove that is far away
+        ("libero_goal", 3, 13),  # a bowl that slips
+        ("libero_goal", 3, 5),  # one that stands beneath the open drawer
+        ("libero_90", 6, 0),  # a drawer whose handle no hand can grip
+        ("libero_90", 32, 1),  # a bottle that is too tall for a drawer
+        ("libero_90", 89, 0),  # a book that is too tall for a shelf
+    ],
 )
 def test_expert_solves_what_needs_room_or_reach(benchmark, suite, number, init):
-    """A bowl for a drawer that is not quite open, two pots for a stove that is far away, a bowl that slips, one that
-    stands beneath the open drawer.
-    """
     name = libero_suites.tasks(suite)[number].name
     body, task = benchmark.open(Row(suite, name, init, seed=0))
     task.reset()

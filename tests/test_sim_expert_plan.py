@@ -1,5 +1,6 @@
 """The expert's planning without a simulator: shapes made here, answers known by construction."""
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,8 @@ from vla.sim.expert.hand import (
     orientation,
     turned_within,
 )
-from vla.sim.expert.placing import turns
+from vla.sim.expert.boxes import Boxes
+from vla.sim.expert.placing import Region, placements, tipped, turns
 from vla.sim.expert.solids import Cloud, Surface
 
 
@@ -115,6 +117,50 @@ def test_turns_begin_with_none_and_contain_the_one_that_aligns():
     assert angles[0] == 0
     assert any(np.isclose(angle, np.deg2rad(50), atol=2e-3) for angle in angles)
     assert all(-np.pi - 1e-3 <= angle <= np.pi + 1e-3 for angle in angles)
+
+
+def shelf(height: float, *, roof: bool = True) -> tuple[Any, Region]:
+    """A book that stands on a table beside two boards, one above the other, and the room between these."""
+    upright_, half = np.eye(3)[None], np.array([0.012, 0.05, 0.06])
+    boards = [[0.0, 0.3, -0.005], [0.0, 0.3, height + 0.005]][: 1 + roof]
+    still = Boxes(np.array(boards), upright_.repeat(len(boards), 0), np.tile([0.2, 0.1, 0.005], (len(boards), 1)))
+    robot = SimpleNamespace(base_pos=np.array([-0.6, 0.0, 0.0]))
+    state = SimpleNamespace(position=lambda _: np.zeros(3), rotation=lambda _: np.eye(3))
+    state.env = SimpleNamespace(robots=[robot])
+    solids: Any = SimpleNamespace(world=state, floor=-0.5, boxes_around=lambda _: still)
+    solids.boxes = lambda _: Boxes(np.array([[0.0, 0.0, half[2]]]), upright_, half[None])  # its origin is at its foot
+    spots = np.stack(np.meshgrid([-0.1, 0.0, 0.1], [0.23, 0.3, 0.37], indexing="ij"), axis=-1).reshape(-1, 2)
+    centre = np.array([0.0, 0.3, height / 2])
+    return solids, Region(centre, spots, height, 0.0, lambda origin: bool(abs(origin[2] - height / 2) < height / 2))
+
+
+def test_what_is_too_tall_for_a_shelf_goes_in_tipped_over():
+    solids, where = shelf(0.15)
+    assert all(option.upright and abs(option.way[1]) == 1 for option in placements(solids, "book", where))
+    assert placements(solids, "book", where)
+    solids, where = shelf(0.09)
+    assert not placements(solids, "book", where)  # also not through the upper board
+    found = tipped(solids, "book", where)
+    assert found
+    for option in found:
+        assert not option.upright
+        assert np.isclose(np.linalg.det(option.rotation), 1)
+        corners = np.array([0.012, 0.05, 0.12]) * np.array(list(itertools.product((-1, 1), (-1, 1), (0, 1))))
+        turned = corners @ option.rotation.T + option.origin
+        inside_ = (np.abs(turned[:, :2] - [0.0, 0.3]) < [0.2, 0.1]).all(axis=1)
+        assert turned[inside_, 2].min() > -0.006 and turned[inside_, 2].max() < 0.09
+        assert option.way[2] == 0
+
+
+def test_what_touches_on_all_sides_is_lowered_from_above():
+    solids, where = shelf(0.09, roof=False)
+    rails = [[0.0, 0.3, -0.005], [0.016, 0.3, 0.03], [-0.016, 0.3, 0.03]]
+    halves = np.array([[0.2, 0.1, 0.005], [0.005, 0.1, 0.03], [0.005, 0.1, 0.03]])
+    still = Boxes(np.array(rails), np.eye(3)[None].repeat(3, 0), halves)
+    solids.boxes_around = lambda _: Boxes(still.middles, still.axes, still.halves)
+    where = Region(where.centre, np.array([[0.0, 0.3]]), 0.3, 0.0, where.holds)
+    narrow = [option for option in placements(solids, "book", where) if option.turn == 0]
+    assert narrow and all(option.way[2] == 1 for option in narrow)
 
 
 class Site(SimpleNamespace):

@@ -1,4 +1,8 @@
-"""Goals ``open``, ``close``, ``turnon`` and ``turnoff``: grip a handle or push a face, and follow the joint."""
+"""Goals ``open``, ``close``, ``turnon`` and ``turnoff``: grip a handle or push a face, and follow the joint.
+
+A handle that a hand can neither grip nor reach behind, low over a table and beneath others, is pressed from above and
+taken along by friction.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -8,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vla.sim.expert.grasps import grasps, tilted, upright
-from vla.sim.expert.hand import OPENING, Pose, fits, orientation
+from vla.sim.expert.hand import OPENING, Pose, fits, orientation, up
 from vla.sim.expert.joints import Joint, joint_of
 from vla.sim.expert.motion import Actions, Arm, close, descend, go, release, travel
 from vla.sim.expert.servo import CLOSED, OPEN, towards
@@ -17,10 +21,12 @@ from vla.sim.expert.subtasks import Step, Steps, Subtask, during
 
 ROUNDS = 5
 LEAD_M = 0.05  # [m] that the hand's goal runs ahead of the joint along its way
+PRESS, DRAW_M = 0.07, 0.08  # [m] that it aims below a face that it takes along by friction, and runs ahead then
+AJAR = 0.05  # [m] that a drawer is drawn by friction; then there is room to grip its edge
 STUCK = 14  # steps without progress of the joint
 FOLLOW = 90  # steps
 BACK, NEAR = 0.08, 0.03  # [m] between the pose before and the first touch of a grip and of a push
-FRONT = 0.045  # [m] that handle and front of a drawer take together
+FRONT, BAR = 0.045, 0.018  # [m] that handle and front of a drawer take together, and the handle's bar
 FINGERS = np.array([0.011, 0.020, 0.011])  # [m] from the middle of closed fingers to their faces, hand's frame
 LEANING = tilted((0.0, 90.0))
 LABELS = {"open": "open", "close": "close", "turnon": "turn on", "turnoff": "turn off"}
@@ -41,6 +47,7 @@ class Hold:
         grips: whether it grips.
         opening: how far from the middle [m] each finger is on the way to a grip.
         whole: whether there is room for the hand on all of the joint's way, not only on its first half.
+        presses: whether it presses down on a face and takes it along by friction.
     """
 
     pose: Pose
@@ -48,6 +55,7 @@ class Hold:
     grips: bool
     opening: float = OPENING
     whole: bool = True
+    presses: bool = False
 
 
 def operate(arm: Arm, predicate: list[str], *, fully: bool = False) -> Steps:
@@ -74,9 +82,10 @@ def _act(arm: Arm, joint: Joint, predicate: list[str], hold: Hold) -> Iterator[S
         yield from during(Subtask("grasp", name), descend(arm, hold.pose, gripper))
         yield from during(Subtask("grasp", name), close(arm, hold.pose))
     else:
-        yield from during(Subtask("touch", name), go(arm, hold.pose, CLOSED, steps=30, tolerance=0.015, turned=0.2))
+        near = 0.006 if hold.presses else 0.015
+        yield from during(Subtask("touch", name), go(arm, hold.pose, CLOSED, steps=30, tolerance=near, turned=0.2))
     start = joint.position
-    yield from during(Subtask(LABELS[kind], name), _follow(arm, joint, predicate, hold.pose))
+    yield from during(Subtask(LABELS[kind], name), _follow(arm, joint, predicate, hold))
     moved = joint.carried(hold.pose, joint.position - start)
     turn = joint.carried(Pose(np.zeros(3), np.eye(3)), joint.position - start).rotation
     if hold.grips:
@@ -86,14 +95,18 @@ def _act(arm: Arm, joint: Joint, predicate: list[str], hold: Hold) -> Iterator[S
     yield from during(Subtask("retreat", name), leaving)
 
 
-def _follow(arm: Arm, joint: Joint, predicate: list[str], pose: Pose) -> Actions:
+def _follow(arm: Arm, joint: Joint, predicate: list[str], hold: Hold) -> Actions:
     """Along the joint's way until the goal holds or the joint does not move any more."""
     start, best, since = joint.position, joint.position, 0
-    lead = LEAD_M if joint.slides else LEAD_M / max(0.06, float(joint.levers(pose.position[None])[0]))
+    pose = hold.pose.shifted(up(-PRESS)) if hold.presses else hold.pose
+    lead = DRAW_M if hold.presses else LEAD_M
+    lead = lead if joint.slides else lead / max(0.06, float(joint.levers(pose.position[None])[0]))
     for _ in range(FOLLOW):
         now = joint.position
         ahead = now + np.clip(joint.wanted - now, -lead, lead) if abs(joint.wanted - now) > 1e-3 else joint.wanted
         if arm.satisfied(predicate) and (joint.ended if joint.fully else abs(now - joint.wanted) < 0.5 * lead):
+            return
+        if hold.presses and abs(now - start) > AJAR:
             return
         since = 0 if abs(now - start) > abs(best - start) + 5e-4 else since + 1
         best = now if since == 0 else best
@@ -120,6 +133,8 @@ def _holds(arm: Arm, joint: Joint, predicate: list[str], failed: list[Hold]) -> 
             else:
                 partly.append(hold)
     yield from partly  # what has moved half way may be held elsewhere for the rest
+    if joint.slides and predicate[0] == "open":
+        yield from (hold for hold in _presses(arm, joint, surface) if not any(_alike(hold, old) for old in failed))
 
 
 def _alike(hold: Hold, old: Hold) -> bool:
@@ -178,6 +193,21 @@ def _pushes(arm: Arm, joint: Joint, surface: Surface, moving: frozenset[int], as
                 yield Hold(pose, normals[index], grips=False, whole=whole)
                 if whole:
                     break
+
+
+def _presses(arm: Arm, joint: Joint, surface: Surface) -> Iterator[Hold]:
+    """Closed fingers on the upper side of a drawer's handle."""
+    around, along = Cloud(arm.solids.around()), surface.points @ joint.velocities(surface.points)[0]
+    upper = np.flatnonzero((surface.normals[:, 2] > 0.8) & (along > along.max() - BAR))
+    if not len(upper):
+        return
+    middle = surface.points[upper].mean(axis=0)
+    for index in upper[np.argsort(np.linalg.norm(surface.points[upper] - middle, axis=1))]:
+        for hand in [orientation(*each) for each in tilted((0.0, 90.0), (45.0, 55.0, 65.0))]:
+            pose = Pose(surface.points[index] + up(float(np.abs(hand[2]) @ FINGERS) + 0.006), hand)
+            poses = (pose, pose.shifted(-NEAR * pose.approach))
+            if all(fits(around, there, arm.solids.floor, 0.0) for there in poses) and _reachable(arm, pose):
+                yield Hold(pose, -pose.approach, grips=False, presses=True)
 
 
 def _reachable(arm: Arm, pose: Pose) -> bool:

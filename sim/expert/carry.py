@@ -14,7 +14,7 @@ from vla.sim.expert.grasps import Grasp, grasps, tilted, upright
 from vla.sim.expert.hand import OPENING, YAWS, Pose, about_vertical, fits, up
 from vla.sim.expert.joints import joint_of
 from vla.sim.expert.motion import MISSED_M, Actions, Arm, close, descend, go, release, travel
-from vla.sim.expert.placing import SWEEP, Placement, far, heading, placements, region
+from vla.sim.expert.placing import SWEEP, Placement, far, heading, placements, region, tipped
 from vla.sim.expert.servo import CLOSED, OPEN, hand_pose, hand_position
 from vla.sim.expert.solids import Cloud
 from vla.sim.expert.subtasks import Step, Steps, Subtask, during
@@ -30,7 +30,11 @@ CHECKS = 500  # pairs of a grasp and a placement looked at
 ALIGNED, SLIP = 0.06, 0.5  # [rad] that is close enough, and that is corrected, before something is put down
 ROUNDS = 5
 NARROW = 0.024  # [m] of each finger where there is little room
-LEANING = tilted(tilts_deg=(20.0, 40.0, 60.0, 78.0))
+TILTS_DEG = (20.0, 40.0, 60.0, 78.0)
+SIDEWAYS = 1.75  # [rad] from straight ahead, that a leaning hand points to at most
+BEHIND = 0.2  # cost of a hand beside what it pushes in
+RAISED_COS, BACK_COS = 0.25, -0.35  # of a hand's approach with the vertical, and with the way out from the base
+LEANING = tilted(tilts_deg=TILTS_DEG)
 
 type Tried = list[tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]]
 
@@ -63,7 +67,7 @@ def put(arm: Arm, predicate: list[str], part: int = 0, parts: int = 1) -> Steps:
         turned = arm.world.rotation(source)
         held = yield from pick(arm, source, chosen.grasp, target)
         if held:
-            aligned = about_vertical(chosen.placement.turn) @ turned
+            aligned = chosen.placement.rotation @ turned
             held = yield from _place(arm, source, target, chosen, aligned)
         if arm.satisfied(predicate):
             return True
@@ -76,17 +80,21 @@ def plan(arm: Arm, predicate: list[str], part: int, parts: int, failed: Tried) -
     """The cheapest pair of grasp and placement at which the hand has room, upright if possible."""
     source = predicate[1]
     where = region(arm.world, predicate, part, parts)
-    options = placements(arm.solids, source, where)
     surface, around = arm.solids.of(source), arm.solids.around()
     others = Cloud(arm.solids.around(source), where.centre, 0.6)
     origin, turned = arm.world.position(source), arm.world.rotation(source)
-    hands = ((upright(heading=heading(turned)), OPENING), (LEANING, OPENING), (upright(), NARROW), (LEANING, NARROW))
-    for orientations, opening in hands:
-        found = grasps(surface, around, arm.solids.floor, orientations, arm.rng, opening=opening)
-        found = [grasp for grasp in found if not _tried(grasp, origin, turned, failed)]
-        best = _pair(arm, found, options, origin, others)
-        if best is not None:
-            return best
+    ahead = heading(turned)
+    hands = ((upright(heading=ahead), OPENING), (LEANING, OPENING), (upright(), NARROW), (LEANING, NARROW))
+    ways = (placements, tipped) if arm.solids.height(source) > FLAT else (placements,)
+    for way in ways:
+        options = way(arm.solids, source, where)
+        along = () if way is placements and options and options[0].way[2] > 0.5 else ((_leaning(ahead), OPENING),)
+        for orientations, opening in (*hands, *along) if options else ():
+            found = grasps(surface, around, arm.solids.floor, orientations, arm.rng, opening=opening)
+            found = [grasp for grasp in found if not _tried(grasp, origin, turned, failed)]
+            best = _pair(arm, found, options, origin, others)
+            if best is not None:
+                return best
     return None
 
 
@@ -109,9 +117,10 @@ def _pair(
 ) -> Plan | None:
     base = np.asarray(arm.world.env.robots[0].base_pos)[:2]
     heap = [
-        (grasp.cost + option.cost + far(grasp.pose.position, base), first, second)
+        (grasp.cost + option.cost + far(grasp.pose.position, base) + odd, first, second)
         for first, grasp in enumerate(found)
         for second, option in enumerate(options)
+        if np.isfinite(odd := _odd(grasp, option, option.origin[:2] - base))
     ]
     best, least = None, np.inf
     for cost, first, second in heapq.nsmallest(CHECKS, heap):
@@ -123,9 +132,10 @@ def _pair(
         if grasp.tilt == 0 and not _turnable(grasp.yaw + option.turn, pose, base):
             continue
         sideways = option.way[2] < 0.5
+        steps = [step for step in SWEEP if step <= option.reach]
         for height in HEIGHTS[:1] if sideways else HEIGHTS:
             there = pose.shifted(up(height))
-            if all(fits(others, there.shifted(step * option.way), arm.solids.floor) for step in SWEEP):
+            if all(fits(others, there.shifted(step * option.way), arm.solids.floor) for step in steps):
                 if cost + FALL * height < least:
                     best, least = Plan(grasp, option, height), cost + FALL * height
                 break
@@ -164,10 +174,10 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
         return during(Subtask(label, name, to), actions)
 
     option = chosen.placement
-    wanted = about_vertical(option.turn) @ chosen.grasp.pose.rotation
+    wanted = option.rotation @ chosen.grasp.pose.rotation
     target = option.origin + up(chosen.height)
     offset = _offset(arm, name, wanted)
-    over = Pose(target + offset + (SWEEP[-1] if option.way[2] < 0.5 else 0.08) * option.way, wanted)
+    over = Pose(target + offset + (option.reach if option.way[2] < 0.5 else 0.08) * option.way, wanted)
     yield from part("carry", _while_held(arm, name, travel(arm, over, CLOSED, held=name, turned=ALIGNED)))
     slipped = rotation.from_matrix(aligned @ arm.world.rotation(name).T, "axis_angle")[2]
     if ALIGNED < abs(slipped) < SLIP:  # it has turned in the fingers
@@ -189,7 +199,7 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
     else:
         yield from part("place", go(arm, there, CLOSED, steps=50, tolerance=0.012, turned=0.25, speed=0.6))
     yield from part("place", release())
-    out = there.shifted((0.1 if option.way[2] > 0.5 else SWEEP[-1]) * option.way)
+    out = there.shifted((0.1 if option.way[2] > 0.5 else option.reach) * option.way)
     yield from part("retreat", go(arm, out, OPEN, steps=30, tolerance=0.03, turned=1.0))
     return True
 
@@ -221,13 +231,38 @@ def _dropped(arm: Arm, name: str) -> Actions:
 
 def _carried(pose: Pose, origin: Float64[np.ndarray, "3"], option: Placement) -> Pose:
     """The hand's pose when what it holds is where it shall be."""
-    turn = about_vertical(option.turn)
+    turn = option.rotation
     return Pose(option.origin + turn @ (pose.position - origin), turn @ pose.rotation)
 
 
 def _turnable(yaw: float, pose: Pose, base: Float64[np.ndarray, "2"]) -> bool:
     bearing = float(np.arctan2(*(pose.position[:2] - base)[::-1]))
     return YAWS[0] < yaw - bearing < YAWS[1]
+
+
+def _odd(grasp: Grasp, option: Placement, outward: Float64[np.ndarray, "2"]) -> float:
+    """What it costs that a hand which tips something over is not behind it on its way in.
+
+    Infinite where the hand would point up, or back to the arm's base, which is so far ``outward`` [m].
+    """
+    if option.upright:
+        return 0.0
+    approach = option.rotation @ grasp.pose.approach
+    if approach[2] > RAISED_COS or approach[:2] @ outward < BACK_COS * np.linalg.norm(outward):
+        return np.inf
+    return BEHIND * (1.0 + float(approach @ option.way))
+
+
+def _leaning(ahead: float) -> list[tuple[float, float, float]]:
+    """Hands that lean along and across a thing with this heading [rad], away from the arm's base."""
+    directions = [(ahead + quarter * np.pi / 2 + np.pi) % (2 * np.pi) - np.pi for quarter in range(4)]
+    return [
+        (float((towards + across + np.pi / 2) % np.pi - np.pi / 2), float(towards), float(tilt))
+        for tilt in np.deg2rad(TILTS_DEG)
+        for towards in directions
+        if abs(towards) < SIDEWAYS
+        for across in (0.0, np.pi / 2)
+    ]
 
 
 def _tried(grasp: Grasp, origin: Float64[np.ndarray, "3"], turned: Float64[np.ndarray, "3 3"], failed: Tried) -> bool:

@@ -1,12 +1,14 @@
 """Where a thing can be put down so that a goal holds: positions, turns and the ways there, from the scene's shapes."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
-from vla.sim.expert.boxes import Room
+from vla import rotation
+from vla.sim.expert.boxes import Boxes, Offsets, Room
 from vla.sim.expert.hand import about_vertical, up
 from vla.sim.expert.solids import Solids
 from vla.sim.libero_world import LiberoWorld
@@ -18,8 +20,11 @@ TAKEN = 2.0  # cost of each metre that it covers of its neighbours' shares
 PERCHED = 2.0  # cost of a metre above the lowest placement: what leans on a wall falls off it
 LIFT = 0.010  # [m] above where the thing will rest, for the check of what it would collide with
 TURNS_DEG = (0.0, 90.0, -90.0, 45.0, -45.0, 180.0)
+TIPS_DEG = (30.0, 50.0, 70.0, 90.0)  # from upright of what does not fit in standing
 WAYS = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))  # out of where it was put
 SWEEP = (0.0, 0.05, 0.11, 0.18, 0.25)  # [m] along a way
+FINE = 0.015  # [m] steps along the way of what is tipped over: boards are thin
+OUT = (0.08, 0.2)  # [m] that a thing can rise where it is out of a shelf
 EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
 REACH = 0.80  # [m] likewise; beyond it a hand that points down sinks under its own weight
 UNDER = 0.10  # [m] that LIBERO's "on" allows above a region
@@ -34,12 +39,26 @@ class Placement:
         turn: about the vertical, from how it is turned now [rad].
         way: direction in which the hand leaves, and the thing came.
         cost: the smaller, the better.
+        tip: over to a side, before the turn.
+        reach: how far it moves along the way until it is out [m].
     """
 
     origin: Float64[np.ndarray, "3"]
     turn: float
     way: Float64[np.ndarray, "3"]
     cost: float
+    tip: Float64[np.ndarray, "3 3"] = field(default_factory=lambda: np.eye(3))
+    reach: float = SWEEP[-1]
+
+    @property
+    def rotation(self) -> Float64[np.ndarray, "3 3"]:
+        """From how the thing is turned now."""
+        return about_vertical(self.turn) @ self.tip
+
+    @property
+    def upright(self) -> bool:
+        """Whether it stays as upright as it is."""
+        return bool(self.tip[2, 2] > 0.999)
 
 
 @dataclass(frozen=True)
@@ -104,40 +123,99 @@ def region(world: LiberoWorld, predicate: Sequence[str], part: int = 0, parts: i
 
 
 def placements(solids: Solids, source: str, where: Region, *, most: int = 25) -> list[Placement]:
-    """Ways to put an object down there without it touching anything else, the best first."""
-    world = solids.world
-    still, thing = solids.boxes_around(source), solids.boxes(source).moved(np.eye(3), -world.position(source))
-    base = np.asarray(world.env.robots[0].base_pos)[:2]
-    floor = solids.floor - float((thing.middles - thing.reach)[:, 2].min())
-    anchor = where.spots.mean(axis=0)
-    corners = np.array([[*where.spots.min(axis=0), where.centre[2]], [*where.spots.max(axis=0), where.centre[2]]])
+    """Ways to put an object down there, as upright as it is, without it touching anything else, the best first."""
+    ground, yaws = _Ground(solids, source, where), turns(solids.world.rotation(source), where.yaw)
+    found = [option for turn in yaws for option in ground.free(turn, np.eye(3), SWEEP[-1:])]
+    if not found:  # a rack is meant to be touched on all sides: lower it there, if nothing is above, and see
+        found = ground.lowered()
+    return _cheapest(found)[:most]
+
+
+def tipped(solids: Solids, source: str, where: Region, *, each: int = 4) -> list[Placement]:
+    """The same for what does not fit in standing, tipped over to a side; of each way to do so the ``each`` best.
+
+    A book in a low shelf, a bottle in a drawer.
+    """
+    ground, ahead = _Ground(solids, source, where), heading(solids.world.rotation(source))
     found: list[Placement] = []
-    lowered = np.zeros((0, 3))
-    for turn in turns(world.rotation(source), where.yaw):
-        turned = thing.moved(about_vertical(turn), np.zeros(3))
+    for angle, side in itertools.product(np.deg2rad(TIPS_DEG), range(4)):
+        axis = np.array([np.cos(ahead + side * np.pi / 2), np.sin(ahead + side * np.pi / 2), 0.0])
+        tip = rotation.to_matrix(angle * axis, "axis_angle")
+        for quarter in range(4):
+            turn = (where.yaw - ahead + quarter * np.pi / 2 + np.pi) % (2 * np.pi) - np.pi
+            found += _cheapest(list(ground.free(float(turn), tip, SWEEP[2:])))[:each]
+    return _cheapest(found)
+
+
+class _Ground:
+    """Where one thing goes, and what is there."""
+
+    def __init__(self, solids: Solids, source: str, where: Region):
+        world = solids.world
+        self._where, self._floor = where, solids.floor
+        self._still = solids.boxes_around(source)
+        self._thing = solids.boxes(source).moved(np.eye(3), -world.position(source))
+        self._base = np.asarray(world.env.robots[0].base_pos)[:2]
+        self._anchor = where.spots.mean(axis=0)
+
+    def free(self, turn: float, tip: Float64[np.ndarray, "3 3"], reaches: Sequence[float]) -> Iterator[Placement]:
+        """Placements of the thing in one attitude, with what each costs but for its height.
+
+        Args:
+            turn: about the vertical [rad].
+            tip: before that.
+            reaches: of the way out [m]; the last is taken whole, of the others the first after which it can rise.
+        """
+        turned = self._thing.moved(about_vertical(turn) @ tip, np.zeros(3))
         covered = (np.abs(turned.middles) + turned.reach)[:, :2].max(axis=0)
-        taken = TAKEN * float(np.maximum(covered - where.share, 0.0).sum())
-        room = Room(turned, still, corners)
-        rests = np.array([[*spot, room.rest(spot, where.ceiling, floor)] for spot in where.spots])
-        rests = rests[[where.holds(rest + up(0.002)) for rest in rests]]
-        if turn == 0:
-            lowered = rests
+        taken = TAKEN * float(np.maximum(covered - self._where.share, 0.0).sum())
+        effort = 0.02 * (abs(turn) + float(np.linalg.norm(rotation.from_matrix(tip, "axis_angle"))))
+        room, rests = self._rests(turned)
         gaps = room.gaps(rests + up(LIFT))
         rests, gaps = rests[gaps > CLEAR], gaps[gaps > CLEAR]
         for index, way in enumerate(np.array(WAYS)):
-            swept = rests[:, None] + up(LIFT) + np.array(SWEEP[1:])[:, None] * way
-            free = (room.gaps(swept.reshape(-1, 3)) > CLEAR).reshape(len(rests), len(SWEEP) - 1).all(axis=1)
-            for rest, gap in zip(rests[free], gaps[free], strict=True):
-                away = float(np.linalg.norm(rest[:2] - anchor)) + TIGHT * max(0.0, LIFT - float(gap)) + far(rest, base)
-                found.append(Placement(rest, float(turn), way, away + taken + 0.02 * abs(turn) + 0.05 * (index > 0)))
-            rests, gaps = rests[~free], gaps[~free]
-    if not found:  # a rack is meant to be touched on all sides: lower it there and see
+            for reach in reaches:
+                passed = SWEEP[1:] if reaches == SWEEP[-1:] else np.arange(FINE, reach + FINE, FINE)
+                steps = np.asarray(passed)[:, None] * way
+                if reach < reaches[-1]:
+                    steps = np.concatenate([steps, steps[-1] + np.array([up(rise) for rise in OUT])])
+                free = _all_free(room, rests, up(LIFT) + steps)
+                for rest, gap in zip(rests[free], gaps[free], strict=True):
+                    away = self._away(rest) + TIGHT * max(0.0, LIFT - float(gap)) + far(rest, self._base)
+                    yield Placement(rest, turn, way, away + taken + effort + 0.05 * (index > 0), tip, reach)
+                rests, gaps = rests[~free], gaps[~free]
+
+    def lowered(self) -> list[Placement]:
+        """Placements from above, as the thing is turned now, that may touch what is around when it is nearly down."""
+        room, rests = self._rests(self._thing)
         above = np.array(WAYS[0])
-        found = [Placement(rest, 0.0, above, 0.1 + float(np.linalg.norm(rest[:2] - anchor))) for rest in lowered]
+        free = _all_free(room, rests, np.array(SWEEP[2:])[:, None] * above)
+        return [Placement(rest, 0.0, above, 0.1 + self._away(rest)) for rest in rests[free]]
+
+    def _rests(self, turned: Boxes) -> tuple[Room, Float64[np.ndarray, "n 3"]]:
+        """Room about the thing, and the origins at which it rests and the goal holds."""
+        where = self._where
+        corners = np.array([[*where.spots.min(axis=0), where.centre[2]], [*where.spots.max(axis=0), where.centre[2]]])
+        room = Room(turned, self._still, corners)
+        floor = self._floor - float((turned.middles - turned.reach)[:, 2].min())
+        rests = np.array([[*spot, room.rest(spot, where.ceiling, floor)] for spot in where.spots])
+        return room, rests[[where.holds(rest + up(0.002)) for rest in rests]]
+
+    def _away(self, rest: Float64[np.ndarray, "3"]) -> float:
+        return float(np.linalg.norm(rest[:2] - self._anchor))
+
+
+def _all_free(room: Room, rests: Offsets, steps: Offsets) -> Bool[np.ndarray, "n"]:
+    """Whether a thing has room after each of some steps from where it rests."""
+    swept = (rests[:, None] + steps).reshape(-1, 3)
+    return (room.gaps(swept) > CLEAR).reshape(len(rests), len(steps)).all(axis=1)
+
+
+def _cheapest(found: list[Placement]) -> list[Placement]:
+    """The cheapest first, a low one before a high one."""
     lowest = min((option.origin[2] for option in found), default=0.0)
     found = [replace(option, cost=option.cost + PERCHED * float(option.origin[2] - lowest)) for option in found]
-    found.sort(key=lambda option: option.cost)
-    return found[:most]
+    return sorted(found, key=lambda option: option.cost)
 
 
 def far(position: Float64[np.ndarray, "3"], base: Float64[np.ndarray, "2"]) -> float:
