@@ -9,6 +9,7 @@ import pytest
 
 from vla.errors import ConfigError
 from vla.sim.expert import goals
+from vla.sim.expert.boxes import Boxes
 from vla.sim.expert.grasps import grasps, tilted, upright
 from vla.sim.expert.hand import (
     OPENING,
@@ -22,7 +23,6 @@ from vla.sim.expert.hand import (
     orientation,
     turned_within,
 )
-from vla.sim.expert.boxes import Boxes
 from vla.sim.expert.placing import Region, placements, tipped, turns
 from vla.sim.expert.solids import Cloud, Surface
 
