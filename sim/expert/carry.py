@@ -25,6 +25,7 @@ RAISED = 0.09  # [m] that a thing is lifted first
 LIFTED = 0.03  # [m] by which it must have come along
 HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
 LYING, STILL = 20, 0.001  # steps at most until what was dropped lies, and what it moves in one then [m]
+SAGS = 0.006  # [m] that a thing may hang lower than planned where it goes in sideways
 FALL = 0.8  # cost of a metre of falling
 CHECKS = 500  # pairs of a grasp and a placement looked at
 ALIGNED, SLIP = 0.06, 0.5  # [rad] that is close enough, and that is corrected, before something is put down
@@ -194,6 +195,11 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
         yield from part("retreat", _dropped(arm, name))
         return False
     there = Pose(target + drift, wanted)
+    sag = _sag(arm, name, aligned, target[2]) if option.way[2] < 0.5 else 0.0
+    if sag > SAGS:  # it would strike the edge of what it shall be put on
+        there = there.shifted(up(min(sag, 0.03)))
+        above = there.shifted(option.reach * option.way)
+        yield from part("carry", go(arm, above, CLOSED, steps=15, tolerance=0.006, turned=0.25))
     if option.way[2] > 0.5:
         yield from part("place", descend(arm, there, CLOSED, -option.way))
     else:
@@ -207,6 +213,16 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
 def _offset(arm: Arm, name: str, wanted: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3"]:
     """From an object to the hand that holds it, when the hand is turned as wanted [m]."""
     return wanted @ hand_pose(arm.world).rotation.T @ (hand_position(arm.world) - arm.world.position(name))
+
+
+def _sag(arm: Arm, name: str, aligned: Float64[np.ndarray, "3 3"], height: float) -> float:
+    """How much lower an object hangs than it would, turned as planned, with its origin at a height [m].
+
+    A pan by its handle tips, and bends down the arm.
+    """
+    points = arm.solids.of(name).points
+    planned = (points - arm.world.position(name)) @ arm.world.rotation(name) @ aligned.T
+    return height + float(planned[:, 2].min()) - float(points[:, 2].min())
 
 
 def _while_held(arm: Arm, name: str, actions: Actions) -> Actions:
