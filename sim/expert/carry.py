@@ -25,7 +25,7 @@ RAISED = 0.09  # [m] that a thing is lifted first
 LIFTED = 0.03  # [m] by which it must have come along
 HELD = 0.05  # [m] that a thing may slip in the fingers before it counts as lost
 LYING, STILL = 20, 0.001  # steps at most until what was dropped lies, and what it moves in one then [m]
-SAGS = 0.006  # [m] that a thing may hang lower than planned where it goes in sideways
+SAGS, RAISES = 0.006, 0.03  # [m] that a thing may hang lower than planned where it goes in sideways; that it is raised
 FALL = 0.8  # cost of a metre of falling
 CHECKS = 500  # pairs of a grasp and a placement looked at
 ALIGNED, SLIP = 0.06, 0.5  # [rad] that is close enough, and that is corrected, before something is put down
@@ -197,7 +197,7 @@ def _place(arm: Arm, name: str, to: str, chosen: Plan, aligned: Float64[np.ndarr
     there = Pose(target + drift, wanted)
     sag = _sag(arm, name, aligned, target[2]) if option.way[2] < 0.5 else 0.0
     if sag > SAGS:  # it would strike the edge of what it shall be put on
-        there = there.shifted(up(min(sag, 0.03)))
+        there = there.shifted(up(min(sag, RAISES)))
         above = there.shifted(option.reach * option.way)
         yield from part("carry", go(arm, above, CLOSED, steps=15, tolerance=0.006, turned=0.25))
     if option.way[2] > 0.5:
