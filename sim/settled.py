@@ -13,7 +13,6 @@ place, and in libero_10 a bottle of ketchup is thrown half a metre up.
 import argparse
 import json
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from vla.errors import DataError
-from vla.files import whole_file
+from vla.files import read_npz, whole_file
 from vla.protocol_libero import SUITES
 from vla.sim import libero_suites
 from vla.sim.libero_world import LiberoWorld
@@ -144,10 +143,10 @@ def read(path: Path) -> dict[tuple[str, int, int], Scene]:
         DataError: the file is missing or is not one of :func:`write`.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = [file[name].tolist() for name in ("suite", "task", "init", "name")]
-            poses: Float32[np.ndarray, "n 7"] = file["pose"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+        columns = [arrays[name].tolist() for name in ("suite", "task", "init", "name")]
+        poses: Float32[np.ndarray, "n 7"] = arrays["pose"]
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(path, "file", expected="settled scenes", found=str(error)) from error
     scenes: dict[tuple[str, int, int], Scene] = {}
     for suite, task, init, name, pose in zip(*columns, poses.astype(np.float64), strict=True):

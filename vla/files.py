@@ -1,13 +1,26 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Files that are whole or not there: written under a temporary name, then renamed; and arrays read from a file."""
 
 import os
 import shutil
+import struct
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from vla.errors import ConfigError
+
+_DAMAGED = (
+    *(EOFError, KeyError, zipfile.BadZipFile, zlib.error, struct.error),
+    *(SyntaxError, tokenize.TokenError),  # of an array's header
+    RuntimeError,  # a bit that turned over asks for a password or an unknown compression
+    TypeError,  # one bare array: nothing that could be closed
+)
 
 
 def cache_folder() -> Path:
@@ -53,3 +66,17 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an NPZ file by name; nothing in it is unpickled.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is damaged or no NPZ file, for which zip, zlib and NumPy have errors of their own.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except _DAMAGED as error:
+        raise ValueError(f"not a sound NPZ file: {error}") from error

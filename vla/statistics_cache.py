@@ -8,14 +8,13 @@
 
 import hashlib
 import logging
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vla.errors import ConfigError
-from vla.files import whole_file
+from vla.files import read_npz, whole_file
 from vla.normalize import Statistics
 from vla.protocols import EpisodeSource, Progress
 from vla.statistics_estimator import StatisticsEstimator
@@ -113,8 +112,7 @@ def _read(path: Path, names: tuple[str, ...]) -> StatisticsEstimator | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            result = StatisticsEstimator.from_arrays({name: archive[name] for name in archive.files})
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
+        result = StatisticsEstimator.from_arrays(read_npz(path))
+    except (OSError, ValueError, KeyError, IndexError):
         return None
     return result if result.names == names else None

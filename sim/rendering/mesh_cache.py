@@ -2,14 +2,13 @@
 
 import hashlib
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32
 
-from vla.files import cache_folder, whole_file
+from vla.files import cache_folder, read_npz, whole_file
 from vla.sim.rendering.simplify import Mesh
 
 VERSION = "1"  # part of every key: raise it when the algorithm changes
@@ -48,9 +47,8 @@ def cached(
 def _read(path: Path, limit: int) -> Int32[np.ndarray, "k"] | None:
     """Corners that are whole triangles and within the mesh, or None."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            corners = file["corners"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        corners = read_npz(path)["corners"]
+    except (OSError, ValueError, KeyError):
         return None
     sound = corners.dtype == np.int32 and corners.ndim == 1 and len(corners) % 3 == 0 and len(corners) <= limit
     if not sound or (len(corners) and (corners.min() < 0 or corners.max() >= limit)):
