@@ -20,8 +20,9 @@ What differs, and why (20 generated episodes of each suite, ``--per-task 2``):
 - The state's ranges agree to a few centimetres. The expert keeps the hand upright unless a grasp leans: rz, which is 0
   for every upright hand, varies by 0.05 rad in libero_spatial and libero_object, people's by 0.22 and 0.21.
 - The gripper is closed for about as long in libero_spatial, for longer elsewhere (libero_object 0.65 against 0.54,
-  libero_goal 0.67 against 0.37, libero_10 0.59 against 0.45): the expert pushes drawers, doors, knobs and the plate with
-  closed fingers, people often with open ones; and what it carries it carries for a larger part of a shorter episode.
+  libero_goal 0.67 against 0.37, libero_10 0.59 against 0.45): the expert pushes drawers, doors, knobs and the plate
+  with closed fingers, people often with open ones; and what it carries it carries for a larger part of a shorter
+  episode.
 """
 
 import argparse
