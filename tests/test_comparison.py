@@ -9,6 +9,7 @@ import pytest
 
 from vla.comparison import Run, compare_runs, contrast, read_runs
 from vla.errors import ConfigError, DataError
+from vla.report_comparison import write_comparison
 from vla.results import Result, summarise, write_results
 from vla.rows import Row
 
@@ -140,6 +141,21 @@ def test_rows_that_do_not_pair_are_compared_within_tasks():
     other = run("c", [[1] * 5 + [0] * 5], task="other")
     (found,) = compare_runs([a, other])
     assert any("no task in common" in warning for warning in found.warnings)
+
+
+def test_who_is_better_is_said_by_the_test_within_tasks_not_by_the_shares_of_easy_ones(tmp_path):
+    """Simpson's paradox: the first is better at both tasks and has most of its rows in the hard one."""
+    first = run("first", [[1] * 10, [1] * 60 + [0] * 140])
+    second = run("second", [[1] * 170 + [0] * 30, [0] * 10], start=500)
+    (found,) = compare_runs([first, second])
+    assert found.pairing == "none" and found.p_value < 0.05 and found.difference < 0 and found.favoured == "first"
+    assert any("Task by task first" in warning for warning in found.warnings)
+    page = write_comparison(tmp_path, [first, second], [found]).read_text()
+    assert "<b>first</b> is better" in page and "<b>second</b> is better" not in page
+    (swapped,) = compare_runs([second, first])
+    assert swapped.favoured == "first" and swapped.p_value == pytest.approx(found.p_value)
+    (same,) = compare_runs([first, replace(first, name="again")])
+    assert same.favoured == "" and same.p_value == 1.0
 
 
 def test_names_come_from_folders_and_can_be_given(tmp_path):

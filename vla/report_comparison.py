@@ -11,6 +11,7 @@ from vla.report_style import MAX_RUNS, write_page
 from vla.report_tables import success_tables
 from vla.report_text import count_said, fact_list, rows_said
 from vla.results import Result, summarise
+from vla.sensitivity import ALPHA
 
 _SHOWN = 200
 
@@ -46,10 +47,9 @@ def write_comparison(out: Path, runs: Sequence[Run], contrasts: Sequence[Contras
 
 def _said(one: Contrast) -> str:
     """A comparison in sentences, the verdict first."""
-    better = one.first if one.difference > 0 else one.second
     verdict = (
-        f"<b>{escape(better)}</b> is better"
-        if one.p_holm <= 0.05
+        f"<b>{escape(one.favoured)}</b> is better"
+        if one.favoured and one.p_holm <= ALPHA
         else f"No difference between <b>{escape(one.first)}</b> and <b>{escape(one.second)}</b> could be shown"
     )
     rows = f"{one.n} pairs of episodes" if one.pairing != "none" else f"{one.n} episodes that are not paired"
