@@ -142,12 +142,15 @@ class PolicyConfig:
     horizon: int = 8
     size: int = 32
     broken: bool = False
+    hangs: bool = False
     batches: bool = False
     flags: str = ""
 
     def make(self):
         if self.broken:
             raise RuntimeError("no such weights")
+        if self.hangs:
+            time.sleep(3600)
         if self.flags:
             with (Path(self.flags) / "policies").open("a") as log:
                 log.write(f"{os.getpid()}\n")

@@ -9,9 +9,10 @@ from pathlib import Path
 import fake_benchmark as fake
 import pytest
 
+import vla.policy_process
 from vla.errors import ConfigError, VlaError
 from vla.evaluate import run_rows
-from vla.policy_process import PolicyFacts, Seat
+from vla.policy_process import PolicyFacts, PolicyProcess, Seat
 from vla.rows import Row
 from vla.shared_frames import SharedFrames
 from vla.workers import Unequipped
@@ -96,6 +97,15 @@ def test_a_policy_that_cannot_be_made_stops_the_run(tmp_path):
         run(tmp_path / "a", policy=fake.PolicyConfig(broken=True))
     with pytest.raises(ConfigError, match="at least one observation"):
         run(tmp_path / "b", batch=0)
+
+
+def test_a_policy_that_is_never_loaded_ends_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(vla.policy_process, "LOADING_S", 0.2)
+    monkeypatch.setattr(vla.policy_process, "STOP_S", 0.2)
+    policy = PolicyProcess(fake.PolicyConfig(hangs=True), 2)
+    with pytest.raises(VlaError, match=r"not loaded after 0\.2 s"), policy, policy.seat():
+        pass
+    assert policy.pid is None
 
 
 SCRIPT = """

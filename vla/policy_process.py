@@ -28,7 +28,7 @@ from vla.errors import ConfigError, VlaError
 from vla.experience import ActionChunk, Observation
 from vla.protocols import BatchPolicy, Policy, Query
 from vla.shared_frames import SharedFrames
-from vla.workers import Unequipped
+from vla.workers import LOADING_S, Unequipped
 
 _ANSWER_S = 300.0  # a policy that does not greet a new simulator within this time hangs
 
@@ -86,7 +86,7 @@ class PolicyProcess:
         """A connection for one simulator, to be passed to it while it is being spawned.
 
         Raises:
-            VlaError: the policy cannot be made.
+            VlaError: the policy cannot be made, or not in half an hour.
         """
         facts = self._running()
         ours, theirs = get_context("spawn").Pipe()
@@ -138,9 +138,11 @@ class PolicyProcess:
 
     def _heard(self) -> PolicyFacts:
         assert self._control is not None and self._process is not None
+        if not self._control.poll(LOADING_S):
+            raise VlaError(f"the policy is not loaded after {LOADING_S:g} s")
         try:
             found = self._control.recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             self._process.join(STOP_S)
             cause = cause_of_death(self._process.exitcode)
             raise VlaError(f"the policy's process died while it was loading ({cause})") from error

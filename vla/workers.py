@@ -34,8 +34,8 @@ from vla.child_process import (
 from vla.errors import ConfigError, VlaError
 
 _LOOK_S = 0.25  # between looks at the processes' memory, where that is limited
-_LOADING_S = 1800.0  # large weights from a slow disk; not part of a job's time
 DEATHS_WHILE_LOADING = 3  # one may be an accident
+LOADING_S = 1800.0  # large weights from a slow disk; not part of a job's time
 
 
 CrashKind = Literal["crash", "time-out", "out of memory"]
@@ -270,7 +270,7 @@ def _ready(crew: list[_Worker], timeout_s: float | None, memory: int | None) -> 
 
 
 def _deadline(worker: _Worker, timeout_s: float) -> float:
-    return worker.since + (timeout_s if worker.loaded else max(timeout_s, _LOADING_S))
+    return worker.since + (timeout_s if worker.loaded else max(timeout_s, LOADING_S))
 
 
 def _collect(worker: _Worker, timeout_s: float | None, memory: int | None) -> Any:
