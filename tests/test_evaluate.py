@@ -106,6 +106,16 @@ def test_weights_that_changed_under_the_same_name_are_refused(tmp_path, finished
         run(rows(0, 1), out, policy=policy)
 
 
+def test_weights_that_cannot_be_told_are_not_taken_for_those_of_finished_rows(tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_text("first")
+    policy = fake.PolicyConfig(weights=str(weights))
+    run(rows(0), tmp_path / "run", policy=policy)
+    weights.write_bytes(b"\xff")  # its fingerprint raises
+    with pytest.raises(VlaError, match="cannot tell which policy this is: UnicodeDecodeError"):
+        run(rows(0), tmp_path / "run", policy=policy)
+
+
 def test_a_damaged_line_is_an_error(tmp_path):
     run(rows(0, 1), tmp_path / "run")
     path = tmp_path / "run" / "rows.jsonl"
@@ -344,6 +354,9 @@ def test_any_row_can_be_recorded_afterwards_as_it_was_measured(tmp_path):
         (job,) = vla.evaluate.record_rows(out, wanted[1:2], videos=False)
         with pytest.raises(ConfigError, match="has no result of"):
             vla.evaluate.record_rows(out, rows(7))
+        made["policy"] = fake.PolicyConfig(weights="trained since")
+        with pytest.raises(ConfigError, match="checkpoint: 'a' there, 'trained since' now"):
+            vla.evaluate.record_rows(out, wanted[:1], videos=False)
     assert job.rrd and job.rrd.stat().st_size > 10_000 and job.video is None
     entries = read_recordings(out)
     assert [(e["row"]["task"], bool(e["video"]), bool(e["rrd"])) for e in entries] == [

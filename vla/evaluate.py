@@ -23,8 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vla.episode_worker import EpisodeJob, Factory, HandlerFactory, Identify
-from vla.errors import ConfigError
-from vla.ledger import Ledger, open_ledger, read_ledger
+from vla.errors import ConfigError, VlaError
+from vla.ledger import Ledger, differences, open_ledger, read_ledger
 from vla.policy_process import PolicyProcess
 from vla.protocol_libero import Protocol
 from vla.protocols import Policy
@@ -111,9 +111,7 @@ def run_rows(
         redo = {row for row, result in ledger.finished.items() if retry_errors and result.status == "error"}
         jobs = [EpisodeJob(row) for row in rows if row not in ledger.finished or row in redo]
         if not jobs:  # the weights may have changed since: ask before old results are taken for theirs
-            for answer in crew.run([Identify()]):
-                if not isinstance(answer.value, Crash):
-                    ledger.check_policy(*answer.value)
+            ledger.check_policy(*_identify(crew, row_timeout_s))
         before = [result for row, result in ledger.finished.items() if row not in redo]
         with _bar(name, len(rows), before, progress) as advance:
             for answer in crew.run(jobs, group=_scene, timeout_s=row_timeout_s):
@@ -146,7 +144,8 @@ def record_rows(
         the jobs, with the files that are there now.
 
     Raises:
-        ConfigError: a row has no result in the run, or the run's settings cannot be made again.
+        ConfigError: a row has no result in the run, the run's settings cannot be made again, or the policy's weights
+            or embodiment are not those that were measured.
         DataError: a file of the run is missing or damaged.
     """
     protocol, results = read_ledger(out)
@@ -156,8 +155,13 @@ def record_rows(
     made = [restore(protocol[key]) for key in ("benchmark", "policy")]
     factory = HandlerFactory(made[0], made[1], str(protocol["name"]), protocol["execute"])
     jobs = jobs_for(rows, out, len(rows) if videos else 0, len(rows) if recordings else 0)
+    missing = unrecorded(jobs, out)
     with _crew(factory, workers, protocol.get("batch"), None, None, out) as crew:
-        for answer in crew.run(unrecorded(jobs, out), group=_scene, timeout_s=row_timeout_s):
+        if missing and protocol["embodiment"] is not None:
+            found = dict(zip(("embodiment", "checkpoint"), _identify(crew, row_timeout_s), strict=True))
+            if other := differences({key: protocol[key] for key in found}, found):
+                raise ConfigError(f"the policy is not the one that {out} was measured with: {'; '.join(other)}")
+        for answer in crew.run(missing, group=_scene, timeout_s=row_timeout_s):
             note(answer, measured[answer.job.row], jobs, out)
     return jobs
 
@@ -192,6 +196,18 @@ def _crew(
 
         with Crew(factory, workers, log=log, memory_gb=memory_gb, equip=equipped) as crew:
             yield crew
+
+
+def _identify(crew: Crew | RayCrew, timeout_s: float | None) -> tuple[str, str]:
+    """Fingerprints of the policy's embodiment and weights as they are now.
+
+    Raises:
+        VlaError: it cannot be made, or its process died of the question.
+    """
+    (answer,) = crew.run([Identify()], timeout_s=timeout_s)
+    if isinstance(answer.value, Crash):
+        raise VlaError(f"cannot tell which policy this is: {answer.value.error}")
+    return answer.value
 
 
 def _scene(job: EpisodeJob) -> tuple[str, str]:
