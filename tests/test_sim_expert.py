@@ -146,6 +146,7 @@ def test_unknown_task_starts_no_process(task):
 
 STAND_INS = """
 import os
+import time
 from vla.errors import UnknownName
 from vla.sim.expert.generate import Answer
 
@@ -156,6 +157,9 @@ class Echo:
     def __call__(self, request):
         if request == "die":
             os._exit(7)
+        if request == "hang":
+            open("hanging", "w").close()
+            time.sleep(3600)
         if request == "raise":
             raise UnknownName("task", "a", ["b"])
         if request == "break":
@@ -204,6 +208,28 @@ def test_error_if_nothing_succeeds(task, monkeypatch, stand_ins):
         list(generate(GenerateConfig(tasks=(task,), episodes=2, workers=2), seen.append))
     assert seen[-1].failed == 2
     assert "code 1" in seen[0].reason
+
+
+def test_a_busy_worker_does_not_outlive_a_killed_parent(tmp_path, stand_ins):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import vla_worker_stand_ins as stand_ins\n"
+        "from vla.sim.expert.workers import Worker\n"
+        "if __name__ == '__main__':\n"
+        "    with Worker(stand_ins.Echo, 'x') as worker:\n"
+        "        worker.send('hang')\n"
+        "        worker.receive()\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "hanging").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait(timeout=30)
+    while alive_in_group(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

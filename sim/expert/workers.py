@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+from vla.child_process import die_with_parent
 from vla.errors import BodyFault, VlaError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS")
@@ -98,6 +99,8 @@ class Worker:
 def _serve(connection: Connection, make: Callable, argument: Any) -> None:
     """The process: answers until the other side closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us in order
+    parent = multiprocessing.parent_process()
+    die_with_parent(parent.pid if parent is not None else None)  # also in the middle of a request
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), contextlib.ExitStack() as stack:
         made: list[Any] = []
         while True:
