@@ -129,23 +129,24 @@ def _parse(name: str, value: dict[str, Any]) -> GymDescription:
     found = GymDescription(
         name=name,
         env=_text("env", value.pop("env")),
-        imports=tuple(value.pop("imports", ())),
+        imports=_names("imports", value.pop("imports", [])),
         extra=value.pop("extra", ""),
         make=dict(value.pop("make", {})),
         seed_by=value.pop("seed_by", "reset"),
         success=_text("success", value.pop("success")),
-        max_steps=int(value.pop("max_steps")),
+        max_steps=_count("max_steps", value.pop("max_steps"), least=1),
         tasks=tasks,
         parts=tuple(
-            StatePart(part.get("key", ""), int(part.get("first", 0)), len(part["channels"])) for part in states
+            StatePart(part.get("key", ""), _count("first", part.get("first", 0), least=0), len(part["channels"]))
+            for part in states
         ),
         pictures={camera["name"]: _text("from", camera["from"]) for camera in cameras},
         spec=spec,
     )
     if value:
         raise ConfigError(f"unknown: {', '.join(value)}")
-    if found.seed_by not in ("reset", "make") or found.max_steps < 1 or not tasks:
-        raise ConfigError("seed_by is reset or make, max_steps is at least 1, and there is a task")
+    if found.seed_by not in ("reset", "make") or not tasks:
+        raise ConfigError("seed_by is reset or make, and there is a task")
     _one_of("mode", spec.action.mode, ("delta", "absolute"))
     _one_of("frame", spec.action.frame, ("base", "tool", "joint"))
     return found
@@ -166,6 +167,18 @@ def _camera(value: dict[str, Any]) -> dict[str, Any]:
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{key} is a text, found {value!r}")
+    return value
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{key} is a list of texts, found {value!r}")
+    return tuple(_text(key, name) for name in value)
+
+
+def _count(key: str, value: Any, *, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{key} is a whole number from {least} on, found {value!r}")
     return value
 
 

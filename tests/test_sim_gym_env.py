@@ -112,7 +112,11 @@ def test_what_does_not_fit_is_an_error(point):
     ("old", "new", "match"),
     [
         ('env = "vla-tests/Point-v0"', "", "no 'env'"),
-        ("max_steps = 30", "max_steps = 0", "max_steps"),
+        ("max_steps = 30", "max_steps = 0", "max_steps is a whole number from 1"),
+        ("max_steps = 30", 'max_steps = "many"', "max_steps is a whole number from 1"),
+        ("max_steps = 30", "max_steps = 30.5", "max_steps is a whole number from 1"),
+        ("first = 1", "first = -1", "first is a whole number from 0"),
+        ("imports = [", 'imports = "math" # [', "imports is a list"),
         ('success = "is_success"', 'success = "is_success"\ncamera = 1', "unknown: camera"),
         ('mode = "delta"', 'mode = "deltas"', "deltas"),
         ('unit = "m"', 'unit = "cm"', "cm"),
