@@ -222,11 +222,11 @@ def test_a_policy_by_name_has_no_variants(vla, tmp_path):
     assert code == 2 and "no variant 'blank'" in err and not (tmp_path / "hold").exists()
 
 
-@pytest.mark.parametrize("rows", [("--rows", "9"), ("--failures",), ()])
+@pytest.mark.parametrize("rows", [("--rows", "9"), ("--failures",), (), ("--limit", "-1")])
 def test_recording_what_is_not_there(vla, tmp_path, rows):
     write_ledger(tmp_path / "trained", {"embodiment": None, "checkpoint": None, "rows": []}, [])
     code, _, err = vla("eval", "rrd", tmp_path, *rows)
-    assert code == 2 and ("no row 9" in err or "which rows" in err)
+    assert code == 2 and any(said in err for said in ("no row 9", "which rows", "--limit -1"))
     code, _, err = vla("eval", "rrd", tmp_path / "nowhere", "--rows", "0")
     assert code == 2 and "protocol.json" in err
 

@@ -342,6 +342,13 @@ def test_chosen_rows_are_recorded_afterwards_and_only_once(tmp_path):
     assert len(read_results(tmp_path / "run")) == 5
 
 
+@pytest.mark.parametrize("counts", [{"videos": -1}, {"recordings": -2, "videos": 1}])
+def test_fewer_recordings_than_none_are_refused_before_anything_runs(tmp_path, counts):
+    with pytest.raises(ConfigError, match="from 0 on"):
+        run(rows(0), tmp_path / "run", **counts)
+    assert not (tmp_path / "run").exists()
+
+
 def test_any_row_can_be_recorded_afterwards_as_it_was_measured(tmp_path):
     wanted = rows(0, 1) + rows(0, task="reach left")
     out, config = tmp_path / "run", fake.Config(flags=str(tmp_path))

@@ -33,6 +33,7 @@ def test_rows_come_back_from_every_file_that_has_them(tmp_path):
         ('[{"suite": "s", "task": 3, "init": 1, "seed": 2}]', "task cannot be 3"),
         ('[{"suite": "s", "task": "t", "init": true, "seed": 2}]', "init cannot be True"),
         ('[{"suite": "s", "task": "t", "init": -2, "seed": 2}]', "initial state -2"),
+        ('[{"suite": "s", "task": "t", "init": 1, "seed": -2}]', "seed cannot be -2"),
         (
             '[{"suite": "s", "task": "t", "init": 1, "seed": 2}, {"suite": "s", "task": "t", "init": 1, "seed": 2}]',
             "again",

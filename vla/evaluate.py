@@ -86,13 +86,15 @@ def run_rows(
         results in the order of ``rows``, of the shard only if there is one.
 
     Raises:
-        ConfigError: ``rows`` is empty or has a row twice, settings exclude each other, ``out`` holds a run under
-            another protocol (the message says what differs), or another process is writing to it.
+        ConfigError: ``rows`` is empty or has a row twice, a number is below 0, settings exclude each other, ``out``
+            holds a run under another protocol (the message says what differs), or another process is writing to it.
         DataError: a file in ``out`` is damaged.
         VlaError: policy and benchmark do not fit or cannot be made; what is finished stays.
     """
     if not rows or len(set(rows)) != len(rows):
         raise ConfigError(f"an evaluation needs rows, each once; found {len(rows)}, {len(set(rows))} different")
+    if min(videos, recordings) < 0:
+        raise ConfigError(f"{videos} videos and {recordings} recordings: expected numbers from 0 on")
     factory = HandlerFactory(benchmark_factory, policy_factory, name, execute)
     settings = {
         "name": name,

@@ -55,7 +55,7 @@ def row_from_json(value: Any) -> Row:
         found = sorted(value) if isinstance(value, dict) else value
         raise ConfigError(f"a row has suite, task, init, seed and perhaps widen, found {found!r}")
     for key, item in value.items():
-        if not isinstance(item, kinds[key]) or isinstance(item, bool):
+        if not isinstance(item, kinds[key]) or isinstance(item, bool) or (key == "seed" and item < 0):
             raise ConfigError(f"a row's {key} cannot be {item!r}")
     return Row(**value)
 

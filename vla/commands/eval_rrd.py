@@ -35,6 +35,8 @@ class Rrd:
         from vla.recordings import choose_rows
         from vla.rows import row_from_json
 
+        if self.limit < 1:
+            raise ConfigError(f"--limit {self.limit}: expected a number from 1 on")
         folder = _folder(self.run_folder)
         protocol, results = read_ledger(folder)
         everything = [row_from_json(row) for row in protocol["rows"]]
