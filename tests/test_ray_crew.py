@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fake_benchmark as fake
 import pytest
+from fake_ray import FakeRay
 
 import vla.ray_crew
 from vla.errors import ConfigError, DependencyMissing
@@ -107,6 +108,37 @@ def test_a_killed_run_takes_its_cluster_along_and_goes_on(tmp_path, cluster):
     ]
     now = (out / "rows.jsonl").read_bytes()
     assert now.startswith(done) and now.count(b"\n") == 20
+
+
+class Doubles:
+    def __init__(self):
+        self.closed = False
+
+    def __call__(self, job):
+        return 2 * job
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.timeout(30)
+def test_a_cluster_with_fewer_places_than_workers_still_finishes(monkeypatch):
+    ray = FakeRay(places=2)
+    monkeypatch.setattr(vla.ray_crew, "connect", lambda *_: (ray, True))
+    with vla.ray_crew.RayCrew(Doubles, 4, LOCAL) as crew:
+        answers = {answer.job: (answer.value, answer.attempts) for answer in crew.run(range(10), timeout_s=5.0)}
+    assert answers == {job: (2 * job, 1) for job in range(10)}
+    assert len(ray.actors) == 4 and all(actor.killed for actor in ray.actors)
+
+
+def test_all_actors_give_back_what_they_hold(monkeypatch):
+    """Ray's wait returns at the first answer unless it is told for how many to wait."""
+    ray, waits = FakeRay(places=3), []
+    monkeypatch.setattr(vla.ray_crew, "connect", lambda *_: (ray, True))
+    with vla.ray_crew.RayCrew(Doubles, 3, LOCAL) as crew:
+        list(crew.run(range(6)))
+        monkeypatch.setattr(ray, "wait", lambda calls, **options: waits.append((len(calls), options["num_returns"])))
+    assert waits == [(3, 3)] and all(actor.made.handler.closed for actor in ray.actors)
 
 
 def test_what_does_not_go_together_is_said(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vla.child_process import STOP_S
 from vla.errors import ConfigError, DependencyMissing, VlaError
 from vla.workers import DEATHS_WHILE_LOADING, Answer, Crash, Handler, Waiting, crash_of, next_group, queues
 
@@ -192,6 +193,18 @@ class RayCrew:
             actor.group, actor.job = key, waiting[key].popleft()
             taken.add(key)
             self._send(actor)
+        if not any(waiting.values()):
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """Idle actors take the jobs of those that have not started: a cluster may never have a place for these."""
+        idle = [actor for actor in self._crew if actor.loaded and actor.job is None]
+        starting = [actor for actor in self._crew if not actor.loaded and actor.job is not None]
+        for actor, late in zip(idle, starting, strict=False):
+            self._crew.remove(late)
+            self._ray.kill(late.handle)
+            actor.group, actor.job = late.group, late.job
+            self._send(actor)
 
     def _send(self, actor: _Actor) -> None:
         assert actor.job is not None  # just given
@@ -224,8 +237,9 @@ class RayCrew:
 
     def _stop(self, *, at_once: bool) -> None:
         crew, self._crew = self._crew, []
-        if not at_once:
-            self._ray.wait([actor.handle.close.remote() for actor in crew] or [self._ray.put(0)], timeout=5.0)
+        closing = [actor.handle.close.remote() for actor in crew if actor.loaded and not at_once]
+        if closing:
+            self._ray.wait(closing, num_returns=len(closing), timeout=STOP_S)
         for actor in crew:
             self._ray.kill(actor.handle)
 
