@@ -61,6 +61,21 @@ def test_merged_parts_are_the_run_of_one_machine_and_can_be_resumed(tmp_path):
     assert again == merged
 
 
+def test_a_part_cannot_name_films_outside_its_folder(tmp_path):
+    """A part comes from another machine; merging copies what it lists."""
+    run(tmp_path / "part", rows=ROWS[:1], videos=1)
+    path = tmp_path / "part" / "recordings.json"
+    (listed,) = json.loads(path.read_text())
+    for name in ("../outside", "/outside", "videos/../../outside"):
+        path.write_text(json.dumps([listed | {"video": name}]))
+        with pytest.raises(DataError, match="inside this folder"):
+            merge([tmp_path / "part"], tmp_path / "merged")
+    path.write_text(json.dumps([{"name": "a"}]))
+    with pytest.raises(DataError, match="entry 0: expected an object with measured"):
+        merge([tmp_path / "part"], tmp_path / "merged")
+    assert not (tmp_path / "merged" / "protocol.json").exists()
+
+
 def test_a_part_is_resumed_as_that_part_only(tmp_path):
     run(tmp_path / "1", 1)
     with pytest.raises(ConfigError, match=r"shard\.number: 1 there, 2 now"):

@@ -22,6 +22,8 @@ from vla.workers import Answer, Crash
 RANK = {"failure": 0, "error": 1, "success": 2}
 """What people want to see first."""
 
+_FIELDS = frozenset(("name", "row", "status", "steps", "measured", "video", "rrd"))
+
 
 def choose_rows(results: Sequence[Result], count: int) -> list[Row]:
     """Rows worth looking at: failures first, then successes, the tasks in turn; never errors."""
@@ -86,15 +88,30 @@ def read_recordings(out: Path) -> list[dict[str, Any]]:
     counts), ``video`` and ``rrd``, paths relative to the folder or None.
 
     Raises:
-        DataError: the list is damaged.
+        DataError: the list is damaged, or names a file outside the folder.
     """
     path = out / "recordings.json"
     if not path.exists():
         return []
     try:
-        return json.loads(path.read_text())
+        entries = json.loads(path.read_text())
     except ValueError as error:
         raise DataError(path, "file", expected="a list of recordings", found=str(error)) from error
+    if not isinstance(entries, list):
+        raise DataError(path, "file", expected="a list of recordings", found=type(entries).__name__)
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not entry.keys() >= _FIELDS or entry["measured"] not in RANK:
+            raise DataError(
+                path, f"entry {number}", expected=f"an object with {', '.join(sorted(_FIELDS))}", found=str(entry)[:80]
+            )
+        if outside := [entry[kind] for kind in ("video", "rrd") if not _is_inside(entry[kind])]:
+            raise DataError(path, f"entry {number}", expected="files inside this folder", found=str(outside[0]))
+    return entries
+
+
+def _is_inside(name: str | None) -> bool:
+    """Whether a recorded file's name stays in the run's folder, which may have come from another machine."""
+    return name is None or not (Path(name).is_absolute() or ".." in Path(name).parts)
 
 
 def _there(path: Path | None, folder: Path) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 from vla.errors import ConfigError, DataError
 from vla.files import write_text
 from vla.ledger import differences, read_ledger, write_ledger
-from vla.recordings import RANK
+from vla.recordings import RANK, read_recordings
 from vla.results import Result, write_results
 from vla.rows import Row, row_from_json
 
@@ -159,14 +159,7 @@ def _copy_recordings(folders: Sequence[Path], out: Path) -> None:
     """Films and Rerun recordings of all parts, failures first."""
     entries: list[dict[str, Any]] = []
     for folder in folders:
-        path = folder / "recordings.json"
-        if not path.exists():
-            continue
-        try:
-            listed = json.loads(path.read_text())
-        except ValueError as error:
-            raise DataError(path, "file", expected="a list of recordings", found=str(error)) from error
-        for entry in listed:
+        for entry in read_recordings(folder):
             for kind in ("video", "rrd"):
                 if entry.get(kind) and (folder / entry[kind]).exists():
                     (out / entry[kind]).parent.mkdir(parents=True, exist_ok=True)
