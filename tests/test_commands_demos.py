@@ -25,7 +25,7 @@ def asked(monkeypatch) -> list[GenerateConfig]:
         pictures = [np.zeros((config.camera_size, config.camera_size, 3), dtype=np.uint8)] * 3
         numbers = np.zeros((3, 8), dtype=np.float32)
         info = {"subtasks": [[0, "reach", "bowl_1", "plate_1"]], "keyframes": [2]}
-        progress(Progress(1, 0, 1, 0))
+        progress(Progress(1, 5, 2, 1, "not solved"))
         yield Episode(
             spec=spec,
             state=numbers,
@@ -53,6 +53,12 @@ def test_either_format_keeps_subtasks_and_keyframes(vla, tmp_path, asked, form):
     episode = source[0]
     assert episode.info["subtasks"] == [[0, "reach", "bowl_1", "plate_1"]] and episode.info["keyframes"] == [2]
     assert asked[0].disturbance == Disturbance() and not asked[0].paraphrase
+
+
+def test_episodes_that_were_given_up_are_told(vla, tmp_path, asked):
+    code, out, err = vla("demos", "--out", tmp_path / "set", "--tasks", 0, "--per-task", 2, "--camera-size", 16)
+    said = " ".join((out + err).split())
+    assert code == 0 and "1 episodes" in said and "5 tries failed, 1 of 2 episodes were given up" in said
 
 
 def test_what_is_done_to_the_expert_on_purpose_is_an_option(vla, tmp_path, asked):

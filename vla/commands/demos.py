@@ -89,9 +89,9 @@ class Demos:
                     writer.add(episode)
                     steps += len(episode)
         seconds = time.monotonic() - begin
-        console.print(
-            f"{self.out}: {state.done} episodes, {steps} steps in {seconds:.0f} s; {state.failed} tries failed"
-        )
+        given_up = f", {state.lost} of {state.total} episodes were given up" if state.lost else ""
+        tries = f"{state.failed} tries failed{given_up}"
+        console.print(f"{self.out}: {state.done} episodes, {steps} steps in {seconds:.0f} s; {tries}")
         return {
             "path": str(self.out),
             "format": self.format,
