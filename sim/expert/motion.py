@@ -22,6 +22,7 @@ type Actions = Iterator[Float64[np.ndarray, "7"]]
 
 PATIENCE = 8  # steps without coming closer, after which a pose counts as reached as well as it can be
 RISES = (0.0, 0.05, 0.10, 0.16, 0.24, 0.32)  # [m] above both ends that a way around is tried at
+BLIND_RISE = 0.16  # [m] of them, that is taken where no way is free
 ASIDE = (0.06, 0.12)  # [m] that what is held goes aside first where something above it, an open drawer, is in its way
 CLEARANCES = (0.02, 0.006)  # [m] of what is carried from what stands around: wanted, and at least
 MISSED_M, MISSED_RAD = 0.05, 0.6  # from a pose in the air that has not been reached
@@ -174,12 +175,13 @@ def _half_round(arm: Arm, start: Pose, goal: Pose) -> Pose | None:
 
 
 def _way(arm: Arm, start: Pose, goal: Pose, gripper: float, held: str | None) -> list[Pose]:
-    """The corners of the lowest way that is free; the highest one if none is."""
+    """The corners of the lowest way that is free; of the one with :data:`BLIND_RISE` if none is."""
     scene = Cloud(arm.solids.around(*([held] if held else [])))
     carried = (arm.solids.of(held).points - start.position) @ start.rotation if held else np.zeros((0, 3))
     carried = carried[:: max(1, len(carried) // 150)]
     opening = {OPEN: OPENING, CLOSED: 0.01}.get(gripper, gripper)
-    ways = [[goal], *_over(start, goal)]
+    over = _over(start, goal)
+    ways = [[goal], *over]
     for clearance, corners in itertools.product(CLEARANCES if held else CLEARANCES[:1], ways):
         if _free(scene, carried, [start, *corners], arm.solids.floor, opening, clearance):
             return corners
@@ -187,7 +189,7 @@ def _way(arm: Arm, start: Pose, goal: Pose, gripper: float, held: str | None) ->
         for corners in _over(aside, goal):
             if _free(scene, carried, [start, aside, *corners], arm.solids.floor, opening, CLEARANCES[-1]):
                 return [aside, *corners]
-    return ways[4]
+    return over[RISES.index(BLIND_RISE)]
 
 
 def _over(start: Pose, goal: Pose) -> list[list[Pose]]:
