@@ -143,6 +143,19 @@ def test_rows_that_do_not_pair_are_compared_within_tasks():
     assert any("no task in common" in warning for warning in found.warnings)
 
 
+def test_tasks_of_the_same_words_in_other_scenes_are_tasks_of_their_own():
+    def scenes(name, solved):
+        parts = [
+            run(name, [column], task=f"KITCHEN_SCENE{place}_open_the_drawer_") for place, column in enumerate(solved)
+        ]
+        return Run(name, tuple(result for part in parts for result in part.results), parts[0].path)
+
+    first, second = scenes("a", [[1] * 8, [1] * 8]), scenes("b", [[0] * 8, [1] * 7 + [0]])
+    (found,) = compare_runs([first, second])
+    assert found.pairing == "row" and found.clustered is not None  # of two tasks, not of one
+    assert found.p_tasks == 0.5  # of the four ways to give two differences a sign, two are as far out
+
+
 def test_who_is_better_is_said_by_the_test_within_tasks_not_by_the_shares_of_easy_ones(tmp_path):
     """Simpson's paradox: the first is better at both tasks and has most of its rows in the hard one."""
     first = run("first", [[1] * 10, [1] * 60 + [0] * 140])

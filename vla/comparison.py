@@ -20,7 +20,7 @@ from vla.clustered import clustered_difference, sign_flip_exact
 from vla.errors import ConfigError, DataError
 from vla.harness_logs import is_harness_log, read_harness_log
 from vla.intervals import holm, independent_difference, mcnemar_exact, paired_difference, stratified_exact
-from vla.pairing import Paired, Pairing, pair, task_key
+from vla.pairing import Paired, Pairing, TaskKey, pair, task_key
 from vla.results import Result, by_row, read_results
 from vla.sensitivity import ALPHA, smallest_independent, smallest_paired
 
@@ -184,11 +184,12 @@ def _paired(first: Run, second: Run, matched: Paired, comparisons: int) -> Contr
     both, only_first, only_second = split[True, True], split[True, False], split[False, True]
     n, neither = len(matched.pairs), split[False, False]
     difference, low, high = paired_difference(both, only_first, only_second, neither)
-    counts = Counter(task_key(a) for a, _ in matched.pairs)
+    task = task_key(first.results, second.results)
+    counts = Counter(task(a) for a, _ in matched.pairs)
     gains = Counter(dict.fromkeys(counts, 0))
     for a, b in matched.pairs:
-        gains[task_key(a)] += a.success - b.success
-    by_task = [gains[task] for task in counts]
+        gains[task(a)] += a.success - b.success
+    by_task = [gains[name] for name in counts]
     p_value = mcnemar_exact(only_first, only_second)
     return Contrast(
         first=first.name,
@@ -220,7 +221,8 @@ def _paired(first: Run, second: Run, matched: Paired, comparisons: int) -> Contr
 
 def _unpaired(first: Run, second: Run, matched: Paired, comparisons: int) -> Contrast:
     warnings = list(matched.warnings)
-    ours, theirs = _by_task(first), _by_task(second)
+    name = task_key(first.results, second.results)
+    ours, theirs = _by_task(first, name), _by_task(second, name)
     common = [task for task in ours if task in theirs]
     if common:
         tables = [(*ours[task], *theirs[task]) for task in common]
@@ -272,10 +274,10 @@ def _favoured(first: Run, second: Run, lead: float) -> str:
     return "" if abs(lead) < 1e-9 else first.name if lead > 0 else second.name
 
 
-def _by_task(run: Run) -> dict[tuple[str, str], tuple[int, int]]:
+def _by_task(run: Run, name: TaskKey) -> dict[tuple[str, str], tuple[int, int]]:
     """Successes and tries of each task, errors left out."""
     scored = [result for result in run.results if result.status != "error"]
-    tries, solved = Counter(map(task_key, scored)), Counter(task_key(r) for r in scored if r.success)
+    tries, solved = Counter(map(name, scored)), Counter(name(result) for result in scored if result.success)
     return {task: (solved[task], tries[task]) for task in tries}
 
 

@@ -46,9 +46,23 @@ def task_words(task: str) -> str:
     return " ".join(_SCENE_PREFIX.sub("", task).replace("_", " ").lower().split())
 
 
-def task_key(result: Result) -> tuple[str, str]:
-    """Suite and sentence: what names a task in our results and in logs of others."""
-    return result.row.suite, task_words(result.row.task)
+type TaskKey = Callable[[Result], tuple[str, str]]
+"""Suite and name of a result's task."""
+
+
+def task_key(first: Sequence[Result], second: Sequence[Result]) -> TaskKey:
+    """What names the tasks of two runs alike: their own names if any of them is in both, else their sentences.
+
+    Logs of others have sentences only, which say less: LIBERO-90 has 90 tasks and 74 sentences, because the same is to
+    be done in several scenes.
+    """
+    if {_named(result) for result in first} & {_named(result) for result in second}:
+        return _named
+    return lambda result: (result.row.suite, task_words(result.row.task))
+
+
+def _named(result: Result) -> tuple[str, str]:
+    return result.row.suite, result.row.task
 
 
 def pair(first: Sequence[Result], second: Sequence[Result]) -> Paired:
@@ -88,17 +102,17 @@ def _best(
 ) -> tuple[Pairing, dict[Hashable, Result], dict[Hashable, Result]]:
     """The way that pairs more rows; the row itself if both pair as many."""
     found: list[tuple[int, Pairing, dict[Hashable, Result], dict[Hashable, Result]]] = []
-    ways: list[tuple[Pairing, Callable[[Result], Hashable]]] = [("row", lambda r: r.row), ("scene", _scene)]
+    task = task_key(first, second)
+
+    def scene(result: Result) -> Hashable:
+        return (*task(result), result.row.init) if result.row.init >= 0 else result.row
+
+    ways: list[tuple[Pairing, Callable[[Result], Hashable]]] = [("row", lambda r: r.row), ("scene", scene)]
     for kind, key in ways:
         ours, theirs = _unique(first, key), _unique(second, key)
         found.append((len(ours.keys() & theirs.keys()), kind, ours, theirs))
     count, kind, ours, theirs = max(found, key=lambda way: way[0])
     return (kind, ours, theirs) if count else ("none", {}, {})
-
-
-def _scene(result: Result) -> Hashable:
-    row = result.row
-    return (*task_key(result), row.init) if row.init >= 0 else row
 
 
 def _unique(results: Sequence[Result], key: Callable[[Result], Hashable]) -> dict[Hashable, Result]:
