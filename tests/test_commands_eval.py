@@ -19,7 +19,7 @@ from vla.errors import ConfigError, DataError, UnknownName
 from vla.experience import Observation
 from vla.ledger import write_ledger
 from vla.recordings import read_recordings
-from vla.results import read_results
+from vla.results import Result, read_results
 from vla.rows import Row
 
 
@@ -82,6 +82,19 @@ def test_compare_of_what_cannot_be(vla, logs, tmp_path):
 def test_merge_of_what_is_no_run(vla, tmp_path):
     code, _, err = vla("eval", "merge", tmp_path, "--out", tmp_path / "out")
     assert code == 2 and "protocol.json" in err
+
+
+@pytest.mark.parametrize(("status", "said"), [("success", "rows"), ("error", "cannot be compared")])
+def test_runs_that_miss_rows_or_have_errors_only_are_merged_with_a_report(vla, tmp_path, status, said):
+    rows = [Row("libero_goal", "open_the_drawer", init, init) for init in range(3)]
+    protocol = {"embodiment": None, "checkpoint": None, "rows": [row.to_json() for row in rows], "name": "x"}
+    write_ledger(tmp_path / "part" / "trained", protocol, [Result(row, "success") for row in rows])
+    write_ledger(tmp_path / "part" / "blank", protocol, [Result(row, status) for row in rows[:2]])
+    code, out, err = vla("eval", "merge", tmp_path / "part", "--out", tmp_path / "out", "--allow-missing", "--json")
+    assert code == 0 and said in err + out
+    compared = json.loads(out)["comparisons"]["trained vs blank"]
+    assert compared.get("n") == (2 if status == "success" else None)
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 @pytest.mark.parametrize("suite", ["libero_100", "libero_spatial_env", "libero_goal_object_ood", "libero_spatial_spaw"])

@@ -240,11 +240,16 @@ def _add(table: Table, label: str, cell: dict[str, Any]) -> None:
 
 
 def compare_all(console: Console, runs: dict[str, list[Result]]) -> dict[str, Any]:
-    """The first run against each other one, row by row."""
+    """The first run against each other one, over the rows that both finished; one that finished none is told."""
     (first, ours), *others = runs.items()
     found = {}
     for name, results in others:
-        result = compare(ours, results)
+        try:
+            result = compare(ours, results, allow_missing=True)
+        except ConfigError as error:
+            console.print(f"{first} and {name} cannot be compared: {error}", markup=False, highlight=False)
+            found[f"{first} vs {name}"] = {"error": str(error)}
+            continue
         console.print(
             f"{first} minus {name}: {100 * result.difference:+.0f} points "
             f"({100 * result.low:+.0f} to {100 * result.high:+.0f}), exact McNemar p = {result.p_value:.2g}, "
