@@ -5,7 +5,6 @@ A process of its own for each model also means that one which MuJoCo cannot stan
 
 import contextlib
 import io
-import os
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from PIL import Image as PilImage
 
+from vla.child_process import cores
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Image
 from vla.sim.expert.workers import Crashed, Worker
@@ -82,7 +82,7 @@ def render_states(config: RenderConfig, jobs: Iterable[RenderJob], count: int) -
         DataError: a demonstration carries no model that can be drawn here, or its states do not fit it.
         BodyFault: MuJoCo or the renderer crashed; the message names the demonstration.
     """
-    processes = min(config.workers or os.cpu_count() or 1, count)
+    processes = min(config.workers or cores(), count)
     waiting: list[tuple[Worker, str]] = []
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(_Renderer, config, share=processes)) for _ in range(processes)]

@@ -1,7 +1,6 @@
 """Made ahead by threads, in order, from any number on; errors arrive as they were raised."""
 
 import itertools
-import os
 import threading
 import time
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from vla.errors import DataError
-from vla.training.read_ahead import cores, read_ahead
+from vla.training.read_ahead import read_ahead
 from vla.training.slot import Empty
 
 
@@ -57,7 +56,3 @@ def test_closing_ends_the_threads():
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() <= before
-
-
-def test_cores_are_those_of_this_process():
-    assert 1 <= cores() <= (os.cpu_count() or 1)

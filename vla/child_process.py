@@ -19,6 +19,11 @@ STOP_S = 5.0
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
+def cores() -> int:
+    """That this process may use; a batch system or ``taskset`` may leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def start_child(target: Callable[..., None], arguments: tuple[Any, ...], *, threads: int) -> BaseProcess:
     """A spawned process, so that nothing of this one leaks into it; Ctrl-C does not reach it, only its parent stops it.
 

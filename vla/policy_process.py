@@ -10,7 +10,6 @@ Every simulator has a pipe and frames that nobody else has, so that one that is 
 process that dies takes the episodes along that were running; the next simulator to start finds a new one.
 """
 
-import os
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from vla.batching import Batcher, one_by_one, together
-from vla.child_process import STOP_S, become_child, cause_of_death, end_child, start_child
+from vla.child_process import STOP_S, become_child, cause_of_death, cores, end_child, start_child
 from vla.embodiment import CameraSpec, EmbodimentSpec
 from vla.episode_worker import Factory, Fingerprinted
 from vla.errors import ConfigError, VlaError
@@ -111,8 +110,7 @@ class PolicyProcess:
         if self._process is None or not self._process.is_alive():
             self.close()
             self._control, theirs = get_context("spawn").Pipe()
-            threads = len(os.sched_getaffinity(0))
-            self._process = start_child(_serve, (theirs, self.factory, self.size, self.log), threads=threads)
+            self._process = start_child(_serve, (theirs, self.factory, self.size, self.log), threads=cores())
             theirs.close()
             self._facts = self._heard()
         assert self._facts is not None  # set with the process

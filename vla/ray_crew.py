@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vla.child_process import STOP_S
+from vla.child_process import STOP_S, cores
 from vla.errors import ConfigError, DependencyMissing, VlaError
 from vla.workers import DEATHS_WHILE_LOADING, Answer, Crash, Handler, Waiting, crash_of, next_group, queues
 
@@ -102,7 +102,7 @@ def connect(cluster: Cluster, workers: int) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     # "local" is a cluster of its own, whatever runs already
-    options: dict[str, Any] = {"num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False}
+    options: dict[str, Any] = {"num_cpus": max(workers, cores()), "include_dashboard": False}
     for left in reversed(range(_STARTS if local else 1)):
         try:
             ray.init(cluster.address, log_to_driver=False, **(options if local else {}))

@@ -7,7 +7,6 @@
 """
 
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -25,6 +24,7 @@ from vla.child_process import (
     STOP_S,
     become_child,
     cause_of_death,
+    cores,
     end_child,
     oom_kills,
     out_of_memory,
@@ -221,7 +221,7 @@ def _start(factory: Callable[[], Handler], equip: Equip | None, log: Path | None
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     kills = oom_kills()
     with nullcontext(factory) if equip is None else equip() as made:
-        process = start_child(_work, (theirs, made, log), threads=len(os.sched_getaffinity(0)) // share)
+        process = start_child(_work, (theirs, made, log), threads=cores() // share)
     theirs.close()  # or the end of the process would not be seen at our end
     return _Worker(process, ours, kills=kills)
 

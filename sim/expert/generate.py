@@ -9,12 +9,12 @@
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from vla.child_process import cores
 from vla.errors import BodyFault, ConfigError
 from vla.experience import Episode
 from vla.rows import EVALUATION_SEEDS, Row
@@ -116,7 +116,7 @@ def generate(config: GenerateConfig, progress: Callable[[Progress], None] | None
     """
     simulator_version.check(allow_drift=config.allow_simulator_drift)  # not first in each process
     jobs = _jobs(config)
-    count = min(config.workers or os.cpu_count() or 1, len(jobs))
+    count = min(config.workers or cores(), len(jobs))
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(_Maker, config, share=count)) for _ in range(count)]
         for index, job in enumerate(jobs[:count]):

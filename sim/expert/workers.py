@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from vla.child_process import die_with_parent
+from vla.child_process import cores, die_with_parent
 from vla.errors import BodyFault, VlaError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LP_NUM_THREADS")
@@ -31,7 +31,7 @@ class Worker:
     def __init__(self, make: Callable[[Any], Callable[[Any], Any]], argument: Any, *, share: int = 1):
         self._make = make
         self._argument = argument
-        self._threads = max(1, (os.cpu_count() or 1) // share)
+        self._threads = max(1, cores() // share)
         self._process: Any = None
         self._connection: Connection | None = None
 

@@ -1,6 +1,5 @@
 """``vla eval rrd``: recordings of rows of a finished run, chosen afterwards."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ class Rrd:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Choose, run, list the files."""
+        from vla.child_process import cores
         from vla.evaluate import record_rows
         from vla.ledger import read_ledger
         from vla.recordings import choose_rows
@@ -51,7 +51,7 @@ class Rrd:
         chosen = list(dict.fromkeys(chosen))
         if len(chosen) > self.limit:
             console.print(f"{self.limit} of {len(chosen)} rows; --limit changes that")
-        workers = self.workers or os.cpu_count() or 1
+        workers = self.workers or cores()
         jobs = record_rows(folder, chosen[: self.limit], videos=not self.no_videos, workers=workers)
         made = [str(file) for job in jobs for file in (job.rrd, job.video) if file and file.exists()]
         for file in made:

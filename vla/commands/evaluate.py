@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
+from vla.child_process import cores
 from vla.commands.name_value import parse_settings
 from vla.commands.simulator import LIBERO, SCENES, InAnother, InLibero
 from vla.commands.subject import Subject, find_subject
@@ -152,7 +152,7 @@ class Evaluate:
         from vla.ray_crew import Cluster
 
         setup = self._simulator.setup(subject.spec, rows)
-        workers = self.workers or os.cpu_count() or 1
+        workers = self.workers or cores()
         batch = (0 if self._device() == "cpu" or self.ray_address else 8) if self.batch is None else self.batch
         return run_rows(
             rows,

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vla.child_process import cores
 from vla.errors import ConfigError
 from vla.experience import Place
 from vla.model.answers import Answers
@@ -20,7 +21,6 @@ from vla.training.journal import Journal
 from vla.training.loader import CachedLoader, LiveLoader, Loader
 from vla.training.pairs import PairLoader, Pairs
 from vla.training.ranks import Ranks
-from vla.training.read_ahead import cores
 from vla.training.shard import Shard, extra_shard
 from vla.training.windows import Windows, read_windows
 

@@ -23,21 +23,16 @@ grain and of torch copy every batch into memory that is new each time, which cos
 step, since a step's batch is a function of its number.
 """
 
-import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
+from vla.child_process import cores
 from vla.training.batch_workers import made_by_processes
 from vla.training.malloc import keep_freed_memory
 from vla.training.slot import Empty, empty_for_pictures
 
 _ENDLESS = 1 << 48  # batches; grain wants a number
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def read_ahead[T](
