@@ -208,7 +208,7 @@ class _Ground:
 def _all_free(room: Room, rests: Offsets, steps: Offsets) -> Bool[np.ndarray, "n"]:
     """Whether a thing has room after each of some steps from where it rests."""
     swept = (rests[:, None] + steps).reshape(-1, 3)
-    return (room.gaps(swept) > CLEAR).reshape(len(rests), len(steps)).all(axis=1)
+    return np.asarray((room.gaps(swept) > CLEAR).reshape(len(rests), len(steps)).all(axis=1))
 
 
 def _cheapest(found: list[Placement]) -> list[Placement]:
