@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from served import SPEC, Known, served
 
 from vla.commands import choices
 from vla.commands.eval import with_run
-from vla.commands.evaluate import Evaluate
+from vla.commands.evaluate import Evaluate, compare_all
 from vla.commands.policy_choice import opened
 from vla.commands.subject import find_subject
 from vla.errors import ConfigError, DataError, UnknownName
 from vla.experience import Observation
 from vla.ledger import write_ledger
 from vla.recordings import read_recordings
-from vla.results import read_results
+from vla.results import Result, read_results
 from vla.rows import Row
 
 
@@ -82,6 +83,44 @@ def test_compare_of_what_cannot_be(vla, logs, tmp_path):
 def test_merge_of_what_is_no_run(vla, tmp_path):
     code, _, err = vla("eval", "merge", tmp_path, "--out", tmp_path / "out")
     assert code == 2 and "protocol.json" in err
+
+
+def _parts(folder, name, *inits):
+    """Two parts of an evaluation of two rows, of which those with these initial states are finished."""
+    rows = [Row("libero_spatial", "reach", init, init) for init in (0, 1)]
+    for number, row in enumerate(rows, start=1):
+        shard = {"number": number, "of": 2, "rows": [item.to_json() for item in rows]}
+        policy = {"checkpoint": f"/machine{number}/policy"}
+        protocol = {"embodiment": "e", "checkpoint": "c", "name": name, "policy": policy, "shard": shard}
+        done = [Result(row, "success", policy=name, embodiment="e", checkpoint="c")] if row.init in inits else []
+        write_ledger(folder / str(number) / name, protocol | {"rows": [row.to_json()]}, done)
+
+
+def test_merge_writes_nothing_if_a_variant_is_not_finished(vla, tmp_path):
+    _parts(tmp_path, "trained", 0, 1)
+    _parts(tmp_path, "blank", 0)
+    merge = ("eval", "merge", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "all", "--json")
+    code, _, err = vla(*merge)
+    assert code == 2 and "1 of 2 rows have no result yet" in err and not (tmp_path / "all").exists()
+    code, out, err = vla(*merge, "--allow-missing")
+    assert code == 0, err
+    value = json.loads(out)
+    assert {name: run["n"] for name, run in value["runs"].items()} == {"trained": 2, "blank": 1}
+    assert value["comparisons"]["trained vs blank"]["n"] == 1
+
+
+def test_what_cannot_be_compared_is_no_reason_to_report_nothing(capsys):
+    row = Row("libero_spatial", "reach", 0, 0)
+    runs = {"trained": [Result(row, "success")], "untrained": [Result(row, "error", error_kind="time-out")]}
+    assert compare_all(Console(), runs) == {"trained vs untrained": None}
+    assert "no row that both sides finished" in " ".join(capsys.readouterr().out.split())
+
+
+def test_merge_of_single_runs_keeps_their_name(vla, tmp_path):
+    """Also of machines that have the same weights in different places."""
+    _parts(tmp_path, "blank", 0, 1)
+    code, out, err = vla("eval", "merge", tmp_path / "1/blank", tmp_path / "2/blank", "--out", tmp_path / "a", "--json")
+    assert code == 0 and list(json.loads(out)["runs"]) == ["blank"] and (tmp_path / "a" / "blank").is_dir(), err
 
 
 @pytest.mark.parametrize("suite", ["libero_100", "libero_spatial_env", "libero_goal_object_ood", "libero_spatial_spaw"])

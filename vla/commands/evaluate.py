@@ -18,7 +18,7 @@ from vla.commands.subject import Subject, find_subject
 from vla.commands.train import DATA_FILE
 from vla.errors import ConfigError
 from vla.protocol_libero import Protocol, find_protocol
-from vla.report_text import errors_said
+from vla.report_text import count_said, errors_said
 from vla.results import Result, compare, summarise
 from vla.rows import Row, read_rows
 from vla.shards import Shard
@@ -240,15 +240,20 @@ def _add(table: Table, label: str, cell: dict[str, Any]) -> None:
 
 
 def compare_all(console: Console, runs: dict[str, list[Result]]) -> dict[str, Any]:
-    """The first run against each other one, row by row."""
+    """The first run against each other one, row by row; None where no row was finished by both."""
     (first, ours), *others = runs.items()
-    found = {}
+    found: dict[str, Any] = {}
     for name, results in others:
-        result = compare(ours, results)
+        try:
+            result = compare(ours, results, allow_missing=True)  # joined parts may lack rows
+        except ConfigError as error:  # what was measured is reported all the same
+            console.print(f"{first} and {name} cannot be compared: {error}")
+            found[f"{first} vs {name}"] = None
+            continue
         console.print(
             f"{first} minus {name}: {100 * result.difference:+.0f} points "
             f"({100 * result.low:+.0f} to {100 * result.high:+.0f}), exact McNemar p = {result.p_value:.2g}, "
-            f"{result.n} rows"
+            f"{count_said(result.n, 'row')}{f', {result.left_out} left out' if result.left_out else ''}"
         )
         found[f"{first} vs {name}"] = result.to_json()
     return found
