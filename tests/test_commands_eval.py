@@ -1,5 +1,6 @@
 """``vla eval`` and what belongs to it, as users meet it."""
 
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -13,7 +14,7 @@ from served import SPEC, Known, served
 
 from vla.commands import choices
 from vla.commands.eval import with_run
-from vla.commands.evaluate import Evaluate, compare_all
+from vla.commands.evaluate import Evaluate, compare_all, print_summary
 from vla.commands.policy_choice import opened
 from vla.commands.subject import find_subject
 from vla.errors import ConfigError, DataError, UnknownName
@@ -114,6 +115,16 @@ def test_what_cannot_be_compared_is_no_reason_to_report_nothing(capsys):
     runs = {"trained": [Result(row, "success")], "untrained": [Result(row, "error", error_kind="time-out")]}
     assert compare_all(Console(), runs) == {"trained vs untrained": None}
     assert "no row that both sides finished" in " ".join(capsys.readouterr().out.split())
+
+
+def test_tasks_are_told_apart_in_a_narrow_terminal():
+    """Names of libero_spatial begin alike."""
+    tasks = [f"pick_up_the_black_bowl_next_to_the_{thing}_and_place_it_on_the_plate" for thing in ("plate", "ramekin")]
+    results = [Result(Row("libero_spatial", task, 0, 0), "success") for task in tasks]
+    narrow = Console(width=80, record=True, file=io.StringIO())
+    print_summary(narrow, "trained", results)
+    column = "".join(line.split("│")[1].strip() for line in narrow.export_text().splitlines() if line.startswith("│"))
+    assert all(task in column for task in tasks)
 
 
 def test_merge_of_single_runs_keeps_their_name(vla, tmp_path):
@@ -248,6 +259,8 @@ def test_a_policy_by_name_takes_settings(tmp_path):
         find("replay")
     with pytest.raises(DataError):
         find(tmp_path)
+    with pytest.raises(UnknownName, match="checkpoint, or policy by name, 'holt'; closest: hold"):
+        find("holt")
     with pytest.raises(ConfigError, match="--set is for policies by name"):
         find(tmp_path, "gripper=0")
     with pytest.raises(ConfigError, match="gripper is of type float, found 'open'"):
@@ -339,7 +352,7 @@ def test_another_simulator_runs_by_its_name(vla, point, tmp_path):
         (("--sim", "gym_env", "--sim-set", "max_steps"), "expected NAME=VALUE"),
         (("--sim", "robosuite_env", "--sim-set", "fused=no"), "fused is of type bool"),
         (("--sim", "robosuite_env", "--suite", "robosuit"), "closest: robosuite"),
-        (("--sim", "robosuite_env", "--tasks", "Lift", "9"), "task of robosuite"),
+        (("--sim", "robosuite_env", "--tasks", "Lift", "9"), "robosuite has no task 9"),
     ],
 )
 def test_what_a_simulator_does_not_have_is_named(vla, tmp_path, options, match):

@@ -19,8 +19,8 @@ from vla.clustered import clustered_difference, sign_flip_exact
 from vla.errors import ConfigError, DataError
 from vla.harness_logs import is_harness_log, read_harness_log
 from vla.intervals import holm, independent_difference, mcnemar_exact, paired_difference, stratified_exact
-from vla.pairing import Paired, Pairing, pair, task_key
-from vla.results import Result, by_row, read_results
+from vla.pairing import Paired, Pairing, pair, task_key, task_words
+from vla.results import Result, by_row, read_results, summarise
 from vla.sensitivity import ALPHA, smallest_independent, smallest_paired
 
 
@@ -140,12 +140,30 @@ def _json(path: Path) -> Any:
 
 def _short(paths: Sequence[Path]) -> list[str]:
     """As many last parts of each path as tell them all apart."""
+    if not paths:
+        return []
     parts = [path.resolve().with_suffix("").parts if path.suffix else path.resolve().parts for path in paths]
     for length in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-length:]) for part in parts]
         if len(set(names)) == len(names):
             return names
     raise ConfigError(f"a run is there twice: {', '.join(map(str, paths))}")
+
+
+def summarise_alike(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """:func:`vla.results.summarise` of each run, a task under the name that the first run which has it gives it.
+
+    Logs of others name tasks by their sentence. A sentence that a run has in several scenes (libero_90) names none.
+    """
+    summaries = [summarise(run.results) for run in runs]
+    names: dict[tuple[str, str], str] = {}
+    for summary in summaries:
+        words = [(cell["suite"], task_words(cell["task"])) for cell in summary["tasks"]]
+        once = {key for key, count in Counter(words).items() if count == 1}
+        for key, cell in zip(words, summary["tasks"], strict=True):
+            if key in once:
+                cell["task"] = names.setdefault(key, cell["task"])
+    return summaries
 
 
 def compare_runs(runs: Sequence[Run], *, all_pairs: bool = False) -> list[Contrast]:
@@ -180,10 +198,10 @@ def _paired(first: Run, second: Run, matched: Paired, comparisons: int) -> Contr
     both, only_first, only_second = split[True, True], split[True, False], split[False, True]
     n, neither = len(matched.pairs), split[False, False]
     difference, low, high = paired_difference(both, only_first, only_second, neither)
-    counts = Counter(task_key(a) for a, _ in matched.pairs)
+    counts = Counter((a.row.suite, a.row.task) for a, _ in matched.pairs)  # libero_90 has a sentence in several scenes
     gains = Counter(dict.fromkeys(counts, 0))
     for a, b in matched.pairs:
-        gains[task_key(a)] += a.success - b.success
+        gains[a.row.suite, a.row.task] += a.success - b.success
     by_task = [gains[task] for task in counts]
     p_value = mcnemar_exact(only_first, only_second)
     return Contrast(

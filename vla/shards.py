@@ -56,7 +56,7 @@ class Shard:
             ConfigError: there are fewer rows than parts.
         """
         if len(rows) < self.of:
-            raise ConfigError(f"{len(rows)} rows cannot be divided into {self.of} parts")
+            raise ConfigError(f"shard {self.number}/{self.of}: {len(rows)} rows cannot be divided into {self.of}")
         return list(rows[len(rows) * (self.number - 1) // self.of : len(rows) * self.number // self.of])
 
     def to_json(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional
 
 from vla.commands.name_value import parse_settings
@@ -220,7 +220,8 @@ class Evaluate:
 def print_summary(console: Console, name: str, results: Sequence[Result]) -> None:
     """A table of success by task, and by suite and perturbation where there are several."""
     summary = summarise(results)
-    table = Table("", "success", "95 % Wilson", "by task", "errors", "mean steps", title=name)
+    first = Column("", overflow="fold")  # tasks differ in their last words
+    table = Table(first, "success", "95 % Wilson", "by task", "errors", "mean steps", title=name)
     groups = [("tasks", "task"), ("suites", "suite"), ("perturbations", "perturbation")]
     for group, label in groups:
         cells = summary[group]
