@@ -69,6 +69,12 @@ def test_scenes_of_one_sentence_are_tasks_of_their_own():
     assert found.pairing == "row" and found.clustered is not None and found.p_tasks == 1.0
 
 
+def test_variants_are_compared_with_the_policy_itself(tmp_path):
+    for name in ("blank", "trained", "untrained"):
+        write_results(tmp_path / name / "results.parquet", named(name, "reach").results)
+    assert [run.name for run in read_runs([tmp_path])] == ["trained", "blank", "untrained"]
+
+
 def test_nothing_to_compare_is_said_as_that():
     with pytest.raises(ConfigError, match="at least two runs, found 0"):
         compare_runs(read_runs([]))

@@ -123,6 +123,7 @@ def _runs(path: Path) -> list[Run]:
     if not path.is_dir():
         raise DataError(path, "file", expected="results (a folder, Parquet or a harness log)", found="nothing")
     inside = sorted(part for part in path.iterdir() if (part / "results.parquet").exists())
+    inside.sort(key=lambda part: part.name != "trained")  # what its variants are compared with
     if inside:
         return [run for part in inside for run in _runs(part)]
     logs = [part for part in sorted(path.glob("*.json")) if is_harness_log(_json(part))]
