@@ -93,6 +93,8 @@ def run_rows(
     """
     if not rows or len(set(rows)) != len(rows):
         raise ConfigError(f"an evaluation needs rows, each once; found {len(rows)}, {len(set(rows))} different")
+    if workers < 1:  # before the folder is made
+        raise ConfigError(f"there must be at least one worker, found {workers}")
     factory = HandlerFactory(benchmark_factory, policy_factory, name, execute)
     settings = {
         "name": name,
