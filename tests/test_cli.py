@@ -182,5 +182,7 @@ def test_tasks_by_number_and_name():
     names = choices.task_names("libero_spatial", ())
     assert len(names) == 10
     assert choices.task_names("libero_spatial", ("3", names[3], names[1])) == [names[3], names[1]]
-    with pytest.raises(UnknownName):
+    with pytest.raises(ConfigError, match="no task 10: its tasks are 0 to 9"):
         choices.task_names("libero_spatial", ("10",))
+    with pytest.raises(UnknownName, match="place_it_on_the_plate"):
+        choices.task_names("libero_spatial", (names[3] + "s",))

@@ -55,12 +55,6 @@ def test_either_format_keeps_subtasks_and_keyframes(vla, tmp_path, asked, form):
     assert asked[0].disturbance == Disturbance() and not asked[0].paraphrase
 
 
-def test_episodes_that_were_given_up_are_told(vla, tmp_path, asked):
-    code, out, err = vla("demos", "--out", tmp_path / "set", "--tasks", 0, "--per-task", 2, "--camera-size", 16)
-    said = " ".join((out + err).split())
-    assert code == 0 and "1 episodes" in said and "5 tries failed, 1 of 2 episodes were given up" in said
-
-
 def test_what_is_done_to_the_expert_on_purpose_is_an_option(vla, tmp_path, asked):
     for place, (name, expected) in enumerate((("none", NONE), ("noise", Disturbance()), ("recovery", RECOVERIES))):
         out = tmp_path / str(place)
@@ -68,3 +62,28 @@ def test_what_is_done_to_the_expert_on_purpose_is_an_option(vla, tmp_path, asked
         assert asked[-1].disturbance == expected and asked[-1].paraphrase
     assert vla("demos", "--out", tmp_path / "x", "--perturb", "violent")[0] == 2
     assert dataclasses.replace(RECOVERIES, slips=0.0, bumps=0.0) == Disturbance()
+
+
+def test_a_stop_says_that_nothing_was_written(vla, tmp_path, asked, monkeypatch):
+    """Unlike trainings and evaluations, which go on."""
+    whole = generating.generate
+
+    def stopped(config, progress):
+        yield from whole(config, progress)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generating, "generate", stopped)
+    code, _, err = vla("demos", "--out", tmp_path / "set", "--tasks", 0, "--camera-size", 16)
+    assert code == 130 and "nothing was written" in err and not list(tmp_path.iterdir())
+
+
+def test_episodes_that_were_given_up_are_said(vla, tmp_path, asked, monkeypatch):
+    whole = generating.generate
+
+    def some(config, progress):
+        yield from whole(config, progress)
+        progress(Progress(1, 3, 2, 1, "reach episode 1: not solved"))
+
+    monkeypatch.setattr(generating, "generate", some)
+    code, out, _ = vla("demos", "--out", tmp_path / "set", "--tasks", 0, "--camera-size", 16)
+    assert code == 0 and "1 of 2 episodes given up, the last: reach episode 1: not solved" in out

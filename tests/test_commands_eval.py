@@ -1,5 +1,6 @@
 """``vla eval`` and what belongs to it, as users meet it."""
 
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -8,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from served import SPEC, Known, served
 
 from vla.commands import choices
 from vla.commands.eval import with_run
-from vla.commands.evaluate import Evaluate
+from vla.commands.evaluate import Evaluate, compare_all, print_summary
 from vla.commands.policy_choice import opened
 from vla.commands.subject import find_subject
 from vla.errors import ConfigError, DataError, UnknownName
@@ -95,6 +97,54 @@ def test_runs_that_miss_rows_or_have_errors_only_are_merged_with_a_report(vla, t
     compared = json.loads(out)["comparisons"]["trained vs blank"]
     assert compared.get("n") == (2 if status == "success" else None)
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def _parts(folder, name, *inits):
+    """Two parts of an evaluation of two rows, of which those with these initial states are finished."""
+    rows = [Row("libero_spatial", "reach", init, init) for init in (0, 1)]
+    for number, row in enumerate(rows, start=1):
+        shard = {"number": number, "of": 2, "rows": [item.to_json() for item in rows]}
+        policy = {"checkpoint": f"/machine{number}/policy"}
+        protocol = {"embodiment": "e", "checkpoint": "c", "name": name, "policy": policy, "shard": shard}
+        done = [Result(row, "success", policy=name, embodiment="e", checkpoint="c")] if row.init in inits else []
+        write_ledger(folder / str(number) / name, protocol | {"rows": [row.to_json()]}, done)
+
+
+def test_merge_writes_nothing_if_a_variant_is_not_finished(vla, tmp_path):
+    _parts(tmp_path, "trained", 0, 1)
+    _parts(tmp_path, "blank", 0)
+    merge = ("eval", "merge", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "all", "--json")
+    code, _, err = vla(*merge)
+    assert code == 2 and "1 of 2 rows have no result yet" in err and not (tmp_path / "all").exists()
+    code, out, err = vla(*merge, "--allow-missing")
+    assert code == 0, err
+    value = json.loads(out)
+    assert {name: run["n"] for name, run in value["runs"].items()} == {"trained": 2, "blank": 1}
+    assert value["comparisons"]["trained vs blank"]["n"] == 1
+
+
+def test_what_cannot_be_compared_is_no_reason_to_report_nothing(capsys):
+    row = Row("libero_spatial", "reach", 0, 0)
+    runs = {"trained": [Result(row, "success")], "untrained": [Result(row, "error", error_kind="time-out")]}
+    assert list(compare_all(Console(), runs)["trained vs untrained"]) == ["error"]
+    assert "no row that both sides finished" in " ".join(capsys.readouterr().out.split())
+
+
+def test_tasks_are_told_apart_in_a_narrow_terminal():
+    """Names of libero_spatial begin alike."""
+    tasks = [f"pick_up_the_black_bowl_next_to_the_{thing}_and_place_it_on_the_plate" for thing in ("plate", "ramekin")]
+    results = [Result(Row("libero_spatial", task, 0, 0), "success") for task in tasks]
+    narrow = Console(width=80, record=True, file=io.StringIO())
+    print_summary(narrow, "trained", results)
+    column = "".join(line.split("│")[1].strip() for line in narrow.export_text().splitlines() if line.startswith("│"))
+    assert all(task in column for task in tasks)
+
+
+def test_merge_of_single_runs_keeps_their_name(vla, tmp_path):
+    """Also of machines that have the same weights in different places."""
+    _parts(tmp_path, "blank", 0, 1)
+    code, out, err = vla("eval", "merge", tmp_path / "1/blank", tmp_path / "2/blank", "--out", tmp_path / "a", "--json")
+    assert code == 0 and list(json.loads(out)["runs"]) == ["blank"] and (tmp_path / "a" / "blank").is_dir(), err
 
 
 @pytest.mark.parametrize("suite", ["libero_100", "libero_spatial_env", "libero_goal_object_ood", "libero_spatial_spaw"])
@@ -222,6 +272,8 @@ def test_a_policy_by_name_takes_settings(tmp_path):
         find("replay")
     with pytest.raises(DataError):
         find(tmp_path)
+    with pytest.raises(UnknownName, match="checkpoint, or policy by name, 'holt'; closest: hold"):
+        find("holt")
     with pytest.raises(ConfigError, match="--set is for policies by name"):
         find(tmp_path, "gripper=0")
     with pytest.raises(ConfigError, match="gripper is of type float, found 'open'"):
@@ -313,7 +365,7 @@ def test_another_simulator_runs_by_its_name(vla, point, tmp_path):
         (("--sim", "gym_env", "--sim-set", "max_steps"), "expected NAME=VALUE"),
         (("--sim", "robosuite_env", "--sim-set", "fused=no"), "fused is of type bool"),
         (("--sim", "robosuite_env", "--suite", "robosuit"), "closest: robosuite"),
-        (("--sim", "robosuite_env", "--tasks", "Lift", "9"), "task of robosuite"),
+        (("--sim", "robosuite_env", "--tasks", "Lift", "9"), "robosuite has no task 9"),
     ],
 )
 def test_what_a_simulator_does_not_have_is_named(vla, tmp_path, options, match):

@@ -3,11 +3,12 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vla.comparison import Run, compare_runs, contrast, read_runs
+from vla.comparison import Run, compare_runs, contrast, read_runs, summarise_alike
 from vla.errors import ConfigError, DataError
 from vla.report_comparison import write_comparison
 from vla.results import Result, summarise, write_results
@@ -47,6 +48,37 @@ def perturbed(logs, tmp_path):
                     episode["failure_reason"] = "connection_lost"
         (folder / path.name).write_text(json.dumps(value))
     return folder
+
+
+def named(name, *tasks, suite="libero_90"):
+    results = [Result(Row(suite, task, init, 0), "success" if init else "failure") for task in tasks for init in (0, 1)]
+    return Run(name, tuple(results), Path(name))
+
+
+def test_a_task_has_one_line_whatever_a_run_calls_it():
+    stove, twice = "KITCHEN_SCENE3_turn_on_the_stove", ("KITCHEN_SCENE1_open_it", "KITCHEN_SCENE2_open_it")
+    ours, log = summarise_alike([named("ours", stove, *twice), named("log", "turn on the stove", "open it", "other")])
+    assert [cell["task"] for cell in ours["tasks"]] == [stove, *twice]
+    assert [cell["task"] for cell in log["tasks"]] == [stove, "open it", "other"]  # which of the two is not said
+
+
+def test_scenes_of_one_sentence_are_tasks_of_their_own():
+    """Two tasks of libero_90, between which the difference lies: no interval over one task, but one over two."""
+    first, second = (named(name, "KITCHEN_SCENE1_open_it", "KITCHEN_SCENE2_open_it") for name in ("a", "b"))
+    worse = [replace(r, status="failure") if r.row.task.startswith("KITCHEN_SCENE2") else r for r in second.results]
+    found = contrast(first, replace(second, results=tuple(worse)))
+    assert found.pairing == "row" and found.clustered is not None and found.p_tasks == 1.0
+
+
+def test_variants_are_compared_with_the_policy_itself(tmp_path):
+    for name in ("blank", "trained", "untrained"):
+        write_results(tmp_path / name / "results.parquet", named(name, "reach").results)
+    assert [run.name for run in read_runs([tmp_path])] == ["trained", "blank", "untrained"]
+
+
+def test_nothing_to_compare_is_said_as_that():
+    with pytest.raises(ConfigError, match="at least two runs, found 0"):
+        compare_runs(read_runs([]))
 
 
 def test_the_given_logs_against_a_perturbed_copy_agree_with_statsmodels(logs, perturbed):

@@ -147,6 +147,12 @@ def test_other_versions_are_refused_by_name(tmp_path):
         merge([tmp_path / "1", tmp_path / "2"], tmp_path / "merged")
 
 
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
+    with pytest.raises(ConfigError, match="at least one worker, found -1"):
+        run(tmp_path / "1", workers=-1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(DataError, match=r"protocol\.json"):
         merge([tmp_path], tmp_path / "merged")

@@ -93,8 +93,8 @@ def run(command: Any, console: Console, *, as_json: bool = False) -> int:
         errors.print(f"[bold red]error[/]: {error.strerror}: ", end="")
         errors.print(str(error.filename or "while writing"), markup=False, highlight=False, soft_wrap=True)
         return 2
-    except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on where this one ended")
+    except KeyboardInterrupt as stop:  # a command that cannot go on says so itself
+        errors.print(str(stop) or "stopped; the same command goes on where this one ended")
         return 130
     if as_json and os.environ.get("RANK", "0") == "0":  # of several processes that train together, one answers
         print(json.dumps(summary))

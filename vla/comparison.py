@@ -20,8 +20,8 @@ from vla.clustered import clustered_difference, sign_flip_exact
 from vla.errors import ConfigError, DataError
 from vla.harness_logs import is_harness_log, read_harness_log
 from vla.intervals import holm, independent_difference, mcnemar_exact, paired_difference, stratified_exact
-from vla.pairing import Paired, Pairing, TaskKey, pair, task_key
-from vla.results import Result, by_row, read_results
+from vla.pairing import Paired, Pairing, TaskKey, pair, task_key, task_words
+from vla.results import Result, by_row, read_results, summarise
 from vla.sensitivity import ALPHA, smallest_independent, smallest_paired
 
 
@@ -127,6 +127,7 @@ def _runs(path: Path) -> list[Run]:
     if not path.is_dir():
         raise DataError(path, "file", expected="results (a folder, Parquet or a harness log)", found="nothing")
     inside = sorted(part for part in path.iterdir() if (part / "results.parquet").exists())
+    inside.sort(key=lambda part: part.name != "trained")  # what its variants are compared with
     if inside:
         return [run for part in inside for run in _runs(part)]
     logs = [part for part in sorted(path.glob("*.json")) if is_harness_log(_json(part))]
@@ -144,12 +145,30 @@ def _json(path: Path) -> Any:
 
 def _short(paths: Sequence[Path]) -> list[str]:
     """As many last parts of each path as tell them all apart."""
+    if not paths:
+        return []
     parts = [path.resolve().with_suffix("").parts if path.suffix else path.resolve().parts for path in paths]
     for length in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-length:]) for part in parts]
         if len(set(names)) == len(names):
             return names
     raise ConfigError(f"a run is there twice: {', '.join(map(str, paths))}")
+
+
+def summarise_alike(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """:func:`vla.results.summarise` of each run, a task under the name that the first run which has it gives it.
+
+    Logs of others name tasks by their sentence. A sentence that a run has in several scenes (libero_90) names none.
+    """
+    summaries = [summarise(run.results) for run in runs]
+    names: dict[tuple[str, str], str] = {}
+    for summary in summaries:
+        words = [(cell["suite"], task_words(cell["task"])) for cell in summary["tasks"]]
+        once = {key for key, count in Counter(words).items() if count == 1}
+        for key, cell in zip(words, summary["tasks"], strict=True):
+            if key in once:
+                cell["task"] = names.setdefault(key, cell["task"])
+    return summaries
 
 
 def compare_runs(runs: Sequence[Run], *, all_pairs: bool = False) -> list[Contrast]:

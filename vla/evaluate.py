@@ -95,6 +95,8 @@ def run_rows(
         raise ConfigError(f"an evaluation needs rows, each once; found {len(rows)}, {len(set(rows))} different")
     if min(videos, recordings) < 0:
         raise ConfigError(f"{videos} videos and {recordings} recordings: expected numbers from 0 on")
+    if workers < 1:  # before the folder is made
+        raise ConfigError(f"there must be at least one worker, found {workers}")
     factory = HandlerFactory(benchmark_factory, policy_factory, name, execute)
     settings = {
         "name": name,

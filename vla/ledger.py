@@ -40,6 +40,7 @@ class Ledger:
             self.check_policy(result.embodiment, result.checkpoint)
         self._file.write(json.dumps(result.to_json()).encode() + b"\n")
         self._file.flush()
+        os.fsync(self._file.fileno())  # a power cut counts as a crash
         self.finished[result.row] = result
 
     def check_policy(self, embodiment: str, checkpoint: str) -> None:

@@ -5,12 +5,12 @@ from html import escape
 from pathlib import Path
 
 from vla.charts import Difference, differences
-from vla.comparison import Contrast, Run
+from vla.comparison import Contrast, Run, summarise_alike
 from vla.errors import ConfigError
 from vla.report_style import MAX_RUNS, write_page
 from vla.report_tables import success_tables
 from vla.report_text import count_said, fact_list, rows_said
-from vla.results import Result, summarise
+from vla.results import Result
 from vla.sensitivity import ALPHA
 
 _SHOWN = 200
@@ -32,7 +32,7 @@ def write_comparison(out: Path, runs: Sequence[Run], contrasts: Sequence[Contras
     """
     if len(runs) > MAX_RUNS:
         raise ConfigError(f"a report shows at most {MAX_RUNS} runs, found {len(runs)}")
-    summaries = [summarise(run.results) for run in runs]
+    summaries = summarise_alike(runs)
     title = "Comparison: " + ", ".join(run.name for run in runs)
     sections = [
         "".join(_said(one) for one in contrasts),

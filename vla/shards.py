@@ -56,7 +56,7 @@ class Shard:
             ConfigError: there are fewer rows than parts.
         """
         if len(rows) < self.of:
-            raise ConfigError(f"{len(rows)} rows cannot be divided into {self.of} parts")
+            raise ConfigError(f"shard {self.number}/{self.of}: {len(rows)} rows cannot be divided into {self.of}")
         return list(rows[len(rows) * (self.number - 1) // self.of : len(rows) * self.number // self.of])
 
     def to_json(self) -> dict[str, Any]:
@@ -64,16 +64,47 @@ class Shard:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Joined:
+    """Parts that fit together, of which nothing is written yet.
+
+    Attributes:
+        folders: of the parts.
+        protocol: of the whole run.
+        results: in the order of its rows.
+    """
+
+    folders: tuple[Path, ...]
+    protocol: dict[str, Any]
+    results: tuple[Result, ...]
+
+    def write(self, out: Path) -> list[Result]:
+        """Results, protocol and films into ``out``."""
+        out.mkdir(parents=True, exist_ok=True)
+        _copy_recordings(self.folders, out)
+        write_results(out / "results.parquet", self.results)
+        write_ledger(out, self.protocol, self.results)
+        return list(self.results)
+
+
 def merge(folders: Sequence[Path], out: Path, *, allow_missing: bool = False) -> list[Result]:
     """Join runs of the same evaluation into ``out``: results, protocol, films.
+
+    Args and Raises: as of :func:`join`.
+
+    Returns:
+        results in the order of the evaluation's rows.
+    """
+    return join(folders, out, allow_missing=allow_missing).write(out)
+
+
+def join(folders: Sequence[Path], out: Path, *, allow_missing: bool = False) -> Joined:
+    """See that runs are parts of one evaluation, and put their results together.
 
     Args:
         folders: that :func:`vla.evaluate.run_rows` wrote; a run that was stopped counts with what it finished.
         out: folder of the joined run; it is one like any other, and can be resumed.
         allow_missing: join what is there, although rows of the evaluation have no result yet.
-
-    Returns:
-        results in the order of the evaluation's rows.
 
     Raises:
         ConfigError: protocol, checkpoint, embodiment or versions differ (each is named), a row has two results, rows
@@ -99,13 +130,8 @@ def merge(folders: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
     missing = [row for row in order if row not in found]
     if missing and not allow_missing:
         raise ConfigError(f"{len(missing)} of {len(order)} rows have no result yet:\n{_listing(missing)}")
-    results = [found[row] for row in order if row in found]
-    out.mkdir(parents=True, exist_ok=True)
-    _copy_recordings(folders, out)
-    write_results(out / "results.parquet", results)
     said = next((protocol for protocol in protocols if protocol["embodiment"] is not None), protocols[0])
-    write_ledger(out, said, results)
-    return results
+    return Joined(tuple(folders), said, tuple(found[row] for row in order if row in found))
 
 
 def _without_shard(folder: Path, protocol: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +150,8 @@ def _refuse_differences(
 ) -> None:
     """Every setting, fingerprint and version has to be the same."""
     settings = [{key: protocol[key] for key in protocol if key not in _POLICY} for protocol in protocols]
+    if all(protocol["checkpoint"] for protocol in protocols):  # told apart by its bytes: each machine has its own path
+        settings = [_without_path(setting) for setting in settings]
     policies = [{key: protocol[key] for key in _POLICY} for protocol in protocols]
     policies = [{} if policy["embodiment"] is None else policy for policy in policies]  # no row yet: it did not say
     versions = [
@@ -138,6 +166,13 @@ def _refuse_differences(
     if lines:
         listing = "\n".join(f"  - {line}" for line in lines)
         raise ConfigError(f"these runs are not parts of one evaluation ('there' is {folders[0]}):\n{listing}")
+
+
+def _without_path(settings: dict[str, Any]) -> dict[str, Any]:
+    policy = settings.get("policy")
+    if not isinstance(policy, dict):
+        return settings
+    return settings | {"policy": {key: value for key, value in policy.items() if key != "checkpoint"}}
 
 
 def _versions(folder: Path, results: Sequence[Result]) -> dict[str, str]:

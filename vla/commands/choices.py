@@ -11,7 +11,8 @@ def task_names(suite: str, chosen: Sequence[str]) -> list[str]:
     """Names of a LIBERO suite's tasks, given by name or by number; all of them if none is given.
 
     Raises:
-        UnknownName: there is no such suite or task.
+        UnknownName: there is no such suite or no task of that name.
+        ConfigError: there is no task of that number.
     """
     from vla.sim.libero_suites import tasks
 
@@ -27,13 +28,14 @@ def chosen_tasks(suite: str, known: Sequence[str], chosen: Sequence[str]) -> lis
         chosen: names and numbers.
 
     Raises:
-        UnknownName: there is no such task.
+        UnknownName: there is no task of that name.
+        ConfigError: there is no task of that number.
     """
     names = []
     for choice in chosen or known:
         if choice not in known and choice.isdecimal():
             if int(choice) >= len(known):
-                raise UnknownName(f"task of {suite}", choice, (str(number) for number in range(len(known))))
+                raise ConfigError(f"{suite} has no task {choice}: its tasks are 0 to {len(known) - 1}, or their names")
             choice = known[int(choice)]
         if choice not in known:
             raise UnknownName(f"task of {suite}", choice, known)
@@ -99,7 +101,7 @@ def make_rows(
     """
     count = sampled or inits
     if count < 1:
-        raise ConfigError("an evaluation needs at least one row a task")
+        raise ConfigError(f"an evaluation needs at least one initial state or sampled scene a task, found {count}")
     if not 0 <= seed <= EVALUATION_SEEDS - count:
         raise ConfigError(f"seeds must be between 0 and {EVALUATION_SEEDS - 1}, found {seed} to {seed + count - 1}")
     if seed_rule == "fixed":

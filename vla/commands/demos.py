@@ -85,13 +85,17 @@ class Demos:
             # begun before the writer is made, so that a set that cannot be begun leaves no folder
             begun = itertools.chain([next(episodes)], episodes)
             with contextlib.closing(episodes), make(self.out, libero_panda(self.camera_size)) as writer:
-                for episode in begun:
-                    writer.add(episode)
-                    steps += len(episode)
+                try:
+                    for episode in begun:
+                        writer.add(episode)
+                        steps += len(episode)
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt("stopped; nothing was written: a set is made in one go") from None
         seconds = time.monotonic() - begin
-        given_up = f", {state.lost} of {state.total} episodes were given up" if state.lost else ""
-        tries = f"{state.failed} tries failed{given_up}"
-        console.print(f"{self.out}: {state.done} episodes, {steps} steps in {seconds:.0f} s; {tries}")
+        console.print(
+            f"{self.out}: {state.done} episodes, {steps} steps in {seconds:.0f} s; {state.failed} tries failed"
+            + (f"; {state.lost} of {state.total} episodes given up, the last: {state.reason}" if state.lost else "")
+        )
         return {
             "path": str(self.out),
             "format": self.format,

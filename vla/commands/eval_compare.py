@@ -7,11 +7,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional
 
-from vla.comparison import Contrast, Run, compare_runs, read_runs
-from vla.results import summarise
+from vla.comparison import Contrast, Run, compare_runs, read_runs, summarise_alike
 
 GROUPS = ("suites", "perturbations", "tasks")
 
@@ -20,7 +19,8 @@ GROUPS = ("suites", "perturbations", "tasks")
 class Compare:
     """Compare runs row by row: exact tests, intervals, Holm's correction, and the smallest difference they could see.
 
-    Takes result folders, Parquet files, and logs of vla-evaluation-harness.
+    Takes result folders, Parquet files, and logs of vla-evaluation-harness. In the tables "by task" has the task as the
+    unit instead of the episode, and "could see" is the true difference [points] that is found four times in five.
     """
 
     runs: Positional[tuple[Path, ...]]
@@ -36,7 +36,7 @@ class Compare:
         """Read, compare, print, write."""
         runs = read_runs(self.runs, self.names)
         contrasts = compare_runs(runs, all_pairs=self.all_pairs)
-        summaries = {run.name: summarise(run.results) for run in runs}
+        summaries = dict(zip((run.name for run in runs), summarise_alike(runs), strict=True))
         print_rates(console, runs, summaries)
         print_contrasts(console, contrasts)
         summary: dict[str, Any] = {
@@ -53,7 +53,8 @@ class Compare:
 
 def print_rates(console: Console, runs: Sequence[Run], summaries: dict[str, Any]) -> None:
     """A table of success rates, a line for each suite, perturbation and task and a column for each run."""
-    table = Table("", *(escape(run.name) for run in runs), title=escape("success [95 % Wilson; by task]"))
+    first = Column("", overflow="fold")  # tasks differ in their last words
+    table = Table(first, *(escape(run.name) for run in runs), title=escape("success [95 % Wilson; by task]"))
     for group in GROUPS:
         keyed = [{_key(cell): cell for cell in summaries[run.name][group]} for run in runs]
         names = list(dict.fromkeys(key for cells in keyed for key in cells))

@@ -8,6 +8,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from vla.errors import ConfigError, DataError
+from vla.ledger import read_ledger
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Merge:
         from vla.commands.evaluate import compare_all, print_summary
         from vla.report import NamedRun, write_report
         from vla.results import summarise
-        from vla.shards import merge
+        from vla.shards import join
 
         if not self.shards:
             raise ConfigError("there is nothing to merge")
@@ -35,10 +36,11 @@ class Merge:
             if names.keys() != kinds[0].keys():
                 listed, first = (", ".join(sorted(some)) for some in (names, kinds[0]))
                 raise ConfigError(f"{shard} has the runs {listed}, {self.shards[0]} has {first}")
-        runs = {
-            name: merge([names[name] for names in kinds], self.out / name, allow_missing=self.allow_missing)
+        parts = {
+            name: join([names[name] for names in kinds], self.out / name, allow_missing=self.allow_missing)
             for name in kinds[0]
         }
+        runs = {name: joined.write(self.out / name) for name, joined in parts.items()}  # all of them fit
         for name, results in runs.items():
             print_summary(console, name, results)
         comparisons = compare_all(console, runs)
@@ -55,7 +57,7 @@ class Merge:
 def _runs(folder: Path) -> dict[str, Path]:
     """Runs by name: those in the folder, or the folder itself."""
     if (folder / "protocol.json").exists():
-        return {"trained": folder}
+        return {str(read_ledger(folder)[0].get("name") or folder.name): folder}
     inside = sorted(path.parent for path in folder.glob("*/protocol.json"))
     if not inside:
         raise DataError(folder, "folder", expected="runs of vla eval", found="no protocol.json in it or one below")

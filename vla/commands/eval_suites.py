@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Suites:
         refused = {
             suite: libero_suites.why_not(suite) for suite in libero_suites.registered() if libero_suites.why_not(suite)
         }
-        table = Table("suite", "tasks", "step limit", "does not run because")
+        table = Table(Column("suite", no_wrap=True, overflow="fold"), "tasks", "step limit", "does not run because")
         for suite, facts in runs.items():
             table.add_row(suite, str(facts["tasks"]), str(facts["max_steps"]), "")
         table.add_section()

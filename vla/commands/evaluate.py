@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from tyro.conf import Positional
 
 from vla.child_process import cores
@@ -18,7 +18,7 @@ from vla.commands.subject import Subject, find_subject
 from vla.commands.train import DATA_FILE
 from vla.errors import ConfigError
 from vla.protocol_libero import Protocol, find_protocol
-from vla.report_text import errors_said
+from vla.report_text import count_said, errors_said
 from vla.results import Result, compare, summarise
 from vla.rows import Row, read_rows
 from vla.shards import Shard
@@ -220,7 +220,8 @@ class Evaluate:
 def print_summary(console: Console, name: str, results: Sequence[Result]) -> None:
     """A table of success by task, and by suite and perturbation where there are several."""
     summary = summarise(results)
-    table = Table("", "success", "95 % Wilson", "by task", "errors", "mean steps", title=name)
+    first = Column("", overflow="fold")  # tasks differ in their last words
+    table = Table(first, "success", "95 % Wilson", "by task", "errors", "mean steps", title=name)
     groups = [("tasks", "task"), ("suites", "suite"), ("perturbations", "perturbation")]
     for group, label in groups:
         cells = summary[group]
@@ -242,7 +243,7 @@ def _add(table: Table, label: str, cell: dict[str, Any]) -> None:
 def compare_all(console: Console, runs: dict[str, list[Result]]) -> dict[str, Any]:
     """The first run against each other one, over the rows that both finished; one that finished none is told."""
     (first, ours), *others = runs.items()
-    found = {}
+    found: dict[str, Any] = {}
     for name, results in others:
         try:
             result = compare(ours, results, allow_missing=True)
@@ -253,7 +254,7 @@ def compare_all(console: Console, runs: dict[str, list[Result]]) -> dict[str, An
         console.print(
             f"{first} minus {name}: {100 * result.difference:+.0f} points "
             f"({100 * result.low:+.0f} to {100 * result.high:+.0f}), exact McNemar p = {result.p_value:.2g}, "
-            f"{result.n} rows"
+            f"{count_said(result.n, 'row')}{f', {result.left_out} left out' if result.left_out else ''}"
         )
         found[f"{first} vs {name}"] = result.to_json()
     return found

@@ -9,7 +9,7 @@ from vla.asynchronous import asynchronous, asynchronous_ensembling, realtime
 from vla.chunking import MakeExecutor, synchronous
 from vla.commands.named_policy import NamedPolicy
 from vla.embodiment import EmbodimentSpec
-from vla.errors import ConfigError
+from vla.errors import ConfigError, UnknownName
 from vla.plugins import plugin_names
 from vla.protocols import Policy
 
@@ -61,6 +61,7 @@ def policy_config(
 
     Raises:
         ConfigError: an option does not go with that kind of policy.
+        UnknownName: it is one word, and neither a folder nor the name of a policy.
     """
     name, path = str(where), Path(where)
     if name in plugin_names("policies") and not path.exists():
@@ -86,6 +87,8 @@ def policy_config(
     if lerobot_policy.is_checkpoint(path):
         _none(path, "a LeRobot policy", embodiment=embodiment, **options)
         return lerobot_policy.Config(path, features=features, threads=threads, device=device)
+    if len(path.parts) == 1 and not path.exists():  # neither a folder nor a name
+        raise UnknownName("checkpoint, or policy by name,", name, plugin_names("policies"))
     _none(path, "a checkpoint of ours", features=features)
     said = {name: value for name, value in options.items() if value is not None}
     return vla_policy.Config(path, embodiment=embodiment, threads=threads, device=device, **said)
