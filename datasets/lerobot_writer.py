@@ -40,6 +40,10 @@ class Writer:
     Use as a context manager: leaving it normally finishes. Leaving it by an error removes what was written so far, or,
     with a ``key``, keeps the finished files for a writer with the same key, which then goes on at :attr:`episodes`.
 
+    Attributes:
+        episodes: how many are written, those of an earlier writer included.
+        mark: what :meth:`add` was told with the last of them.
+
     Args:
         path: folder to make; must not exist yet.
         spec: embodiment that all episodes share.
@@ -82,7 +86,7 @@ class Writer:
         self._bytes = 0
         self._schema = _schema(spec, storage)
         self._partial = PartialFolder(self.path, key, self._close)
-        self.episodes, self._frames = 0, 0
+        self.episodes, self._frames, self.mark = 0, 0, ""
         self._tasks: dict[str, int] = {}
         for _, row in self._partial.rows():
             self._count(row)
@@ -96,8 +100,12 @@ class Writer:
         else:
             self._partial.abandon()
 
-    def add(self, episode: Episode) -> None:
+    def add(self, episode: Episode, *, mark: str = "") -> None:
         """Append one episode; its pictures are read once, in order.
+
+        Args:
+            episode: to append.
+            mark: what a writer that goes on after this episode gets to know as :attr:`mark`.
 
         Raises:
             DataError: the episode does not fit the spec, holds a number that is not finite, or the disk is full.
@@ -125,10 +133,20 @@ class Writer:
                     pictures[camera.name] = encoded
                 stats[camera_key(camera.name)] = picture_stats(some)
             self._write_rows(self._table(episode, task, pictures))
-            row = {"task": episode.instruction, "length": len(episode), "stats": stats, "extra": extra}
+            row = {"task": episode.instruction, "length": len(episode), "stats": stats, "extra": extra, "mark": mark}
             self._rows.append(row | {"first_picture": first})
             self._count(row)
             if self._bytes >= self._layout.file_bytes:
+                self._end_file()
+
+    def keep(self) -> None:
+        """End the file being written: from now on a writer with the same key goes on after the last episode.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        if self._parquet is not None and not self._partial.over:
+            with self._partial.guarded():
                 self._end_file()
 
     def finish(self) -> None:
@@ -158,6 +176,7 @@ class Writer:
         self.episodes += 1
         self._frames += row["length"]
         self._tasks.setdefault(row["task"], len(self._tasks))
+        self.mark = row["mark"]
 
     def _begin_file(self) -> None:
         import pyarrow.parquet as pq

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from vla.datasets.manifest import Sum, file_sum
 from vla.errors import ConfigError, DataError
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class PartialFolder:

@@ -30,6 +30,10 @@ class Writer:
     Use as a context manager: leaving it normally finishes. Leaving it by an error removes what was written so far, or,
     with a ``key``, keeps the finished shards for a writer with the same key, which then goes on at :attr:`episodes`.
 
+    Attributes:
+        episodes: how many are written, those of an earlier writer included.
+        mark: what :meth:`add` was told with the last of them.
+
     Args:
         path: folder to make, ``.../<name>``; must not exist yet. The files go to ``.../<name>/<version>``.
         spec: embodiment that all episodes share.
@@ -67,10 +71,10 @@ class Writer:
         self._rows: list[dict[str, Any]] = []  # of the shard being written
         self._bytes = 0
         self._partial = PartialFolder(self.path, key, self._close)
-        self.episodes = 0
+        self.episodes, self.mark = 0, ""
         for _, row in self._partial.rows():
             self.episodes += 1
-            self._split = row["split"]
+            self._split, self.mark = row["split"], row["mark"]
 
     def __enter__(self) -> "Writer":
         return self
@@ -81,12 +85,13 @@ class Writer:
         else:
             self._partial.abandon()
 
-    def add(self, episode: Episode, split: str = "train") -> None:
+    def add(self, episode: Episode, split: str = "train", *, mark: str = "") -> None:
         """Append one episode; its pictures are read once, in order.
 
         Args:
             episode: to append.
             split: part of the data set; one split's episodes follow each other.
+            mark: what a writer that goes on after this episode gets to know as :attr:`mark`.
 
         Raises:
             DataError: the episode does not fit the spec, holds a number that is not finite, or the disk is full.
@@ -112,9 +117,20 @@ class Writer:
                 self._bytes = 0
             data = encode_example(example_of(episode, info, pictures))
             self._bytes += write_record(self._file, data)
-            self._rows.append({"split": split, "bytes": len(data)})
+            self._rows.append({"split": split, "bytes": len(data), "mark": mark})
             self.episodes += 1
+            self.mark = mark
             if self._bytes >= self._file_bytes:
+                self._end_shard()
+
+    def keep(self) -> None:
+        """End the shard being written: from now on a writer with the same key goes on after the last episode.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        if self._file is not None and not self._partial.over:
+            with self._partial.guarded():
                 self._end_shard()
 
     def finish(self) -> None:

@@ -101,21 +101,25 @@ class Answer:
     failures: tuple[str, ...]
 
 
-def generate(config: GenerateConfig, progress: Callable[[Progress], None] | None = None) -> Generator[Episode]:
+def generate(
+    config: GenerateConfig, progress: Callable[[Progress], None] | None = None, *, after: Job | None = None
+) -> Generator[Episode]:
     """Solved episodes, task by task, in the order of their numbers.
 
     Args:
         config: what to demonstrate.
         progress: told after each job.
+        after: the job of the last episode of an earlier run, which this one goes on from; :func:`job_of` tells it.
 
     Raises:
         UnknownName: there is no such suite or task; before any process is started.
-        ConfigError: LIBERO's numbers do not hold for the installed simulator, and that was not allowed.
-        BodyFault: no episode could be made.
+        ConfigError: LIBERO's numbers do not hold for the installed simulator, and that was not allowed; or ``after``
+            is no job of these.
+        BodyFault: no episode could be made, nor was one before.
         VlaError: what a worker raised on purpose, e.g. that there is no OpenGL.
     """
     simulator_version.check(allow_drift=config.allow_simulator_drift)  # not first in each process
-    jobs = _jobs(config)
+    jobs = jobs_after(config, after)
     count = min(config.workers or cores(), len(jobs))
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(_Maker, config, share=count)) for _ in range(count)]
@@ -139,7 +143,7 @@ def generate(config: GenerateConfig, progress: Callable[[Progress], None] | None
                 progress(Progress(done, failed, len(jobs), lost, reason))
             if answer.episode is not None:
                 yield answer.episode
-        if not done:
+        if not done and after is None:
             raise BodyFault(f"none of {len(jobs)} demonstrations succeeded; the last failure: {reason}")
 
 
@@ -191,10 +195,26 @@ class _Maker:
         self._benchmark.close()
 
 
-def _jobs(config: GenerateConfig) -> list[Job]:
+def jobs_after(config: GenerateConfig, after: Job | None) -> list[Job]:
+    """What is to be made, in order: all of it, or what comes after a job.
+
+    Raises:
+        UnknownName: there is no such suite or task.
+        ConfigError: ``after`` is no job of these.
+    """
     known = libero_suites.tasks(config.suite)
     names = config.tasks or tuple(entry.name for entry in known)
     for name in names:
         libero_suites.find_task(config.suite, name)
     numbers = range(config.first, config.first + config.episodes)
-    return [Job(name, number) for name in names for number in numbers]
+    jobs = [Job(name, number) for name in names for number in numbers]
+    if after is None:
+        return jobs
+    if after not in jobs:
+        raise ConfigError(f"episode {after.number} of {after.task} is none of those to be made")
+    return jobs[jobs.index(after) + 1 :]
+
+
+def job_of(episode: Episode) -> Job:
+    """The job that a generated episode answers, told from its scene."""
+    return Job(str(episode.info["task"]), (int(episode.info["seed"]) - EVALUATION_SEEDS) // TRIES)

