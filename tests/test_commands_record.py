@@ -174,7 +174,7 @@ def test_nothing_kept_is_nothing_written(vla, tmp_path, port):
         (["--keys", "x"], "--keys is for"),
         (["--linear", "0"], "must be above 0"),
         (["--seconds", "0"], "seconds above 0"),
-        (["--tasks", "99"], "unknown task"),
+        (["--tasks", "99"], "has no task 99: its tasks are 0 to 9"),
     ],
 )
 def test_what_does_not_fit_leaves_nothing_behind(vla, tmp_path, options, said):

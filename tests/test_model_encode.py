@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vla.embodiments.bridge_widowx import bridge_widowx
@@ -128,6 +128,7 @@ def test_only_a_pretrained_tokenizer_can_read_states():
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(("stretch", "centre", "corner")))
+@example(35, 56, "centre")
 def test_pictures_keep_their_shape_if_they_are_to(height: int, width: int, fit: Fit):
     """What is white stays white, all else is black, in the middle or at the lower right, and touches two sides."""
     square = fitted(np.full((height, width, 3), 255, np.uint8), 24, fit)
@@ -137,7 +138,8 @@ def test_pictures_keep_their_shape_if_they_are_to(height: int, width: int, fit: 
     assert (square == 255).sum() == 3 * sizes[0] * sizes[1]
     scale = 24 / max(height, width)
     wanted = (24, 24) if fit == "stretch" else (max(1, height * scale), max(1, width * scale))
-    assert max(sizes) == 24 and all(abs(size - want) < 1 for size, want in zip(sizes, wanted, strict=True))
+    # LeRobot's quotient of 35 and 56 / 24 is just below 15, and it takes 14
+    assert max(sizes) == 24 and all(abs(size - want) <= 1 for size, want in zip(sizes, wanted, strict=True))
     if fit == "corner":
         assert (rows[-1], columns[-1]) == (23, 23)
     else:
