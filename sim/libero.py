@@ -165,7 +165,7 @@ class LiberoTask:
         """Set the row's scene and let it settle.
 
         Raises:
-            ConfigError: no valid scene could be sampled.
+            BodyFault: no valid scene could be sampled.
         """
         if self.row.init == -1:
             libero_placement.sample(self._world, seed=self.row.seed, widen=self.row.widen)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from vla.errors import ConfigError
+from vla.errors import BodyFault
 from vla.sim.libero_world import LiberoWorld
 
 ATTEMPTS = 200
@@ -29,7 +29,8 @@ def sample(world: LiberoWorld, *, seed: int, widen: float) -> None:
     """Set and settle a sampled scene; the same seed and factor give the same one.
 
     Raises:
-        ConfigError: no valid scene in a fixed number of attempts: the factor is too large for this task.
+        BodyFault: no valid scene in a fixed number of attempts: the factor is too large for this task. It costs an
+            evaluation this row, not the others.
     """
     reasons: dict[str, int] = {}
     for attempt in range(ATTEMPTS):
@@ -47,7 +48,7 @@ def sample(world: LiberoWorld, *, seed: int, widen: float) -> None:
             return
         reasons[reason] = reasons.get(reason, 0) + 1
     listing = ", ".join(f"{reason} ({count})" for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1]))
-    raise ConfigError(f"no valid scene of {world.bddl.stem} with regions widened by {widen:g}: {listing}")
+    raise BodyFault(f"no valid scene of {world.bddl.stem} with regions widened by {widen:g}: {listing}")
 
 
 @contextlib.contextmanager

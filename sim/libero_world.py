@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from vla.errors import ConfigError, UnknownName
+from vla.errors import BodyFault, ConfigError, UnknownName
 from vla.sim import libero_suites
 from vla.sim.panda_scene import PandaScene, Render, numpy_seeded
 
@@ -81,6 +81,9 @@ class LiberoWorld(PandaScene):
         Whatever an earlier episode leaves behind is put back first. LIBERO places a bowl in a drawer by where the
         drawer would be if its cabinet stood where the description has it, so that is where the cabinet has to be;
         and the gripper's target opening survives its reset.
+
+        Raises:
+            BodyFault: LIBERO finds no places for the objects.
         """
         from robosuite.utils.errors import RandomizationError
 
@@ -91,7 +94,7 @@ class LiberoWorld(PandaScene):
             try:
                 self.env.reset()
             except RandomizationError as error:
-                raise ConfigError(f"LIBERO found no places for the objects of {self.bddl.name}") from error
+                raise BodyFault(f"LIBERO found no places for the objects of {self.bddl.name}") from error
         self._ready()
 
     def settle(self) -> None:
