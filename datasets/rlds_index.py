@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64, Shaped, UInt8
 
+from vla.child_process import cores
 from vla.datasets import storage
 from vla.datasets.array_file import array_writer, map_arrays, read_meta
 from vla.datasets.rlds_shard import Job, index_shard, json_lines, part_key, planned
@@ -198,7 +199,7 @@ def _read_shards(jobs: Sequence[Job], workers: int, progress: Progress | None) -
 
     waiting = [job for job in jobs if not _has_part(job)]
     told(total - sum(job.shard.size for job in waiting))
-    count = min(workers or len(os.sched_getaffinity(0)), len(waiting))
+    count = min(workers or cores(), len(waiting))
     alone = any(job.shard.place.startswith("memory://") for job in jobs)  # other processes have another memory
     if count < 2 or alone or (not workers and sum(job.shard.size for job in waiting) < _ALONE):
         for job in waiting:

@@ -14,7 +14,7 @@ from vla.protocol_libero import PROTOCOLS
 from vla.recordings import read_recordings
 from vla.results import read_results
 from vla.rows import Row
-from vla.shards import Shard, merge
+from vla.shards import Shard, join
 
 ROWS = [Row("points", task, init, init) for task in fake.TASKS for init in range(3)]
 
@@ -24,6 +24,10 @@ def run(out, number=None, of=2, rows=ROWS, **options):
     options = {"progress": False, "execute": 8, "protocol": PROTOCOLS["ours"]} | options
     benchmark, policy = options.pop("benchmark", fake.Config()), options.pop("policy", fake.PolicyConfig())
     return run_rows(rows, benchmark, policy, out, shard=shard, **options)
+
+
+def merge(folders, out, **options):
+    return join(folders, out, **options).write()
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))))

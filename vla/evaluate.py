@@ -74,7 +74,7 @@ def run_rows(
         cluster: where the processes run; None for here.
         execute: rows of each chunk to execute before asking again; None for all.
         protocol: recorded with the run and in every result; the factories have been made according to it.
-        shard: run only this part of the rows; :func:`vla.shards.merge` joins the parts.
+        shard: run only this part of the rows; :func:`vla.shards.join` joins the parts.
         name: of the policy, for people.
         videos: rows to film afterwards at most, failures first.
         recordings: rows to record for Rerun afterwards at most, failures first.

@@ -70,32 +70,23 @@ class Joined:
 
     Attributes:
         folders: of the parts.
+        out: folder of the whole run.
         protocol: of the whole run.
         results: in the order of its rows.
     """
 
     folders: tuple[Path, ...]
+    out: Path
     protocol: dict[str, Any]
     results: tuple[Result, ...]
 
-    def write(self, out: Path) -> list[Result]:
-        """Results, protocol and films into ``out``."""
-        out.mkdir(parents=True, exist_ok=True)
-        _copy_recordings(self.folders, out)
-        write_results(out / "results.parquet", self.results)
-        write_ledger(out, self.protocol, self.results)
+    def write(self) -> list[Result]:
+        """Write results, protocol and films; returns the results."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        _copy_recordings(self.folders, self.out)
+        write_results(self.out / "results.parquet", self.results)
+        write_ledger(self.out, self.protocol, self.results)
         return list(self.results)
-
-
-def merge(folders: Sequence[Path], out: Path, *, allow_missing: bool = False) -> list[Result]:
-    """Join runs of the same evaluation into ``out``: results, protocol, films.
-
-    Args and Raises: as of :func:`join`.
-
-    Returns:
-        results in the order of the evaluation's rows.
-    """
-    return join(folders, out, allow_missing=allow_missing).write(out)
 
 
 def join(folders: Sequence[Path], out: Path, *, allow_missing: bool = False) -> Joined:
@@ -131,7 +122,7 @@ def join(folders: Sequence[Path], out: Path, *, allow_missing: bool = False) -> 
     if missing and not allow_missing:
         raise ConfigError(f"{len(missing)} of {len(order)} rows have no result yet:\n{_listing(missing)}")
     said = next((protocol for protocol in protocols if protocol["embodiment"] is not None), protocols[0])
-    return Joined(tuple(folders), said, tuple(found[row] for row in order if row in found))
+    return Joined(tuple(folders), out, said, tuple(found[row] for row in order if row in found))
 
 
 def _without_shard(folder: Path, protocol: dict[str, Any]) -> dict[str, Any]:

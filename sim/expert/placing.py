@@ -1,7 +1,7 @@
 """Where a thing can be put down so that a goal holds: positions, turns and the ways there, from the scene's shapes."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,7 +23,8 @@ TURNS_DEG = (0.0, 90.0, -90.0, 45.0, -45.0, 180.0)
 TIPS_DEG = (30.0, 50.0, 70.0, 90.0)  # from upright of what does not fit in standing
 WAYS = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))  # out of where it was put
 SWEEP = (0.0, 0.05, 0.11, 0.18, 0.25)  # [m] along a way
-FINE = 0.015  # [m] steps along the way of what is tipped over: boards are thin
+SWEEPS = {SWEEP[-1]: SWEEP[1:]}  # how far a thing moves until it is out [m], and where it is looked at until then
+FINE_SWEEPS = {reach: tuple(np.arange(0.015, reach + 0.015, 0.015)) for reach in SWEEP[2:]}  # boards are thin
 OUT = (0.08, 0.2)  # [m] that a thing can rise where it is out of a shelf
 EASY_REACH = 0.74  # [m] horizontally from the arm's base; beyond it the elbow nears its limit and the hand creeps
 REACH = 0.80  # [m] likewise; beyond it a hand that points down sinks under its own weight
@@ -125,7 +126,7 @@ def region(world: LiberoWorld, predicate: Sequence[str], part: int = 0, parts: i
 def placements(solids: Solids, source: str, where: Region, *, most: int = 25) -> list[Placement]:
     """Ways to put an object down there, as upright as it is, without it touching anything else, the best first."""
     ground, yaws = _Ground(solids, source, where), turns(solids.world.rotation(source), where.yaw)
-    found = [option for turn in yaws for option in ground.free(turn, np.eye(3), SWEEP[-1:])]
+    found = [option for turn in yaws for option in ground.free(turn, np.eye(3), SWEEPS)]
     if not found:  # a rack is meant to be touched on all sides: lower it there, if nothing is above, and see
         found = ground.lowered()
     return _cheapest(found)[:most]
@@ -143,7 +144,7 @@ def tipped(solids: Solids, source: str, where: Region, *, each: int = 4) -> list
         tip = rotation.to_matrix(angle * axis, "axis_angle")
         for quarter in range(4):
             turn = (where.yaw - ahead + quarter * np.pi / 2 + np.pi) % (2 * np.pi) - np.pi
-            found += _cheapest(list(ground.free(float(turn), tip, SWEEP[2:])))[:each]
+            found += _cheapest(list(ground.free(float(turn), tip, FINE_SWEEPS)))[:each]
     return _cheapest(found)
 
 
@@ -158,13 +159,16 @@ class _Ground:
         self._base = np.asarray(world.env.robots[0].base_pos)[:2]
         self._anchor = where.spots.mean(axis=0)
 
-    def free(self, turn: float, tip: Float64[np.ndarray, "3 3"], reaches: Sequence[float]) -> Iterator[Placement]:
+    def free(
+        self, turn: float, tip: Float64[np.ndarray, "3 3"], sweeps: Mapping[float, Sequence[float]]
+    ) -> Iterator[Placement]:
         """Placements of the thing in one attitude, with what each costs but for its height.
 
         Args:
             turn: about the vertical [rad].
             tip: before that.
-            reaches: of the way out [m]; the last is taken whole, of the others the first after which it can rise.
+            sweeps: steps of each way out [m]; the longest is taken as it is, of the others the first after which the
+                thing can rise.
         """
         turned = self._thing.moved(about_vertical(turn) @ tip, np.zeros(3))
         covered = (np.abs(turned.middles) + turned.reach)[:, :2].max(axis=0)
@@ -174,10 +178,9 @@ class _Ground:
         gaps = room.gaps(rests + up(LIFT))
         rests, gaps = rests[gaps > CLEAR], gaps[gaps > CLEAR]
         for index, way in enumerate(np.array(WAYS)):
-            for reach in reaches:
-                passed = SWEEP[1:] if reaches == SWEEP[-1:] else np.arange(FINE, reach + FINE, FINE)
+            for reach, passed in sweeps.items():
                 steps = np.asarray(passed)[:, None] * way
-                if reach < reaches[-1]:
+                if reach < max(sweeps):
                     steps = np.concatenate([steps, steps[-1] + np.array([up(rise) for rise in OUT])])
                 free = _all_free(room, rests, up(LIFT) + steps)
                 for rest, gap in zip(rests[free], gaps[free], strict=True):

@@ -40,7 +40,7 @@ class Merge:
             name: join([names[name] for names in kinds], self.out / name, allow_missing=self.allow_missing)
             for name in kinds[0]
         }
-        runs = {name: joined.write(self.out / name) for name, joined in parts.items()}  # all of them fit
+        runs = {name: joined.write() for name, joined in parts.items()}  # all of them fit
         for name, results in runs.items():
             print_summary(console, name, results)
         comparisons = compare_all(console, runs)

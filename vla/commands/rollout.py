@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from vla.anchoring import Anchor
+from vla.child_process import cores
 from vla.commands.policy_choice import Chunking, PolicyConfig
 from vla.commands.robot_choice import CAMERA_SIZE, Robot, RobotOptions
 from vla.commands.teleop_choice import TeleopOptions
@@ -121,7 +121,7 @@ class Rollout:
             certificate=self.certificate,
             ode_steps=self.ode_steps,
             # a simulated arm's process takes a core of its own; torch shares the rest
-            threads=max(1, (os.cpu_count() or 2) - 1),
+            threads=max(1, cores() - 1),
             device=self.device,
         )
 
